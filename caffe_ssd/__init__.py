@@ -1,0 +1,1 @@
+"""The engine: SSD-Caffe's nets, layers, data and solvers on PyTorch."""

@@ -1,0 +1,94 @@
+"""Every exception this package raises on purpose.
+
+* CaffeError
+  - UsageError         a flag or argument makes no sense; the command line exits 2
+  - FileError          a file cannot be opened or written
+  - ProtoError         a prototxt, caffemodel or record cannot be read
+  - DataError          a database, list, annotation, label map or image is wrong
+  - WeightsError       weights do not fit the net
+  - NetError           the graph cannot be run (unknown blob, duplicate top)
+  - SolverError        the solver's settings are wrong
+  - LayerError         one layer is wrong; carries the layer's name and type
+    + UnknownLayerError
+    + LayerParamError  its parameters are invalid
+    + ShapeError       its bottoms or tops have the wrong number or shape
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CaffeError(RuntimeError):
+    """Base class: `except CaffeError` catches all expected failures.
+
+    It is a RuntimeError because that is what pycaffe raised.
+    """
+
+
+class UsageError(CaffeError):
+    """A flag or argument makes no sense."""
+
+
+class FileError(CaffeError):
+    """A file cannot be opened or written."""
+
+
+class ProtoError(CaffeError):
+    """A prototxt, caffemodel or record cannot be read."""
+
+
+class DataError(CaffeError):
+    """A database, list, annotation, label map or image is wrong."""
+
+
+class WeightsError(CaffeError):
+    """Weights do not fit the net."""
+
+
+class NetError(CaffeError):
+    """The graph cannot be run."""
+
+
+class SolverError(CaffeError):
+    """The solver's settings are wrong."""
+
+
+class LayerError(CaffeError):
+    """One layer cannot be built or run.
+
+    Args:
+        message: what is wrong and what is allowed, in the words of the prototxt.
+        layer: the layer's `name`; filled in by the net when the layer does not know it.
+        layer_type: the layer's `type`.
+    """
+
+    def __init__(self, message: str, *, layer: str = "", layer_type: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.layer = layer
+        self.layer_type = layer_type
+
+    def __str__(self) -> str:
+        where = f"layer {self.layer!r} ({self.layer_type}): " if self.layer_type else ""
+        return where + self.message
+
+
+class UnknownLayerError(LayerError):
+    """No layer is registered under this type."""
+
+    def __init__(self, layer_type: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        close = get_close_matches(layer_type, known, n=3)
+        hint = f"did you mean {', '.join(close)}? " if close else ""
+        message = f"unknown layer type {layer_type!r}; {hint}known types: {', '.join(known)}"
+        super().__init__(message, layer_type=layer_type)
+
+
+class LayerParamError(LayerError):
+    """The layer's parameters are invalid."""
+
+
+class ShapeError(LayerError):
+    """The layer's bottoms or tops have the wrong number or shape."""

@@ -1,0 +1,200 @@
+"""Maps a prototxt layer `type` to the function that builds it, and says what the type accepts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from torch import nn
+
+from caffe_ssd.errors import LayerError, ShapeError, UnknownLayerError
+from caffe_ssd.proto.caffe_pb2 import LayerParameter, Phase
+from caffe_ssd.random import CaffeRandom
+
+Shape: TypeAlias = tuple[int, ...]
+
+MANY = sys.maxsize
+AT_LEAST_ONE = range(1, MANY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What a net's surroundings give its layers; none of it stands in the prototxt.
+
+    Args:
+        rng: initial values, dropout masks and the seeds of data layers come from here.
+        data_workers: worker processes per data layer; 0 loads in the calling process.
+        rank: which of `world_size` devices this is; data layers deal records by it.
+        world_size: number of devices that train together.
+    """
+
+    rng: CaffeRandom = field(default_factory=CaffeRandom)
+    data_workers: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """Everything a builder may look at.
+
+    Args:
+        param: the layer's message, with `phase` filled in and automatic tops added.
+        bottoms: shapes of its bottoms, in order.
+        runtime: the surroundings.
+    """
+
+    param: LayerParameter
+    bottoms: tuple[Shape, ...]
+    runtime: Runtime = field(default_factory=Runtime)
+
+    @property
+    def is_train(self) -> bool:
+        """Whether the layer runs in phase TRAIN."""
+        return self.param.phase == Phase.Value("TRAIN")
+
+    @property
+    def num_tops(self) -> int:
+        """How many tops the layer has."""
+        return len(self.param.top)
+
+
+class Layer(nn.Module):
+    """A Caffe layer: a module from bottom tensors to top tensors.
+
+    `forward(*bottoms)` returns one tensor, or a tuple when the layer has several tops or none. It
+    never changes its bottoms. `blobs` holds blob i of the layer at index i, as in a caffemodel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blobs = nn.ParameterList()
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        """The shapes of the tops for these bottoms; by default one top shaped like bottom 0.
+
+        Raises:
+            ShapeError: the layer cannot take these shapes.
+        """
+        return (bottoms[0],)
+
+
+class SourceLayer(Layer):
+    """A layer without bottoms that reads records; one forward is one batch."""
+
+    def seek(self, batch: int) -> None:
+        """Go on as if `batch` batches had been read since the beginning."""
+        raise NotImplementedError
+
+
+LayerBuilder: TypeAlias = Callable[[LayerSpec], Layer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerType:
+    """One registered type.
+
+    Args:
+        name: the prototxt's `type`.
+        build: makes the module; the only part that reads the message.
+        bottoms: the numbers of bottoms it accepts.
+        tops: the numbers of tops it accepts.
+        is_loss: top 0 has loss weight 1 unless the prototxt says otherwise, and missing tops are
+            added.
+        not_forced: bottoms that `force_backward` does not reach, such as labels.
+        has_backward: False makes a requested backward pass an error.
+    """
+
+    name: str
+    build: LayerBuilder
+    bottoms: range
+    tops: range
+    is_loss: bool = False
+    not_forced: frozenset[int] = frozenset()
+    has_backward: bool = True
+
+
+_TYPES: dict[str, LayerType] = {}
+
+
+def register_layer(
+    name: str,
+    *,
+    bottoms: int | range = 1,
+    tops: int | range = 1,
+    is_loss: bool = False,
+    not_forced: Sequence[int] = (),
+    has_backward: bool = True,
+) -> Callable[[LayerBuilder], LayerBuilder]:
+    """Register the builder of one layer type; see `LayerType`.
+
+    Raises:
+        ValueError: the name is taken, which is a programming error.
+    """
+
+    def register(build: LayerBuilder) -> LayerBuilder:
+        if name in _TYPES:
+            raise ValueError(f"layer type {name!r} is already registered")
+        _TYPES[name] = LayerType(
+            name=name,
+            build=build,
+            bottoms=_as_range(bottoms),
+            tops=_as_range(tops),
+            is_loss=is_loss,
+            not_forced=frozenset(not_forced),
+            has_backward=has_backward,
+        )
+        return build
+
+    return register
+
+
+def layer_types() -> tuple[str, ...]:
+    """The registered type names in byte order, as `caffe.layer_type_list()` reports them."""
+    return tuple(sorted(_TYPES))
+
+
+def layer_type(name: str) -> LayerType:
+    """Look one type up.
+
+    Raises:
+        UnknownLayerError: nothing is registered under this name.
+    """
+    try:
+        return _TYPES[name]
+    except KeyError:
+        raise UnknownLayerError(name, _TYPES) from None
+
+
+def build_layer(spec: LayerSpec) -> Layer:
+    """Build the module of one layer.
+
+    Raises:
+        UnknownLayerError: no such type.
+        LayerError: the message or the shapes are refused; names the layer.
+    """
+    param = spec.param
+    try:
+        kind = layer_type(param.type)
+        _check_count("bottom", len(spec.bottoms), kind.bottoms)
+        _check_count("top", len(param.top), kind.tops)
+        return kind.build(spec)
+    except LayerError as error:
+        error.layer, error.layer_type = param.name, param.type
+        raise
+
+
+def _as_range(count: int | range) -> range:
+    return range(count, count + 1) if isinstance(count, int) else count
+
+
+def _check_count(what: str, count: int, allowed: range) -> None:
+    if count in allowed:
+        return
+    if allowed.stop == MANY:
+        wanted = f"at least {allowed.start}"
+    else:
+        wanted = " or ".join(map(str, allowed))
+    raise ShapeError(f"takes {wanted} {what}s, got {count}")

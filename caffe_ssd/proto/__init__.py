@@ -1,0 +1,1 @@
+"""SSD-Caffe's messages, their text and binary files, and the upgrades of old ones."""
