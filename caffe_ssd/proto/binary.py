@@ -1,0 +1,136 @@
+"""Binary protobuf files: caffemodel, solverstate, mean files.
+
+Spec: caffe-net.md sections 2 and 11.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, EncodeError, Message
+
+from caffe_ssd.errors import FileError, ProtoError
+from caffe_ssd.files import atomic_write
+from caffe_ssd.proto.caffe_pb2 import NetParameter
+from caffe_ssd.proto.upgrade import upgrade_net_in_place
+
+PathLike = str | os.PathLike[str]
+MessageT = TypeVar("MessageT", bound=Message)
+
+_MAX_BYTES = 2**31 - 1
+_MAGIC = (
+    (b"\x89HDF", "an HDF5 file, whose name should end in .h5"),
+    (b"PK\x03\x04", "a zip archive or a PyTorch file"),
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the file itself"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"<", "a web page, as a failed download leaves it"),
+)
+
+
+def read_binary(path: PathLike, message: MessageT) -> MessageT:
+    """Replace a message's content by that of a binary file.
+
+    Returns:
+        `message`.
+
+    Raises:
+        FileError: the file cannot be opened.
+        ProtoError: it does not hold such a message; says what it seems to be instead.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"Could not open file {os.fspath(path)}: {error.strerror}") from error
+    if len(data) > _MAX_BYTES:
+        raise ProtoError(
+            f"{os.fspath(path)}: {len(data)} bytes; a protobuf file has at most {_MAX_BYTES}"
+        )
+    try:
+        message.ParseFromString(data)
+    except (DecodeError, UnicodeDecodeError) as error:
+        kind = message.DESCRIPTOR.name
+        raise ProtoError(f"{os.fspath(path)}: not a binary {kind}; it is {_guess(data)}") from error
+    return message
+
+
+def write_binary(path: PathLike, message: Message) -> None:
+    """Write a message; the file appears whole or not at all.
+
+    Raises:
+        FileError: the file cannot be written.
+        ProtoError: the message is larger than protobuf allows.
+    """
+    try:
+        data = message.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise ProtoError(f"{os.fspath(path)}: the message cannot be written: {error}") from error
+    atomic_write(path, data)
+
+
+def read_weights(path: PathLike) -> NetParameter:
+    """Read a binary caffemodel and bring it up to date (old V0 and V1 files too).
+
+    Raises:
+        FileError: the file cannot be opened.
+        ProtoError: it is no caffemodel; names the file.
+    """
+    net = read_binary(path, NetParameter())
+    if len(net.layer) == 0 and len(net.layers) == 0:
+        data = Path(path).read_bytes()
+        raise ProtoError(f"{os.fspath(path)}: holds no layers; it is {_guess(data)}")
+    try:
+        upgrade_net_in_place(net)
+    except ProtoError as error:
+        raise ProtoError(f"{os.fspath(path)}: {error}") from error
+    return net
+
+
+def _guess(data: bytes) -> str:
+    """What a file that should be protobuf probably is, for the end of an error message."""
+    if not data:
+        return "empty"
+    for magic, description in _MAGIC:
+        if data.startswith(magic):
+            return description
+    head = data[:4096]
+    if all(byte >= 0x20 or byte in b"\t\r\n" for byte in head):
+        return "text, perhaps a prototxt"
+    missing = _missing_bytes(data)
+    if missing > 0:
+        return f"cut off: at least {missing} of {len(data) + missing} bytes are missing"
+    return "damaged, or another kind of file"
+
+
+def _missing_bytes(data: bytes) -> int:
+    """How far the last top-level field reaches past the end; 0 if the fields make no sense."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        wire_type = tag & 7
+        if tag >> 3 == 0 or wire_type in (3, 4, 6, 7):
+            return 0
+        if wire_type == 0:
+            _, at = _varint(data, at)
+        elif wire_type == 2:
+            length, at = _varint(data, at)
+            at += length
+        else:
+            at += 8 if wire_type == 1 else 4
+        if at - len(data) > _MAX_BYTES:
+            return 0
+    return at - len(data)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A varint and the position after it, which is past the end where it is cut off."""
+    value = shift = 0
+    while at < len(data):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80 or shift > 63:
+            return value, at
+    return value, at + 1

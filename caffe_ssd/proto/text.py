@@ -1,0 +1,161 @@
+"""Protobuf text (prototxt) in and out, with errors that point at the place.
+
+Spec: caffe-net.md section 2; the solver's fields are in caffe-solver.md section 0.
+Quirk: reading is strict, as the reference's is: an unknown field is an error. `lenient` skips it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TypeVar, cast
+
+from google.protobuf import text_format
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from caffe_ssd.errors import FileError, ProtoError, SolverError
+from caffe_ssd.files import atomic_write
+from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
+from caffe_ssd.proto.lenient import blank_unknown_fields
+from caffe_ssd.proto.upgrade import upgrade_net_in_place, upgrade_solver_in_place
+
+logger = logging.getLogger(__name__)
+
+PathLike = str | os.PathLike[str]
+MessageT = TypeVar("MessageT", bound=Message)
+
+_POSITION = re.compile(r"^\d+:\d+ : ")
+_ECHO = re.compile(r"^'.*': (?=\S)")
+_NO_FIELD = re.compile(r'Message type "(?P<message>[\w.]+)" has no field named "(?P<name>\w+)"')
+_NO_VALUE = re.compile(r'Enum type "(?P<enum>[\w.]+)" has no value named (?P<name>\w+)')
+
+
+def read_text(path: PathLike, message: MessageT, *, lenient: bool = False) -> MessageT:
+    """Fill a message from a text file; see `parse_text`.
+
+    Raises:
+        FileError: the file cannot be opened.
+        ProtoError: the text is wrong; begins with `file:line:column:`.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"Could not open file {os.fspath(path)}: {error.strerror}") from error
+    # Comments in other encodings are common; such bytes inside a value are refused later.
+    text = data.decode("utf-8-sig", errors="surrogateescape")
+    return parse_text(text, message, source=os.fspath(path), lenient=lenient)
+
+
+def parse_text(
+    text: str, message: MessageT, source: str = "<text>", *, lenient: bool = False
+) -> MessageT:
+    """Add the fields of a text to a message.
+
+    Args:
+        text: protobuf text.
+        message: receives the fields; on an error it may hold some of them.
+        source: where the text comes from, for errors.
+        lenient: skip unknown fields, with one warning per field, instead of raising.
+
+    Returns:
+        `message`.
+
+    Raises:
+        ProtoError: a syntax error, an unknown field or a bad value; begins with
+            `source:line:column:`.
+    """
+    if lenient:
+        text = _without_unknown_fields(text, message, source)
+    try:
+        return text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise ProtoError(_describe(error, message, source)) from error
+    except (UnicodeError, ValueError, TypeError) as error:  # a value that is not UTF-8
+        raise ProtoError(f"{source}: {error}") from error
+
+
+def write_text(path: PathLike, message: Message) -> None:
+    """Write a message as text; the file appears whole or not at all.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    atomic_write(path, format_text(message))
+
+
+def format_text(message: Message) -> str:
+    """A message as protobuf text: fields in numeric order, UTF-8 kept readable."""
+    return str(text_format.MessageToString(message, as_utf8=True))
+
+
+def read_net(path: PathLike, *, lenient: bool = False) -> NetParameter:
+    """Read a net definition and bring it up to date (old V0 and V1 files too).
+
+    Raises:
+        FileError: the file cannot be opened.
+        ProtoError: the text is wrong or cannot be upgraded; names the file.
+    """
+    net = read_text(path, NetParameter(), lenient=lenient)
+    try:
+        upgrade_net_in_place(net)
+    except ProtoError as error:
+        raise ProtoError(f"{os.fspath(path)}: {error}") from error
+    return net
+
+
+def read_solver(path: PathLike, *, lenient: bool = False) -> SolverParameter:
+    """Read a solver definition; the deprecated `solver_type` becomes `type`.
+
+    Raises:
+        FileError: the file cannot be opened.
+        ProtoError: the text is wrong; names the file.
+        SolverError: both `type` and `solver_type` are given; names the file.
+    """
+    solver = read_text(path, SolverParameter(), lenient=lenient)
+    try:
+        upgrade_solver_in_place(solver)
+    except SolverError as error:
+        raise SolverError(f"{os.fspath(path)}: {error}") from error
+    return solver
+
+
+def _describe(error: text_format.ParseError, message: Message, source: str) -> str:
+    line, column = error.GetLine(), error.GetColumn()
+    what = _ECHO.sub("", _POSITION.sub("", str(error)))
+    where = source if line is None else f"{source}:{line}:{column}"
+    return f"{where}: {what}{_hint(what, cast(Descriptor, message.DESCRIPTOR))}"
+
+
+def _hint(what: str, root: Descriptor) -> str:
+    """What the writer may have meant, as the end of a sentence; empty if nothing comes close."""
+    pool = root.file.pool
+    if match := _NO_FIELD.search(what):
+        fields = [field.name for field in pool.FindMessageTypeByName(match["message"]).fields]
+        close = get_close_matches(match["name"], fields, n=3)
+        return f" Did you mean {' or '.join(close)}?" if close else ""
+    if match := _NO_VALUE.search(what):
+        values = pool.FindEnumTypeByName(match["enum"]).values_by_name
+        return f" Allowed: {', '.join(values)}."
+    return ""
+
+
+def _without_unknown_fields(text: str, message: Message, source: str) -> str:
+    text, unknown = blank_unknown_fields(text, cast(Descriptor, message.DESCRIPTOR))
+    told = set()
+    for field in unknown:
+        if (field.message, field.name) in told:
+            continue
+        told.add((field.message, field.name))
+        logger.warning(
+            "%s:%d:%d: skipped unknown field %s of %s",
+            source,
+            field.line,
+            field.column,
+            field.name,
+            field.message,
+        )
+    return text
