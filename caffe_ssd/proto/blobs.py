@@ -8,6 +8,7 @@ Quirk: a blob with any of num, channels, height, width set has those four axes, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -38,6 +39,17 @@ def has_diff(blob: BlobProto) -> bool:
     return len(blob.diff) > 0 or len(blob.double_diff) > 0
 
 
+def check_length(blob: BlobProto) -> None:
+    """Hold the number of values against the shape, for the data and, if present, the diff.
+
+    Raises:
+        ProtoError: they disagree.
+    """
+    _check_count(blob, diff=False)
+    if has_diff(blob):
+        _check_count(blob, diff=True)
+
+
 def blob_to_array(blob: BlobProto, diff: bool = False) -> FloatArray:
     """The values of a blob; doubles are preferred where both kinds are present.
 
@@ -51,22 +63,26 @@ def blob_to_array(blob: BlobProto, diff: bool = False) -> FloatArray:
     Raises:
         ProtoError: the number of values is not that of the shape.
     """
-    single, double = (blob.diff, blob.double_diff) if diff else (blob.data, blob.double_data)
-    shape = blob_shape(blob)
-    values = np.array(double if len(double) > 0 else single, dtype=np.float32)
-    if min(shape, default=0) < 0 or values.size != math.prod(shape):
-        what = "diff" if diff else "data"
-        raise ProtoError(
-            f"a blob of shape {list(shape)} needs {math.prod(shape)} values, "
-            f"its {what} has {values.size}"
-        )
-    return values.reshape(shape)
+    _check_count(blob, diff=diff)
+    return np.array(_values(blob, diff=diff), dtype=np.float32).reshape(blob_shape(blob))
 
 
 def array_to_blob(array: npt.ArrayLike, diff: npt.ArrayLike | None = None) -> BlobProto:
-    """A message with `shape` and `data`, and `diff` where one is given.
+    """A message with `shape` and `data`, and `diff` where one is given; see `fill_blob`.
+
+    Raises:
+        ProtoError: `diff` has another number of values than `array`.
+    """
+    blob = BlobProto()
+    fill_blob(blob, array, diff)
+    return blob
+
+
+def fill_blob(blob: BlobProto, array: npt.ArrayLike, diff: npt.ArrayLike | None = None) -> None:
+    """Put values into an empty message.
 
     Args:
+        blob: the message, which is changed.
         array: any shape; converted to float32.
         diff: as many values as `array`.
 
@@ -74,7 +90,6 @@ def array_to_blob(array: npt.ArrayLike, diff: npt.ArrayLike | None = None) -> Bl
         ProtoError: `diff` has another number of values than `array`.
     """
     data = np.asarray(array, dtype="<f4")
-    blob = BlobProto()
     blob.shape.dim.extend(data.shape)
     _add_packed(blob, BlobProto.DATA_FIELD_NUMBER, data)
     if diff is not None:
@@ -82,7 +97,21 @@ def array_to_blob(array: npt.ArrayLike, diff: npt.ArrayLike | None = None) -> Bl
         if gradient.size != data.size:
             raise ProtoError(f"a diff of {gradient.size} values for {data.size} values of data")
         _add_packed(blob, BlobProto.DIFF_FIELD_NUMBER, gradient)
-    return blob
+
+
+def _values(blob: BlobProto, *, diff: bool) -> Sequence[float]:
+    single, double = (blob.diff, blob.double_diff) if diff else (blob.data, blob.double_data)
+    return double if len(double) > 0 else single
+
+
+def _check_count(blob: BlobProto, *, diff: bool) -> None:
+    shape = blob_shape(blob)
+    have, need = len(_values(blob, diff=diff)), math.prod(shape)
+    if min(shape, default=0) < 0 or have != need:
+        raise ProtoError(
+            f"a blob of shape {list(shape)} needs {need} values, "
+            f"its {'diff' if diff else 'data'} has {have}"
+        )
 
 
 def _add_packed(blob: BlobProto, number: int, values: FloatArray) -> None:

@@ -126,6 +126,8 @@ def read_solver(path: PathLike, *, lenient: bool = False) -> SolverParameter:
 def _describe(error: text_format.ParseError, message: Message, source: str) -> str:
     line, column = error.GetLine(), error.GetColumn()
     what = _ECHO.sub("", _POSITION.sub("", str(error)))
+    if "surrogates not allowed" in what:
+        what = "the value is not UTF-8 text"
     where = source if line is None else f"{source}:{line}:{column}"
     return f"{where}: {what}{_hint(what, cast(Descriptor, message.DESCRIPTOR))}"
 

@@ -1,0 +1,125 @@
+"""What loading weights has in common, whatever the file's form: find all faults, then copy.
+
+Spec: caffe-net.md section 11.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from caffe_ssd.errors import WeightsError
+from caffe_ssd.proto.blobs import FloatArray
+
+logger = logging.getLogger(__name__)
+
+PathLike: TypeAlias = str | os.PathLike[str]
+LayerBlobs: TypeAlias = Sequence[tuple[str, Sequence[nn.Parameter]]]
+
+
+class HasBlobs(Protocol):
+    """What a net must offer for weights to be copied in or out."""
+
+    def layer_blobs(self) -> LayerBlobs:
+        """Every layer's name and blobs in net order; layers without blobs included.
+
+        Shared parameters appear in each layer that shares them.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyReport:
+    """What a load did.
+
+    Args:
+        copied: layers that received blobs, in file order.
+        ignored: layers of the file that the net does not have, in file order.
+        untouched: layers of the net with a blob that the file did not give, in net order.
+    """
+
+    copied: tuple[str, ...]
+    ignored: tuple[str, ...]
+    untouched: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BlobCopy:
+    """One blob that fits its target; the values are read when it is their turn."""
+
+    layer: str
+    target: nn.Parameter
+    data: Callable[[], FloatArray]
+    diff: Callable[[], FloatArray] | None = None
+
+
+def apply_copies(net: HasBlobs, copies: Sequence[BlobCopy], ignored: Sequence[str]) -> CopyReport:
+    """Copy what has been found to fit, in order: a later blob for the same target wins."""
+    for copy in copies:
+        _assign(copy.target, copy.data())
+        if copy.diff is not None:
+            target = copy.target
+            if target.grad is None:
+                target.grad = torch.zeros_like(target)
+            _assign(target.grad, copy.diff())
+    given = {identity(copy.target) for copy in copies}
+    untouched = [
+        name
+        for name, blobs in net.layer_blobs()
+        if any(identity(blob) not in given for blob in blobs)
+    ]
+    return CopyReport(
+        copied=tuple(dict.fromkeys(copy.layer for copy in copies)),
+        ignored=tuple(ignored),
+        untouched=tuple(untouched),
+    )
+
+
+def note_ignored(name: str, ignored: list[str]) -> None:
+    """Log and collect a layer of the file that the net does not have."""
+    logger.info("Ignoring source layer %s", name)
+    ignored.append(name)
+
+
+def raise_faults(faults: Sequence[str], source: str) -> None:
+    """Raise all faults as one error; the first one's words come first.
+
+    Raises:
+        WeightsError: there are faults.
+    """
+    if not faults:
+        return
+    more = f" {len(faults) - 1} more do not fit: {' '.join(faults[1:])}" if faults[1:] else ""
+    raise WeightsError(f"{faults[0]} (weights from {source}){more}")
+
+
+def identity(blob: Tensor) -> object:
+    """Equal for blobs that share their values, also where their shapes differ."""
+    return blob.data_ptr() if blob.numel() > 0 else id(blob)
+
+
+def diff_of(blob: Tensor) -> Tensor:
+    """The gradient, zeros where there is none."""
+    return torch.zeros_like(blob) if blob.grad is None else blob.grad
+
+
+def to_numpy(blob: Tensor) -> FloatArray:
+    """The values as float32 on the CPU, possibly a view."""
+    array: FloatArray = blob.detach().to("cpu", torch.float32).contiguous().numpy()
+    return array
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as Caffe logs it: `64 3 3 3 (1728)`."""
+    return " ".join([*map(str, shape), f"({math.prod(shape)})"])
+
+
+@torch.no_grad()
+def _assign(target: Tensor, values: FloatArray) -> None:
+    target.copy_(torch.from_numpy(values).reshape(target.shape))

@@ -1,0 +1,173 @@
+"""Weights in and out of a net: binary caffemodels here, HDF5 in `weights_hdf5`.
+
+Spec: caffe-net.md sections 11 and 12.
+
+A file's layer goes to the net's layer of the same name; types, bottoms and tops are ignored. Every
+fault is found before anything is copied, so a failed load leaves the net as it was.
+
+Quirk: a binary file's layer goes to the first net layer of its name (an HDF5 file's to the last).
+Quirk: a legacy bias saved as 1x1x1xN fits a blob (N), one saved as Nx1x1x1 does not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from caffe_ssd.errors import ProtoError, WeightsError
+from caffe_ssd.net.blob_copy import (
+    BlobCopy,
+    CopyReport,
+    HasBlobs,
+    PathLike,
+    apply_copies,
+    diff_of,
+    note_ignored,
+    raise_faults,
+    shape_text,
+    to_numpy,
+)
+from caffe_ssd.net.weights_hdf5 import load_hdf5, save_hdf5
+from caffe_ssd.proto.binary import read_weights, write_binary
+from caffe_ssd.proto.blobs import (
+    LEGACY_AXES,
+    blob_shape,
+    blob_to_array,
+    check_length,
+    fill_blob,
+    has_diff,
+    is_legacy,
+)
+from caffe_ssd.proto.caffe_pb2 import BlobProto, LayerParameter, NetParameter
+
+__all__ = [
+    "CopyReport",
+    "HasBlobs",
+    "copy_trained",
+    "copy_trained_file",
+    "fill_blobs",
+    "load_hdf5",
+    "save_binary",
+    "save_hdf5",
+]
+
+
+class HasMessage(Protocol):
+    """A net that can say what its caffemodel holds."""
+
+    def to_proto(self, with_diff: bool = False) -> NetParameter:
+        """The net's message, blobs included."""
+
+
+def copy_trained(net: HasBlobs, message: NetParameter, source: str) -> CopyReport:
+    """Copy the blobs of a net message into the net's layers of the same names.
+
+    Diffs in the message go to `grad`. Values take the device and type of their parameter.
+
+    Args:
+        net: receives the weights.
+        message: an upgraded net message.
+        source: where it comes from, for errors.
+
+    Raises:
+        WeightsError: a layer has another number of blobs or other shapes than the message says;
+            the net is unchanged.
+    """
+    layers: dict[str, Sequence[nn.Parameter]] = {}
+    for name, blobs in net.layer_blobs():
+        layers.setdefault(name, blobs)
+    copies: list[BlobCopy] = []
+    ignored: list[str] = []
+    faults: list[str] = []
+    for layer in message.layer:
+        if layer.name not in layers:
+            note_ignored(layer.name, ignored)
+            continue
+        try:
+            copies += _match_blobs(layer, layers[layer.name])
+        except WeightsError as error:
+            faults.append(str(error))
+    raise_faults(faults, source)
+    return apply_copies(net, copies, ignored)
+
+
+def copy_trained_file(net: HasBlobs, path: PathLike) -> CopyReport:
+    """Load a weights file: HDF5 if its name ends in `.h5`, else a binary caffemodel.
+
+    Raises:
+        FileError: the file cannot be opened.
+        ProtoError: it is no such file.
+        WeightsError: the weights do not fit; the net is unchanged.
+    """
+    if os.fspath(path).endswith(".h5"):
+        return load_hdf5(net, path)
+    return copy_trained(net, read_weights(path), os.fspath(path))
+
+
+def save_binary(net: HasMessage, path: PathLike, diff: bool = False) -> None:
+    """Write a binary caffemodel.
+
+    Args:
+        net: the net.
+        path: the file, which appears whole or not at all.
+        diff: also write the gradients.
+
+    Raises:
+        FileError: the file cannot be written.
+        ProtoError: the net is larger than a protobuf file can be.
+    """
+    write_binary(path, net.to_proto(with_diff=diff))
+
+
+def fill_blobs(layer: LayerParameter, blobs: Iterable[Tensor], diff: bool = False) -> None:
+    """Replace the `blobs` of a layer's message by these values.
+
+    Args:
+        layer: the message, which is changed.
+        blobs: parameters in the layer's order.
+        diff: write gradients too; one that is missing counts as zeros.
+    """
+    layer.ClearField("blobs")
+    for blob in blobs:
+        gradient = to_numpy(diff_of(blob)) if diff else None
+        fill_blob(layer.blobs.add(), to_numpy(blob), gradient)
+
+
+def _match_blobs(layer: LayerParameter, targets: Sequence[nn.Parameter]) -> list[BlobCopy]:
+    if len(layer.blobs) != len(targets):
+        raise WeightsError(
+            f"Incompatible number of blobs for layer {layer.name}: "
+            f"the source has {len(layer.blobs)}, the net {len(targets)}."
+        )
+    copies = []
+    for index, (blob, target) in enumerate(zip(layer.blobs, targets, strict=True)):
+        if not _fits(blob, tuple(target.shape)):
+            raise WeightsError(
+                f"Cannot copy param {index} weights from layer '{layer.name}'; shape mismatch. "
+                f"The source has {shape_text(blob_shape(blob))}, the net "
+                f"{shape_text(target.shape)}. Give the layer another name to train it afresh."
+            )
+        try:
+            check_length(blob)
+        except ProtoError as error:
+            raise WeightsError(
+                f"Cannot copy param {index} of layer '{layer.name}': {error}"
+            ) from error
+        copies.append(_copy_of(layer.name, blob, target))
+    return copies
+
+
+def _copy_of(layer: str, blob: BlobProto, target: nn.Parameter) -> BlobCopy:
+    diff = partial(blob_to_array, blob, diff=True) if has_diff(blob) else None
+    return BlobCopy(layer, target, partial(blob_to_array, blob), diff)
+
+
+def _fits(blob: BlobProto, shape: tuple[int, ...]) -> bool:
+    if not is_legacy(blob):
+        return blob_shape(blob) == shape
+    missing = len(LEGACY_AXES) - len(shape)
+    return missing >= 0 and blob_shape(blob) == (1,) * missing + shape

@@ -1,0 +1,163 @@
+"""Weights in HDF5 files: datasets `/data/<layer>/<index>`.
+
+Spec: caffe-net.md sections 11 and 12.
+
+Quirk: a file's layer goes to the last net layer of its name (a binary file's to the first).
+Quirk: shapes are not compared, only the number of values; the net's shape stays (the reference
+    takes over the file's shape, which the layers then do not look at).
+Quirk: shared blobs are written by their owner only, diffs by every sharer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+
+import h5py
+import numpy as np
+from torch import nn
+
+from caffe_ssd.errors import FileError, ProtoError, WeightsError
+from caffe_ssd.files import atomic_writer
+from caffe_ssd.net.blob_copy import (
+    BlobCopy,
+    CopyReport,
+    HasBlobs,
+    PathLike,
+    apply_copies,
+    diff_of,
+    identity,
+    note_ignored,
+    raise_faults,
+    shape_text,
+    to_numpy,
+)
+from caffe_ssd.proto.blobs import FloatArray
+
+
+def load_hdf5(net: HasBlobs, path: PathLike) -> CopyReport:
+    """Load the datasets `/data/<layer>/<index>` of an HDF5 file.
+
+    Raises:
+        FileError: the file cannot be opened.
+        ProtoError: it is no HDF5 file.
+        WeightsError: the weights do not fit; the net is unchanged.
+    """
+    source = os.fspath(path)
+    try:
+        file = h5py.File(source, "r")
+    except FileNotFoundError as error:
+        raise FileError(f"Could not open file {source}: no such file") from error
+    except PermissionError as error:
+        raise FileError(f"Could not open file {source}: permission denied") from error
+    except OSError as error:
+        raise ProtoError(f"{source}: not an HDF5 file, or damaged: {error}") from error
+    with file:
+        data = file.get("data")
+        if not isinstance(data, h5py.Group):
+            raise WeightsError(f"{source}: has no group /data, so it holds no weights")
+        return _copy_groups(net, data, source)
+
+
+def save_hdf5(net: HasBlobs, path: PathLike, diff: bool = False) -> None:
+    """Write `/data/<layer>/<index>`; a shared blob is written by its owner only.
+
+    Args:
+        net: the net.
+        path: the file, which appears whole or not at all.
+        diff: also write `/diff/<layer>/<index>`, for every blob.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    written: set[object] = set()
+    with atomic_writer(path) as target, h5py.File(target, "w") as file:
+        file.create_group("data")
+        for name, blobs in net.layer_blobs():
+            group = file["data"].require_group(name)
+            for index, blob in enumerate(blobs):
+                if identity(blob) not in written:
+                    group[str(index)] = to_numpy(blob)
+                    written.add(identity(blob))
+            if diff:
+                group = file.require_group("diff").require_group(name)
+                for index, blob in enumerate(blobs):
+                    group[str(index)] = to_numpy(diff_of(blob))
+
+
+def _copy_groups(net: HasBlobs, data: h5py.Group, source: str) -> CopyReport:
+    layers: dict[str, Sequence[nn.Parameter]] = {}
+    shared: dict[str, list[bool]] = {}
+    seen: set[object] = set()
+    for name, blobs in net.layer_blobs():
+        layers[name], shared[name] = blobs, []
+        for blob in blobs:
+            shared[name].append(identity(blob) in seen)
+            seen.add(identity(blob))
+    copies: list[BlobCopy] = []
+    ignored: list[str] = []
+    faults: list[str] = []
+    for name, group in _layer_groups(data, layers):
+        if name not in layers:
+            note_ignored(name, ignored)
+            continue
+        try:
+            copies += _match_datasets(name, group, layers[name], shared[name])
+        except WeightsError as error:
+            faults.append(str(error))
+    raise_faults(faults, source)
+    return apply_copies(net, copies, ignored)
+
+
+def _layer_groups(
+    group: h5py.Group, known: Collection[str], prefix: str = ""
+) -> Iterator[tuple[str, h5py.Group]]:
+    """The layers' groups; a layer's name that has slashes makes nested ones."""
+    for key, child in group.items():
+        if not isinstance(child, h5py.Group):
+            continue
+        name = prefix + key
+        nested = any(isinstance(entry, h5py.Group) for entry in child.values())
+        if name in known or not nested:
+            yield name, child
+        if nested:
+            yield from _layer_groups(child, known, f"{name}/")
+
+
+def _match_datasets(
+    name: str, group: h5py.Group, targets: Sequence[nn.Parameter], shared: Sequence[bool]
+) -> list[BlobCopy]:
+    datasets = {key: entry for key, entry in group.items() if isinstance(entry, h5py.Dataset)}
+    missing = [str(i) for i in range(len(targets)) if str(i) not in datasets and not shared[i]]
+    if len(datasets) > len(targets) or missing:
+        raise WeightsError(
+            f"Incompatible number of blobs for layer {name}: the source has "
+            f"{', '.join(datasets) if datasets else 'none'}, the net {len(targets)}."
+        )
+    copies = []
+    for index, target in enumerate(targets):
+        dataset = datasets.get(str(index))
+        if dataset is None:
+            continue
+        if dataset.dtype.kind not in "fiu":
+            raise WeightsError(
+                f"Cannot copy param {index} of layer '{name}': the dataset holds {dataset.dtype}, "
+                "not numbers."
+            )
+        if dataset.size != target.numel():
+            raise WeightsError(
+                f"Cannot copy param {index} weights from layer '{name}'; shape mismatch. The "
+                f"source has {shape_text(dataset.shape)}, the net {shape_text(target.shape)}."
+            )
+        # Read now: a damaged file must be found out before the net changes.
+        values = _read_dataset(dataset)
+        copies.append(BlobCopy(name, target, partial(np.asarray, values)))
+    return copies
+
+
+def _read_dataset(dataset: h5py.Dataset) -> FloatArray:
+    try:
+        return np.asarray(dataset[()], dtype=np.float32)
+    except OSError as error:
+        raise WeightsError(f"dataset {dataset.name} cannot be read: {error}.") from error
