@@ -66,7 +66,11 @@ class Layer(nn.Module):
 
     `forward(*bottoms)` returns one tensor, or a tuple when the layer has several tops or none. It
     never changes its bottoms. `blobs` holds blob i of the layer at index i, as in a caffemodel.
+
+    `blob_lr_mult` is the learning rate factor of blobs for which the prototxt has no `param`.
     """
+
+    blob_lr_mult: float = 1.0
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,162 @@
+"""BatchNorm: normalise each channel by its mean and variance; no scale, no shift.
+
+Spec: caffe-layers.md section C.
+Quirk: the running statistics are sums that decay, divided by a third blob on use.
+Quirk: the batch is normalised by its biased variance, the running variance is unbiased.
+Quirk: with untrained statistics (factor 0) mean and variance are 0, so y = x / sqrt(eps).
+
+Shapes: N items, C channels, then any sizes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from caffe_ssd.errors import LayerParamError, ShapeError
+from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+
+
+def batch_norm_train(
+    x: Tensor,
+    mean_sum: Tensor,
+    variance_sum: Tensor,
+    factor: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    eps: float,
+    moving_average_fraction: float,
+) -> Tensor:
+    """Normalise by the batch's statistics and add them to the running ones, in place.
+
+    Args:
+        x: (N, C, ...).
+        mean_sum: (C,), blob 0; updated.
+        variance_sum: (C,), blob 1; updated.
+        factor: (1,), blob 2; updated.
+        weight: (C,), multiplied to the result; None for 1.
+        bias: (C,), added to the result; None for 0.
+        eps: added to the variance.
+        moving_average_fraction: what the running sums are multiplied by before the addition.
+
+    Returns:
+        Shaped like x.
+    """
+    # Momentum 1 makes the kernel store the batch mean and unbiased variance themselves.
+    mean, variance = torch.zeros_like(mean_sum), torch.zeros_like(variance_sum)
+    y = torch.batch_norm(
+        x, weight, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled
+    )
+    if x.numel() == x.shape[1]:
+        variance.zero_()  # one element per channel: the unbiased variance is 0 / 0
+    with torch.no_grad():
+        sums = [mean_sum, variance_sum, factor]
+        torch._foreach_mul_(sums, moving_average_fraction)
+        torch._foreach_add_(sums, [mean, variance, torch.ones_like(factor)])
+    return y
+
+
+def batch_norm_global(
+    x: Tensor,
+    mean_sum: Tensor,
+    variance_sum: Tensor,
+    factor: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    eps: float,
+) -> Tensor:
+    """Normalise by the running statistics; arguments as in `batch_norm_train`, none updated."""
+    mean, variance = running_statistics(mean_sum, variance_sum, factor)
+    return torch.batch_norm(
+        x, weight, bias, mean, variance, False, 0.0, eps, torch.backends.cudnn.enabled
+    )
+
+
+def running_statistics(
+    mean_sum: Tensor, variance_sum: Tensor, factor: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The running mean and variance, (C,) each, out of the three blobs."""
+    with torch.no_grad():
+        share = torch.where(factor == 0, 0.0, 1 / factor)
+        return mean_sum * share, variance_sum * share
+
+
+class BatchNorm(Layer):
+    """The layer; blobs 0..2 are mean_sum (C,), variance_sum (C,) and factor (1,), all frozen.
+
+    Args:
+        channels: C.
+        use_global_stats: normalise by the running statistics and leave them alone.
+        eps: see `batch_norm_train`.
+        moving_average_fraction: see `batch_norm_train`.
+    """
+
+    blob_lr_mult = 0.0
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        use_global_stats: bool,
+        eps: float = 1e-5,
+        moving_average_fraction: float = 0.999,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.use_global_stats = use_global_stats
+        self.eps = eps
+        self.moving_average_fraction = moving_average_fraction
+        for size in (channels, channels, 1):
+            self.blobs.append(nn.Parameter(torch.zeros(size), requires_grad=False))
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        (bottom,) = bottoms
+        if len(bottom) < 2:
+            raise ShapeError(f"bottom 0 must have at least 2 axes, got shape {list(bottom)}")
+        if bottom[1] != self.channels:
+            raise ShapeError(
+                f"bottom 0 must have {self.channels} channels, got shape {list(bottom)}"
+            )
+        return bottoms
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return self.normalize(bottom)
+
+    def normalize(
+        self, bottom: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """The layer followed by a scale and shift per channel; see `batch_norm_train`."""
+        mean_sum, variance_sum, factor = self.blobs
+        if self.use_global_stats:
+            return batch_norm_global(bottom, mean_sum, variance_sum, factor, eps=self.eps)
+        return batch_norm_train(
+            bottom,
+            mean_sum,
+            variance_sum,
+            factor,
+            eps=self.eps,
+            moving_average_fraction=self.moving_average_fraction,
+        )
+
+
+@register_layer("BatchNorm")
+def _build(spec: LayerSpec) -> BatchNorm:
+    param = spec.param.batch_norm_param
+    for i, entry in enumerate(spec.param.param):
+        if entry.lr_mult != 0:
+            raise LayerParamError(
+                f"the statistics cannot be learnt: lr_mult of param {i} must be 0, "
+                f"got {entry.lr_mult:g}"
+            )
+    (bottom,) = spec.bottoms
+    if len(bottom) < 2:
+        raise ShapeError(f"bottom 0 must have at least 2 axes, got shape {list(bottom)}")
+    given = param.HasField("use_global_stats")
+    return BatchNorm(
+        channels=bottom[1],
+        use_global_stats=param.use_global_stats if given else not spec.is_train,
+        eps=param.eps,
+        moving_average_fraction=param.moving_average_fraction,
+    )

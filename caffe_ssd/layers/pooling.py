@@ -1,0 +1,155 @@
+"""Pooling: the maximum, the average or a random cell of each window of a plane.
+
+Spec: caffe-layers.md section B; the rules of the windows are in `pool_window`.
+Quirk: STOCHASTIC, which the reference has on GPUs only, runs on any device here.
+
+Shapes: N images, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from caffe_ssd.errors import LayerParamError, ShapeError
+from caffe_ssd.layers.common import check_rank
+from caffe_ssd.layers.pool_window import Pair, Window, average_pool, max_pool
+from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.proto.caffe_pb2 import PoolingParameter
+
+
+def stochastic_pool(x: Tensor, window: Window, thresholds: Tensor | None) -> Tensor:
+    """A cell of each window, drawn with probability proportional to its value.
+
+    Args:
+        x: (N, C, H, W), not negative.
+        window: without padding.
+        thresholds: (N, C, h, w) in (0, 1]: the first cell in row-major order at which the running
+            sum reaches this share of the window's sum is taken. None gives the expected value
+            instead, as in phase TEST.
+
+    Returns:
+        (N, C, h, w).
+    """
+    below, right = window.far_pad((x.shape[2], x.shape[3]))
+    rows, columns = window.counts((x.shape[2], x.shape[3]))
+    cells = F.unfold(F.pad(x, (0, right, 0, below)), window.kernel, stride=window.stride)
+    cells = cells.reshape(x.shape[0], x.shape[1], -1, rows, columns)
+    total = cells.sum(2)
+    if thresholds is None:
+        return cells.square().sum(2) / (total + torch.finfo(torch.float32).tiny)
+    reached = cells.detach().cumsum(2) >= (thresholds * total.detach()).unsqueeze(2)
+    first = reached.to(torch.uint8).argmax(2, keepdim=True)
+    return cells.gather(2, first).squeeze(2)
+
+
+class Pooling(Layer):
+    """The layer.
+
+    Args:
+        method: PoolingParameter.MAX, AVE or STOCHASTIC.
+        window: the window; None for the whole plane, whatever its sizes.
+        num_tops: 2 for the indices of the maxima as a second top.
+        is_train: for STOCHASTIC, draw rather than take the expected value.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: PoolingParameter.PoolMethod,
+        window: Window | None,
+        num_tops: int = 1,
+        is_train: bool = False,
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.window = window
+        self.num_tops = num_tops
+        self.is_train = is_train
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        (bottom,) = bottoms
+        check_rank(bottom, 4)
+        sizes = (bottom[2], bottom[3])
+        counts = self._window(sizes).counts(sizes)
+        if min(counts) < 1:
+            raise ShapeError(
+                f"{self.window} makes sizes {list(counts)} out of {list(sizes)}; "
+                "they must be positive"
+            )
+        return ((*bottom[:2], *counts),) * self.num_tops
+
+    def forward(self, bottom: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        window = self._window((bottom.shape[2], bottom.shape[3]))
+        if self.method == PoolingParameter.MAX:
+            top, index = max_pool(bottom, window)
+            return top if self.num_tops == 1 else (top, index.to(bottom.dtype))
+        if self.method == PoolingParameter.AVE:
+            return (
+                bottom.mean((2, 3), True) if self.window is None else average_pool(bottom, window)
+            )
+        thresholds = None
+        if self.is_train:
+            (shape,) = self.top_shapes(tuple(bottom.shape))
+            # 1 - [0, 1) is (0, 1]
+            thresholds = 1 - torch.rand(shape, dtype=bottom.dtype, device=bottom.device)
+        return stochastic_pool(bottom, window, thresholds)
+
+    def _window(self, sizes: Pair) -> Window:
+        return Window(kernel=sizes) if self.window is None else self.window
+
+
+@register_layer("Pooling", tops=range(1, 3))
+def _build(spec: LayerSpec) -> Pooling:
+    param = spec.param.pooling_param
+    if spec.num_tops == 2 and param.pool != PoolingParameter.MAX:
+        raise ShapeError("the second top, indices of the maxima, needs pool: MAX")
+    layer = Pooling(
+        method=param.pool,
+        window=_read_window(param),
+        num_tops=spec.num_tops,
+        is_train=spec.is_train,
+    )
+    layer.top_shapes(*spec.bottoms)
+    return layer
+
+
+def _read_window(param: PoolingParameter) -> Window | None:
+    stride = _pair(param, "stride", "stride")
+    pad = _pair(param, "pad", "pad")
+    stride = (1, 1) if stride is None else stride
+    pad = (0, 0) if pad is None else pad
+    kernel = _pair(param, "kernel_size", "kernel")
+    if min(stride) < 1:
+        raise LayerParamError(f"stride must be positive, got {list(stride)}")
+    if pad != (0, 0) and param.pool == PoolingParameter.STOCHASTIC:
+        raise LayerParamError("pad needs pool: MAX or AVE")
+    if param.global_pooling:
+        if kernel is not None:
+            raise LayerParamError("global_pooling takes no kernel size")
+        if pad != (0, 0) or stride != (1, 1):
+            raise LayerParamError(
+                f"global_pooling needs pad 0 and stride 1, got {list(pad)} and {list(stride)}"
+            )
+        return None
+    if kernel is None:
+        raise LayerParamError("kernel_size is missing; give kernel_size or kernel_h and kernel_w")
+    if min(kernel) < 1:
+        raise LayerParamError(f"kernel size must be positive, got {list(kernel)}")
+    if any(p >= k for p, k in zip(pad, kernel, strict=True)):
+        raise LayerParamError(f"pad {list(pad)} must be below the kernel size {list(kernel)}")
+    return Window(kernel=kernel, stride=stride, pad=pad)
+
+
+def _pair(param: PoolingParameter, both: str, prefix: str) -> Pair | None:
+    """(rows, columns) of a setting given for both axes or per axis; None if not given."""
+    per_axis = [param.HasField(f"{prefix}_{axis}") for axis in "hw"]
+    if not any(per_axis):
+        value = getattr(param, both)
+        return (value, value) if param.HasField(both) else None
+    if param.HasField(both):
+        raise LayerParamError(f"give either {both} or {prefix}_h and {prefix}_w, not both")
+    if not all(per_axis):
+        raise LayerParamError(f"{prefix}_h and {prefix}_w must be given together")
+    return getattr(param, f"{prefix}_h"), getattr(param, f"{prefix}_w")

@@ -1,0 +1,106 @@
+"""SoftmaxWithLoss: cross-entropy of softmax scores against labels.
+
+Spec: caffe-layers.md section G.
+Quirk: in the loss, not in the gradient, a probability counts as at least the smallest normal
+float32.
+Quirk: labels are floats, cut toward zero.
+Quirk: the second top the reference declares, the probabilities, cannot be used there or here.
+
+Shapes: scores have K classes on one axis; labels are as many as the other axes have positions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_ssd.layers.common import canonical_axis, forbid_gradient
+from caffe_ssd.layers.loss_common import (
+    Mode,
+    check_batch,
+    check_label_count,
+    class_labels,
+    normalizer,
+    read_mode,
+)
+from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.proto.caffe_pb2 import LossParameter
+
+LARGEST_LOSS = -math.log(torch.finfo(torch.float32).tiny)
+
+
+class _Capped(torch.autograd.Function):
+    """Cap the values but not the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clamp(max=LARGEST_LOSS)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def softmax_loss(
+    scores: Tensor, labels: Tensor, *, axis: int, mode: Mode, ignore_label: int | None = None
+) -> Tensor:
+    """The normalised cross-entropy, a scalar.
+
+    Args:
+        scores: K classes on `axis`.
+        labels: floating point, see the module.
+        axis: the class axis, not negative.
+        mode: see `loss_common.normalizer`.
+        ignore_label: positions with this label count nothing.
+    """
+    shape = tuple(scores.shape)
+    index, valid = class_labels(
+        labels, (*shape[:axis], 1, *shape[axis + 1 :]), shape[axis], ignore_label
+    )
+    loss = -torch.log_softmax(scores, axis).gather(axis, index)
+    loss = _Capped.apply(loss)  # type: ignore[no-untyped-call]
+    if valid is not None:
+        loss = torch.where(valid, loss, 0)
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    total: Tensor = loss.sum() / normalizer(mode, outer=outer, inner=inner, valid=valid)
+    return total
+
+
+class SoftmaxWithLoss(Layer):
+    """The layer.
+
+    Args:
+        axis, mode, ignore_label: see `softmax_loss`.
+    """
+
+    def __init__(self, *, axis: int, mode: Mode, ignore_label: int | None = None) -> None:
+        super().__init__()
+        self.axis = axis
+        self.mode = mode
+        self.ignore_label = ignore_label
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        check_batch(bottoms)
+        check_label_count(*bottoms, axis=self.axis)
+        return ((),)
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        loss = softmax_loss(
+            scores, labels, axis=self.axis, mode=self.mode, ignore_label=self.ignore_label
+        )
+        return forbid_gradient(loss, labels, "labels")
+
+
+@register_layer("SoftmaxWithLoss", bottoms=2, is_loss=True, not_forced=(1,))
+def _build(spec: LayerSpec) -> SoftmaxWithLoss:
+    param = spec.param.loss_param
+    layer = SoftmaxWithLoss(
+        axis=canonical_axis(spec.param.softmax_param.axis, len(spec.bottoms[0])),
+        mode=read_mode(param, LossParameter.VALID),
+        ignore_label=param.ignore_label if param.HasField("ignore_label") else None,
+    )
+    layer.top_shapes(*spec.bottoms)
+    return layer
