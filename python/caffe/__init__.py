@@ -1,11 +1,29 @@
-"""The pycaffe-compatible face of the engine: what `import caffe` gave users of SSD-Caffe.
+"""pycaffe: SSD-Caffe's Python interface, on the engine `caffe_ssd`."""
 
-Spec: caffe-net.md sections 13 to 18.
-"""
+from caffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from caffe.net_spec import NetSpec, layers, params, to_proto
+from caffe.pycaffe import TEST, TRAIN, Net
+from caffe_ssd.layers.registry import layer_types as _layer_types
 
-from __future__ import annotations
+__version__ = "1.0.0-rc3"
 
-from caffe.net_spec import NetSpec as NetSpec
-from caffe.net_spec import layers as layers
-from caffe.net_spec import params as params
-from caffe.net_spec import to_proto as to_proto
+
+def layer_type_list() -> list[str]:
+    """The layer types that can be built, in byte order."""
+    return list(_layer_types())
+
+
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "Net",
+    "NetSpec",
+    "layer_type_list",
+    "layers",
+    "params",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_random_seed",
+    "to_proto",
+]

@@ -1,0 +1,58 @@
+# What people and CI type. `make help` lists the verbs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+OUT ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format typecheck check docs proto docker overlay clean
+
+help:  ## list the verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(INSTALLED)  ## make .venv and install the package with its development tools
+
+demo: install  ## synthetic data, LMDBs, a small DSOD trained from scratch, mAP, a picture (in demo/)
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/shapes/demo.sh $(OUT)
+
+test: install  ## the tests that belong to every change (minutes)
+	$(BIN)/python -m pytest -m 'not slow' -n 2
+
+test-all: install  ## every test, slow ones included
+	$(BIN)/python -m pytest -n 2
+
+lint: install  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install  ## let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: install  ## mypy, strict
+	$(BIN)/mypy
+
+check: lint typecheck test  ## what CI runs
+
+proto:  ## regenerate caffe_pb2.py (needs grpcio-tools 1.62, whose output works with protobuf 4 to 7)
+	$(PYTHON) -m grpc_tools.protoc -I caffe_ssd/proto --python_out=caffe_ssd/proto \
+	  --pyi_out=caffe_ssd/proto caffe.proto
+
+docker:  ## build the CPU image
+	docker build -f docker/Dockerfile --target cpu -t caffe-ssd:cpu .
+
+overlay:  ## copy generators and scripts into an original SSD-Caffe: make overlay CAFFE_ROOT=DIR
+	@test -d "$(CAFFE_ROOT)/python/caffe" || \
+	  { echo "CAFFE_ROOT must be an SSD-Caffe checkout (no python/caffe in '$(CAFFE_ROOT)')"; exit 2; }
+	cp -r python/caffe/model_libs.py python/caffe/models "$(CAFFE_ROOT)/python/caffe/"
+	mkdir -p "$(CAFFE_ROOT)/examples" && cp -r examples/dsod "$(CAFFE_ROOT)/examples/"
+
+clean:  ## remove what can be made again, .venv included
+	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,300 @@
+"""A runnable net: an ordinary PyTorch module built from a NetParameter.
+
+Spec: caffe-net.md sections 5 to 10 and 12.
+
+    text -> NetParameter -> upgrade -> filter by state -> splits -> plan -> Net -> passes
+
+`steps` lists every layer of the net as the reference has it. `program` is what `forward` runs: the
+same steps after exact rewrites (passes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from caffe_ssd.errors import NetError
+from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, SourceLayer, build_layer
+from caffe_ssd.net.passes import Instruction, fuse_batch_norm, plain_program
+from caffe_ssd.net.plan import AUTOMATIC, Plan, Step, Value, make_plan, naming, plan_backward
+from caffe_ssd.net.sharing import LearnableBlob, SharedBlobs
+from caffe_ssd.net.splits import insert_splits
+from caffe_ssd.net.state import filter_net
+from caffe_ssd.net.weights import copy_trained, fill_blobs
+from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetResult:
+    """What one forward pass gives.
+
+    Args:
+        loss: the weighted sum of all loss tops, a scalar that can be differentiated.
+        blobs: the net's outputs and the blobs asked for, by name.
+    """
+
+    loss: Tensor
+    blobs: dict[str, Tensor]
+
+
+def build_net(param: NetParameter, state: NetState, runtime: Runtime | None = None) -> Net:
+    """Build the net that an upgraded message describes in this state.
+
+    Raises:
+        NetError: the graph cannot be run.
+        LayerError: one layer is refused.
+    """
+    return Net(insert_splits(filter_net(param, state)), runtime or Runtime())
+
+
+class Net(nn.Module):
+    """See the module's docstring.
+
+    Args:
+        param: an upgraded, filtered net with splits, carrying its state.
+        runtime: surroundings handed to the layers.
+    """
+
+    def __init__(self, param: NetParameter, runtime: Runtime) -> None:
+        super().__init__()
+        plan = make_plan(param)
+        self.name = plan.name
+        self.phase = param.state.phase
+        self.runtime = runtime
+        self.modules_by_layer = nn.ModuleDict()
+        self._shapes: list[Shape] = [()] * len(plan.blob_names)
+        shared = SharedBlobs()
+        for step in plan.steps:
+            with naming(step):
+                layer = self._build(step, runtime)
+                shared.add(step.param, layer)
+        self.learnable: list[LearnableBlob] = shared.learnable
+        self.shared_views = shared.views
+        self.plan: Plan = plan_backward(plan, [len(layer.blobs) for layer in self.layers])
+        self._load_inline_blobs()
+        self._set_requires_grad()
+        self.train(self.is_train)
+        self._plain = plain_program(self.plan.steps, self.layers)
+        self.program = fuse_batch_norm(self._plain)
+
+    # Building ------------------------------------------------------------------------------------
+
+    def _build(self, step: Step, runtime: Runtime) -> Layer:
+        bottoms = tuple(self._shapes[value.blob] for value in step.bottoms)
+        layer = build_layer(LayerSpec(param=step.param, bottoms=bottoms, runtime=runtime))
+        for value, shape in zip(step.tops, layer.top_shapes(*bottoms), strict=True):
+            self._shapes[value.blob] = shape
+        for _ in range(len(step.param.param), len(layer.blobs)):
+            if layer.blob_lr_mult != 1:
+                step.param.param.add(lr_mult=layer.blob_lr_mult)
+        self.modules_by_layer[self._module_key(step.param.name)] = layer
+        return layer
+
+    def _module_key(self, name: str) -> str:
+        """The layer's name as PyTorch allows it: no dots, not empty, not taken."""
+        key = name.replace(".", "_")
+        while not key or key in self.modules_by_layer or hasattr(self.modules_by_layer, key):
+            key += "_"
+        return key
+
+    def _load_inline_blobs(self) -> None:
+        """A layer message may carry its blobs; they win over fillers."""
+        carried = NetParameter()
+        carried.layer.extend(step.param for step in self.steps if step.param.blobs)
+        if carried.layer:
+            copy_trained(self, carried, "the net definition")
+        for step in self.steps:
+            step.param.ClearField("blobs")
+
+    def _set_requires_grad(self) -> None:
+        for entry in self.learnable:
+            entry.blob.requires_grad_(entry.lr_mult != 0 or self.plan.force_backward)
+        for view, owner in self.shared_views:
+            view.requires_grad_(owner.requires_grad)
+
+    # Looking -------------------------------------------------------------------------------------
+
+    @property
+    def is_train(self) -> bool:
+        """Whether the net's phase is TRAIN."""
+        return self.phase == 0
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The layers as wired, Split layers included."""
+        return self.plan.steps
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers' modules in order."""
+        return list(self.modules_by_layer.values())  # type: ignore[arg-type]
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers' names in order."""
+        return [step.param.name for step in self.plan.steps]
+
+    @property
+    def blob_names(self) -> tuple[str, ...]:
+        """The blobs' names in order of creation."""
+        return self.plan.blob_names
+
+    @property
+    def blob_shapes(self) -> list[Shape]:
+        """The blobs' shapes as set up, in order of creation."""
+        return list(self._shapes)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the blobs that the caller feeds."""
+        return [self.blob_names[blob] for blob in self.plan.inputs]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the blobs nobody reads, in byte order."""
+        return [self.blob_names[blob] for blob in self.plan.outputs]
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The non-zero loss weights by blob name."""
+        return {
+            self.blob_names[value.blob]: weight
+            for step in self.steps
+            for value, weight in zip(step.tops, step.loss_weights, strict=True)
+            if weight
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the net's blobs lie."""
+        parameter = next(self.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def layer_blobs(self) -> Sequence[tuple[str, Sequence[nn.Parameter]]]:
+        """Each layer's name and learnt blobs, in order; shared blobs appear in every sharer."""
+        return [
+            (name, list(layer.blobs))
+            for name, layer in zip(self.layer_names, self.layers, strict=True)
+        ]
+
+    # Running -------------------------------------------------------------------------------------
+
+    def forward(
+        self, inputs: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+    ) -> NetResult:
+        """Run the whole net.
+
+        Args:
+            inputs: a tensor for each blob in `inputs`; one that is missing is fed zeros.
+            keep: names of further blobs wanted in the result, with their final content.
+
+        Raises:
+            NetError: an input or a wanted blob does not exist.
+            LayerError: a layer cannot take the shapes it meets.
+        """
+        inputs = {} if inputs is None else inputs
+        self._check_names("input", inputs, self.inputs)
+        self._check_names("blob", keep, self.blob_names)
+        finals = self.plan.final_values()
+        names = {n: i for i, n in enumerate(self.blob_names)}
+        wanted = {finals[names[name]]: name for name in [*self.outputs, *keep]}
+        program = self.program if not keep else self._plain
+        return self._run(program, inputs, wanted)
+
+    def _run(
+        self,
+        program: Sequence[Instruction],
+        inputs: Mapping[str, Tensor],
+        wanted: Mapping[Value, str],
+    ) -> NetResult:
+        device = self.device
+        grad = torch.is_grad_enabled()
+        values: dict[Value, Tensor] = {}
+        loss = torch.zeros((), device=device)
+        for op in program:
+            bottoms = [
+                values[value] if flag else values[value].detach()
+                for value, flag in zip(op.bottoms, op.propagate_down, strict=True)
+            ]
+            with torch.set_grad_enabled(grad and op.needs_backward), naming(op.step):
+                tops = self._run_layer(op, bottoms, inputs)
+            if not op.bottoms:
+                tops = tuple(top.to(device, non_blocking=True) for top in tops)
+            for value, top, weight in zip(op.tops, tops, op.loss_weights, strict=True):
+                values[value] = top
+                if weight:
+                    loss = loss + weight * top.sum()
+            for value in op.last_uses:
+                if value not in wanted:
+                    del values[value]
+        return NetResult(loss=loss, blobs={name: values[value] for value, name in wanted.items()})
+
+    def _run_layer(
+        self, op: Instruction, bottoms: list[Tensor], inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        if op.step.param.type == "Input":
+            fed = [inputs.get(self.blob_names[value.blob]) for value in op.tops]
+            zeros = op.layer()
+            zeros = (zeros,) if isinstance(zeros, Tensor) else zeros
+            return tuple(z if f is None else f for f, z in zip(fed, zeros, strict=True))
+        result = op.layer(*bottoms)
+        return (result,) if isinstance(result, Tensor) else tuple(result)
+
+    def _check_names(self, what: str, given: Collection[str], known: Collection[str]) -> None:
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise NetError(f"no {what} named {unknown[0]!r}; there are: {', '.join(known)}")
+
+    def seek(self, batch: int) -> None:
+        """Let every data layer go on behind its first `batch` batches."""
+        for layer in self.layers:
+            if isinstance(layer, SourceLayer):
+                layer.seek(batch)
+
+    def clear_diffs(self) -> None:
+        """Forget all parameter gradients."""
+        for entry in self.learnable:
+            entry.blob.grad = None
+        for view, owner in self.shared_views:  # both accumulate into one storage
+            owner.grad = torch.zeros_like(owner)
+            view.grad = owner.grad.view(view.shape)
+
+    # Weights -------------------------------------------------------------------------------------
+
+    def share_from(self, other: Net) -> None:
+        """Use the other net's blobs for every layer with the same name.
+
+        Raises:
+            NetError: two layers of one name hold blobs of different number or shape.
+        """
+        names = self.layer_names
+        adopted: dict[int, nn.Parameter] = {}
+        for name, blobs in other.layer_blobs():
+            if name not in names:
+                continue
+            mine = self.layers[names.index(name)].blobs
+            if [b.shape for b in mine] != [b.shape for b in blobs]:
+                raise NetError(
+                    f"layer {name!r} cannot share blobs: {[list(b.shape) for b in mine]} here, "
+                    f"{[list(b.shape) for b in blobs]} in the other net"
+                )
+            for i, blob in enumerate(blobs):
+                adopted[id(mine[i])] = blob
+                mine[i] = blob
+        self.learnable = [
+            replace(entry, blob=adopted.get(id(entry.blob), entry.blob)) for entry in self.learnable
+        ]
+
+    def to_proto(self, with_diff: bool = False) -> NetParameter:
+        """The net as a caffemodel holds it: every built layer with its blobs."""
+        message = NetParameter(name=self.name)
+        for step, layer in zip(self.steps, self.layers, strict=True):
+            entry = message.layer.add()
+            entry.CopyFrom(step.param)
+            while AUTOMATIC in entry.top:
+                entry.top.remove(AUTOMATIC)
+            fill_blobs(entry, list(layer.blobs), diff=with_diff)
+        return message

@@ -1,0 +1,84 @@
+"""The parts of the engine import only parts above them; files stay readable."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ENGINE = ROOT / "caffe_ssd"
+# Each part may import the parts before it, never one after it. docs/architecture.md explains them.
+ORDER = [
+    "errors",
+    "files",
+    "random",
+    "proto",
+    "boxes",
+    "data",
+    "evaluate",
+    "fillers",
+    "layers",
+    "net",
+    "solver",
+    "cli",
+]
+MAX_LINES = 400
+
+ENGINE_FILES = [p for p in sorted(ENGINE.rglob("*.py")) if not p.name.endswith("_pb2.py")]
+FACE_FILES = sorted((ROOT / "python" / "caffe").rglob("*.py"))
+GENERATORS = [ROOT / "python/caffe/model_libs.py", *(ROOT / "python/caffe/models").glob("*.py")]
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module named in an import anywhere in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+def parts(modules: set[str]) -> set[str]:
+    """The parts of the engine among these modules."""
+    names = {m.split(".")[1] for m in modules if m.startswith("caffe_ssd.")}
+    return names.intersection(ORDER)
+
+
+def test_every_part_has_a_place() -> None:
+    found = {p.relative_to(ENGINE).parts[0].removesuffix(".py") for p in ENGINE_FILES}
+    assert found - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", ENGINE_FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_parts_import_only_upwards(path: Path) -> None:
+    if path.parent == ENGINE and path.stem == "__init__":
+        return
+    rank = ORDER.index(path.relative_to(ENGINE).parts[0].removesuffix(".py"))
+    modules = imported_modules(path)
+    wrong = [part for part in parts(modules) if ORDER.index(part) > rank]
+    assert not wrong, f"{path.relative_to(ROOT)} imports {wrong} from below it"
+    tops = {module.split(".")[0] for module in modules}
+    assert "caffe" not in tops, "the engine must not know the pycaffe face"
+    assert "lmdb_tools" not in tops
+
+
+@pytest.mark.parametrize("path", GENERATORS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_generators_know_only_pycaffe(path: Path) -> None:
+    """They must also run on a build of the original."""
+    assert "caffe_ssd" not in {module.split(".")[0] for module in imported_modules(path)}
+
+
+@pytest.mark.parametrize("path", ENGINE_FILES + FACE_FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_stay_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_product_code_never_reads_shared_data() -> None:
+    for folder in ("caffe_ssd", "python", "lmdb_tools", "examples"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert "../shared" not in path.read_text(encoding="utf-8"), path
