@@ -94,13 +94,17 @@ def _guess(data: bytes) -> str:
     for magic, description in _MAGIC:
         if data.startswith(magic):
             return description
-    head = data[:4096]
-    if all(byte >= 0x20 or byte in b"\t\r\n" for byte in head):
+    if _looks_like_text(data[:4096]):
         return "text, perhaps a prototxt"
     missing = _missing_bytes(data)
     if missing > 0:
         return f"cut off: at least {missing} of {len(data) + missing} bytes are missing"
     return "damaged, or another kind of file"
+
+
+def _looks_like_text(head: bytes) -> bool:
+    is_control = any(byte < 0x20 and byte not in b"\t\r\n" for byte in head)
+    return not is_control and sum(byte < 0x80 for byte in head) > len(head) / 2
 
 
 def _missing_bytes(data: bytes) -> int:

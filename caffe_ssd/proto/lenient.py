@@ -96,6 +96,8 @@ def _unknown_spans(tokens: list[_Token], root: Descriptor) -> Iterator[tuple[int
         elif token.kind == "word":
             field = inside[-1].fields_by_name.get(token.text)
             stop = _value_end(tokens, at + 1)
+            if stop is None:
+                return  # a bracket that is never closed
             if field is None:
                 yield at, stop, inside[-1].full_name
                 at = stop
@@ -115,8 +117,11 @@ def _body(tokens: list[_Token], at: int) -> int | None:
     return at + 1 if at < len(tokens) and tokens[at].text in ("{", "<") else None
 
 
-def _value_end(tokens: list[_Token], at: int) -> int:
-    """The index after the value that starts at `at`, its colon and separator included."""
+def _value_end(tokens: list[_Token], at: int) -> int | None:
+    """The index after the value that starts at `at`, its colon and separator included.
+
+    None if the value has no end.
+    """
     if at < len(tokens) and tokens[at].text == ":":
         at += 1
     if at < len(tokens) and tokens[at].text in _OPEN and tokens[at].kind == "mark":
@@ -127,6 +132,8 @@ def _value_end(tokens: list[_Token], at: int) -> int:
             at += 1
             if depth == 0:
                 break
+        else:
+            return None
     elif at < len(tokens) and tokens[at].kind == "string":
         while at < len(tokens) and tokens[at].kind == "string":  # adjacent strings are one value
             at += 1
