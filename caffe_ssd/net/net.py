@@ -73,6 +73,7 @@ class Net(nn.Module):
                 shared.add(step.param, layer)
         self.learnable: list[LearnableBlob] = shared.learnable
         self.shared_views = shared.views
+        self.keep_diffs = False  # True: clear_diffs zeroes in place, so that views stay live
         self.plan: Plan = plan_backward(plan, [len(layer.blobs) for layer in self.layers])
         self._load_inline_blobs()
         self._set_requires_grad()
@@ -257,9 +258,13 @@ class Net(nn.Module):
     def clear_diffs(self) -> None:
         """Forget all parameter gradients."""
         for entry in self.learnable:
-            entry.blob.grad = None
+            if not self.keep_diffs:
+                entry.blob.grad = None
+            elif entry.blob.grad is not None:
+                entry.blob.grad.zero_()
         for view, owner in self.shared_views:  # both accumulate into one storage
-            owner.grad = torch.zeros_like(owner)
+            if owner.grad is None:
+                owner.grad = torch.zeros_like(owner)
             view.grad = owner.grad.view(view.shape)
 
     # Weights -------------------------------------------------------------------------------------

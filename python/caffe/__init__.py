@@ -3,6 +3,15 @@
 from caffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffe.net_spec import NetSpec, layers, params, to_proto
 from caffe.pycaffe import TEST, TRAIN, Net
+from caffe.solvers import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
 from caffe_ssd.layers.registry import layer_types as _layer_types
 
 __version__ = "1.0.0-rc3"
@@ -16,8 +25,15 @@ def layer_type_list() -> list[str]:
 __all__ = [
     "TEST",
     "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
     "Net",
+    "NesterovSolver",
     "NetSpec",
+    "RMSPropSolver",
+    "SGDSolver",
+    "get_solver",
     "layer_type_list",
     "layers",
     "params",

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from caffe_ssd.net.weights import copy_trained_file, load_hdf5, save_hdf5
 from torch import Tensor, nn
 
 from caffe.blob import Array, Blob, blob_of, parameter_gradient
@@ -26,6 +25,7 @@ from caffe_ssd.layers.registry import Layer, SourceLayer
 from caffe_ssd.net import Net as EngineNet
 from caffe_ssd.net import build_net
 from caffe_ssd.net.plan import Step, naming
+from caffe_ssd.net.weights import copy_trained_file, load_hdf5, save_hdf5
 from caffe_ssd.proto.binary import write_binary
 from caffe_ssd.proto.caffe_pb2 import TEST, TRAIN, NetState
 from caffe_ssd.proto.text import read_net
@@ -109,6 +109,7 @@ class Net:
 
     def _adopt(self, engine: EngineNet) -> None:
         self.engine = engine
+        engine.keep_diffs = True
         self._layers: list[Layer] = engine.layers
         self._memories: dict[int, tuple[Any, Any]] = {}
         self._records: dict[int, _Record] = {}
@@ -237,7 +238,7 @@ class Net:
                 if np.shape(array)[0] != self.blobs[name].shape[0]:
                     raise CaffeError("Input is not batch sized")
                 self.blobs[name].data[...] = array
-        self._forward(first, last)
+        self.run_forward(first, last)
         return {name: self.blobs[name].data for name in names}
 
     def backward(
@@ -268,7 +269,7 @@ class Net:
                 if np.shape(array)[:1] != np.shape(self.blobs[name].diff)[:1]:
                     raise CaffeError("Diff is not batch sized")
                 self.blobs[name].diff[...] = array
-        self._backward(first, last)
+        self.run_backward(first, last)
         return {name: self.blobs[name].diff for name in names}
 
     def forward_all(
@@ -347,9 +348,10 @@ class Net:
         except ValueError:
             raise NetError(f"the net has no layer named {name!r}") from None
 
-    def _forward(self, first: int, last: int) -> float:
-        """Run layers first..last; returns the weighted loss."""
+    def run_forward(self, first: int = 0, last: int | None = None) -> float:
+        """Run layers first..last by number, default all; returns the weighted loss."""
         self._flush_parameters()
+        last = len(self._layers) - 1 if last is None else last
         total = 0.0
         for i in range(first, last + 1):
             step = self.engine.steps[i]
@@ -386,7 +388,9 @@ class Net:
             if step.param.type not in _ALIASES_DATA:
                 blob.data_memory.write(top)
 
-    def _backward(self, first: int, last: int) -> None:
+    def run_backward(self, first: int | None = None, last: int = 0) -> None:
+        """Run layers first..last by number, downwards, default all that need it."""
+        first = len(self._layers) - 1 if first is None else first
         for i in range(first, last - 1, -1):
             step = self.engine.steps[i]
             if step.needs_backward and (step.bottoms or len(self._layers[i].blobs)):

@@ -5,6 +5,7 @@ they also run on a build of the original SSD-Caffe, with Python 3.6 or newer. He
 annotations, and ValueError where the engine would raise a CaffeError.
 
 * blocks    convolutions with their batch norms, in both orders
+* named_layers, multibox_head   what `caffe.model_libs` offers to SSD's scripts
 * dsod      the densely connected bodies, DS/A-B-k-theta
 * ssd       prior sizes, and the train, test and deploy net of any body
 * datasets  the published data sets: paths, classes, result files
