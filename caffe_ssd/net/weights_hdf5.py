@@ -11,6 +11,7 @@ Quirk: shared blobs are written by their owner only, diffs by every sharer.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
@@ -70,11 +71,18 @@ def save_hdf5(net: HasBlobs, path: PathLike, diff: bool = False) -> None:
 
     Raises:
         FileError: the file cannot be written.
+        WeightsError: two layers have the same name, for which the layout has no room.
     """
+    layers = net.layer_blobs()
+    twice = [name for name, count in Counter(name for name, _ in layers).items() if count > 1]
+    if twice:
+        raise WeightsError(
+            f"HDF5 weights need layer names of their own; two layers are named {twice[0]!r}"
+        )
     written: set[object] = set()
     with atomic_writer(path) as target, h5py.File(target, "w") as file:
         file.create_group("data")
-        for name, blobs in net.layer_blobs():
+        for name, blobs in layers:
             group = file["data"].require_group(name)
             for index, blob in enumerate(blobs):
                 if identity(blob) not in written:
