@@ -45,11 +45,14 @@ def batch_norm_train(
     """
     # Momentum 1 makes the kernel store the batch mean and unbiased variance themselves.
     mean, variance = torch.zeros_like(mean_sum), torch.zeros_like(variance_sum)
+    single = x.numel() == x.shape[1]
+    centred = x - x.detach() if single else x  # exactly 0, or the small eps blows up its rounding
     y = torch.batch_norm(
-        x, weight, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled
+        centred, weight, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled
     )
-    if x.numel() == x.shape[1]:
-        variance.zero_()  # one element per channel: the unbiased variance is 0 / 0
+    if single:
+        mean = x.detach().flatten()
+        variance.zero_()  # the unbiased variance of one element is 0 / 0
     with torch.no_grad():
         sums = [mean_sum, variance_sum, factor]
         torch._foreach_mul_(sums, moving_average_fraction)

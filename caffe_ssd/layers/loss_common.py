@@ -6,6 +6,7 @@ Spec: caffe-layers.md section G.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from caffe_ssd.layers.registry import Shape
 from caffe_ssd.proto.caffe_pb2 import LossParameter
 
 Mode = LossParameter.NormalizationMode
+
+# What MultinomialLogisticLoss and InfogainLoss take the logarithm of at least.
+SMALLEST_PROBABILITY = 1e-20
 
 
 def read_mode(param: LossParameter, default: Mode) -> Mode:
@@ -118,3 +122,23 @@ def check_top_k(top_k: int, largest: int, what: str) -> None:
     """
     if not 1 <= top_k <= largest:
         raise LayerParamError(f"top_k must lie in 1..{largest}, the number of {what}, got {top_k}")
+
+
+class _FlooredLog(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        floored = x.clamp(min=SMALLEST_PROBABILITY)
+        ctx.save_for_backward(floored)
+        return floored.log()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (floored,) = ctx.saved_tensors
+        gradient: Tensor = grads[0] / floored
+        return gradient
+
+
+def floored_log(x: Tensor) -> Tensor:
+    """log(max(x, 1e-20)), with 1 / max(x, 1e-20) as the gradient even where the floor applies."""
+    y: Tensor = _FlooredLog.apply(x)  # type: ignore[no-untyped-call]
+    return y

@@ -1,0 +1,97 @@
+"""DummyData: tops made by fillers.
+
+Spec: caffe-layers.md section H.
+Quirk: constant tops are filled once, so what is written into them stays; others at every forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from caffe_ssd.errors import LayerParamError
+from caffe_ssd.fillers import fill
+from caffe_ssd.layers.common import constant
+from caffe_ssd.layers.registry import AT_LEAST_ONE, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.proto.caffe_pb2 import DummyDataParameter, FillerParameter
+from caffe_ssd.random import CaffeRandom
+
+
+class DummyData(Layer):
+    """The layer.
+
+    Args:
+        shapes: of the tops.
+        fillers: one per top.
+        rng: where random values come from.
+    """
+
+    def __init__(
+        self,
+        *,
+        shapes: tuple[Shape, ...],
+        fillers: tuple[FillerParameter, ...],
+        rng: CaffeRandom,
+    ) -> None:
+        super().__init__()
+        self.shapes = shapes
+        self.fillers = fillers
+        self.rng = rng
+        for i, (shape, filler) in enumerate(zip(shapes, fillers, strict=True)):
+            # Random tops begin as zeros, as in the reference, and draw nothing before a forward.
+            initial = filler if filler.type == "constant" else constant(0)
+            self.register_buffer(f"top_{i}", fill(shape, initial, rng), persistent=False)
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        return self.shapes
+
+    def forward(self) -> Tensor | tuple[Tensor, ...]:
+        tops = tuple(self._top(i, filler) for i, filler in enumerate(self.fillers))
+        return tops if len(tops) > 1 else tops[0]
+
+    def _top(self, i: int, filler: FillerParameter) -> Tensor:
+        top = self.get_buffer(f"top_{i}")
+        if filler.type == "constant":
+            return top
+        return fill(self.shapes[i], filler, self.rng).to(top)
+
+
+@register_layer("DummyData", bottoms=0, tops=AT_LEAST_ONE)
+def _build(spec: LayerSpec) -> DummyData:
+    param = spec.param.dummy_data_param
+    fillers = tuple(param.data_filler)
+    if len(fillers) not in (0, 1, spec.num_tops):
+        raise LayerParamError(
+            f"data_filler takes no value, one, or one per top ({spec.num_tops}), got {len(fillers)}"
+        )
+    if len(fillers) != spec.num_tops:
+        fillers = (fillers[0] if fillers else constant(0),) * spec.num_tops
+    shapes = _read_shapes(param, spec.num_tops)
+    return DummyData(shapes=shapes, fillers=fillers, rng=spec.runtime.rng)
+
+
+def _read_shapes(param: DummyDataParameter, num_tops: int) -> tuple[Shape, ...]:
+    legacy = (param.num, param.channels, param.height, param.width)
+    if not param.shape:
+        sizes = [
+            _per_top(name, values, num_tops)
+            for name, values in zip(("num", "channels", "height", "width"), legacy, strict=True)
+        ]
+        return tuple(zip(*sizes, strict=True))
+    if any(legacy):
+        raise LayerParamError("give either shape or num, channels, height and width, not both")
+    if len(param.shape) not in (1, num_tops):
+        raise LayerParamError(
+            f"shape takes one value or one per top ({num_tops}), got {len(param.shape)}"
+        )
+    shapes = tuple(tuple(shape.dim) for shape in param.shape)
+    return shapes if len(shapes) == num_tops else shapes * num_tops
+
+
+def _per_top(name: str, values: Sequence[int], num_tops: int) -> tuple[int, ...]:
+    if len(values) not in (1, num_tops):
+        raise LayerParamError(
+            f"{name} takes one value or one per top ({num_tops}), got {list(values)}"
+        )
+    return tuple(values) if len(values) == num_tops else tuple(values) * num_tops

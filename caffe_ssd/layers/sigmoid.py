@@ -1,0 +1,23 @@
+"""Sigmoid: 1 / (1 + exp(-x)).
+
+Spec: caffe-layers.md section D.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+
+
+class Sigmoid(Layer):
+    """The layer; any shape."""
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return torch.sigmoid(bottom)
+
+
+@register_layer("Sigmoid")
+def _build(spec: LayerSpec) -> Sigmoid:
+    return Sigmoid()

@@ -1,0 +1,23 @@
+"""TanH: the hyperbolic tangent.
+
+Spec: caffe-layers.md section D.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+
+
+class TanH(Layer):
+    """The layer; any shape."""
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return torch.tanh(bottom)
+
+
+@register_layer("TanH")
+def _build(spec: LayerSpec) -> TanH:
+    return TanH()
