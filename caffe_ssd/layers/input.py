@@ -1,6 +1,7 @@
-"""Input: blobs that the caller fills.
+"""Input: blobs that the user fills.
 
-Spec: caffe-layers.md section H. Without a shape the tops have no axes until they are reshaped.
+Spec: caffe-layers.md section H.
+Quirk: without a shape the tops are empty until the user shapes them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from caffe_ssd.layers.registry import AT_LEAST_ONE, Layer, LayerSpec, Shape, reg
 
 
 class Input(Layer):
-    """The layer; a net feeds its tops, and zeros stand for what it is not given.
+    """The layer; the net puts its own data in place of the zeros this one makes.
 
     Args:
-        shapes: one per top.
+        shapes: of the tops.
     """
 
     def __init__(self, shapes: tuple[Shape, ...]) -> None:
@@ -26,18 +27,22 @@ class Input(Layer):
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         return self.shapes
 
-    def forward(self) -> tuple[Tensor, ...]:
-        return tuple(torch.zeros(shape) for shape in self.shapes)
+    def forward(self) -> Tensor | tuple[Tensor, ...]:
+        tops = tuple(torch.zeros(shape) for shape in self.shapes)
+        return tops if len(tops) > 1 else tops[0]
 
 
 @register_layer("Input", bottoms=0, tops=AT_LEAST_ONE)
 def _build(spec: LayerSpec) -> Input:
-    shapes = [tuple(shape.dim) for shape in spec.param.input_param.shape]
+    shapes = tuple(tuple(shape.dim) for shape in spec.param.input_param.shape)
+    for shape in shapes:
+        if min(shape, default=0) < 0:
+            raise LayerParamError(f"input_param.shape must not be negative, got {list(shape)}")
     if len(shapes) not in (0, 1, spec.num_tops):
         raise LayerParamError(
-            f"input_param has {len(shapes)} shapes, allowed: none, one, or one per top "
-            f"({spec.num_tops})"
+            f"input_param.shape must be given never, once or once per top ({spec.num_tops}), "
+            f"got {len(shapes)}"
         )
-    if len(shapes) != spec.num_tops:
-        shapes = (shapes or [()]) * spec.num_tops
-    return Input(tuple(shapes))
+    if len(shapes) == 0:
+        shapes = ((0,),)
+    return Input(shapes * spec.num_tops if len(shapes) == 1 else shapes)

@@ -28,12 +28,15 @@ class Runtime:
         data_workers: worker processes per data layer; 0 loads in the calling process.
         rank: which of `world_size` devices this is; data layers deal records by it.
         world_size: number of devices that train together.
+        jpeg_roundtrip: augmented images pass through JPEG between the stages, as in the reference;
+            without it training and scoring are faster and differ by noise.
     """
 
     rng: CaffeRandom = field(default_factory=CaffeRandom)
     data_workers: int = 0
     rank: int = 0
     world_size: int = 1
+    jpeg_roundtrip: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,112 @@
+"""Batches by number: which records they hold, and what they become.
+
+Spec: ssd-layers.md section 8, caffe-solver.md section 8.
+Quirk: records are read in key order, again and again; nothing is shuffled.
+
+Rank r of k holds the records r, r + k, r + 2k, ... of the endless sequence. A batch depends on its
+number alone, so it does not matter who computes it, or when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from caffe_ssd.data.annotated import LABEL_COLUMNS, Annotations, RecordParser, Sample
+from caffe_ssd.data.draws import Draws
+from caffe_ssd.data.records import RecordSource
+from caffe_ssd.data.transform import Transform
+from caffe_ssd.errors import DataError
+
+Batch: TypeAlias = tuple[torch.Tensor, ...]
+
+
+class LabelKind(Enum):
+    """What the label blob holds."""
+
+    NONE = auto()
+    """There is none."""
+    CLASS = auto()
+    """The class of every image, [N]."""
+    BOXES = auto()
+    """[1, 1, G, 8]: one row [item, label, instance_id, xmin, ymin, xmax, ymax, difficult] per box,
+    or a single row of -1 in a batch without boxes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchReader:
+    """Reads any batch by its number.
+
+    Args:
+        source: the records.
+        parse: reads one of them.
+        transform: makes it an image for the net.
+        label: kind of the label blob.
+        batch_size: N, per rank.
+        seed: of the augmentation; ranks with equal seeds still draw differently.
+        rank: which of `world_size` readers this is.
+        world_size: readers that share the records.
+    """
+
+    source: RecordSource
+    parse: RecordParser
+    transform: Transform
+    label: LabelKind
+    batch_size: int
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def read(self, batch: int) -> Batch:
+        """Batch number `batch`: data [N, C, H, W] and, unless there is none, the label; float32.
+
+        Raises:
+            DataError: a record is wrong; names the database and the record's key.
+        """
+        data = torch.empty(0)
+        rows = []
+        for item in range(self.batch_size):
+            number = (batch * self.batch_size + item) * self.world_size + self.rank
+            record = number % len(self.source)
+            value = self.source[record]
+            try:
+                sample = self.parse(value)
+                blob, annotations = self.transform(sample, Draws(self.seed, number))
+                if item == 0:
+                    data = torch.empty((self.batch_size, *blob.shape))
+                _check_shape(blob, data)
+                rows.append(self._label_rows(item, sample, annotations))
+            except DataError as error:
+                raise DataError(f"{self.source.where(record)} {error}") from None
+            data[item] = torch.from_numpy(blob)
+        if self.label is LabelKind.NONE:
+            return (data,)
+        return data, torch.from_numpy(self._label_blob(np.concatenate(rows)))
+
+    def _label_rows(
+        self, item: int, sample: Sample, annotations: Annotations
+    ) -> NDArray[np.float32]:
+        if self.label is LabelKind.BOXES:
+            return annotations.rows(item)
+        return np.array([sample.class_label if self.label is LabelKind.CLASS else 0], np.float32)
+
+    def _label_blob(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.label is LabelKind.CLASS:
+            return rows
+        if not len(rows):
+            rows = np.full((1, LABEL_COLUMNS), -1, np.float32)
+        return rows[None, None]
+
+
+def _check_shape(blob: NDArray[np.float32], data: torch.Tensor) -> None:
+    if blob.shape != data.shape[1:]:
+        raise DataError(
+            f"comes out as {' x '.join(map(str, blob.shape))} (channels, height, width), but the "
+            f"first image of its batch as {' x '.join(map(str, data.shape[1:]))}; resize_param or "
+            "crop_size brings images to one size, force_color to three channels"
+        )

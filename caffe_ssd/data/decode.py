@@ -1,0 +1,89 @@
+"""Datum -> image, and the JPEG round trip.
+
+Spec: ssd-data.md section 4, decoding.
+Quirk: without force_color and force_gray an image keeps the channels of its file, and an EXIF
+    rotation is ignored; with either of them OpenCV applies the rotation.
+
+Images are (H, W, C), BGR, uint8; raw float records are float32.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_ssd.errors import DataError
+from caffe_ssd.proto.caffe_pb2 import Datum
+
+Image: TypeAlias = NDArray[Any]
+
+JPEG_QUALITY = 95  # OpenCV's default, which the reference relies on
+
+
+class ColorMode(IntEnum):
+    """How encoded images are decoded; the values are OpenCV's flags."""
+
+    NATIVE = cv2.IMREAD_UNCHANGED
+    COLOR = cv2.IMREAD_COLOR
+    GRAY = cv2.IMREAD_GRAYSCALE
+
+
+def decode_datum(datum: Datum, mode: ColorMode = ColorMode.NATIVE) -> Image:
+    """The pixels of a record.
+
+    Args:
+        datum: encoded, or raw in planar order.
+        mode: for encoded records; raw ones are taken as they are.
+
+    Returns:
+        [H, W, C]; C is 1 or 3 unless the record is raw.
+
+    Raises:
+        DataError: the bytes are no image, have too few values, or are not 8-bit gray or BGR.
+    """
+    if datum.encoded:
+        return decode_bytes(datum.data, mode)
+    shape = (datum.channels, datum.height, datum.width)
+    if datum.data:
+        flat: Image = np.frombuffer(datum.data, np.uint8)
+    else:
+        flat = np.array(datum.float_data, np.float32)
+    if min(shape) <= 0 or flat.size != np.prod(shape):
+        raise DataError(
+            f"is not encoded and has {flat.size} values, "
+            f"but channels x height x width are {' x '.join(map(str, shape))}"
+        )
+    return np.ascontiguousarray(flat.reshape(shape).transpose(1, 2, 0))
+
+
+def decode_bytes(data: bytes, mode: ColorMode = ColorMode.NATIVE) -> Image:
+    """Decode an image file; see `decode_datum`."""
+    image = None
+    if data:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), int(mode))
+    if image is None:
+        raise DataError(f"cannot be decoded as an image ({len(data)} bytes)")
+    image = with_channel_axis(image)
+    if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
+        raise DataError(
+            f"is a {image.dtype} image with {image.shape[2]} channels; only 8-bit images with 1 or "
+            "3 channels can be read as they are: set transform_param.force_color"
+        )
+    return image
+
+
+def jpeg_roundtrip(image: Image, quality: int = JPEG_QUALITY) -> Image:
+    """Encode as JPEG and decode again; the number of channels stays."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    assert decoded is not None
+    return with_channel_axis(decoded)
+
+
+def with_channel_axis(image: Image) -> Image:
+    """[H, W, C] of what OpenCV returned, which drops the last axis of one-channel images."""
+    return image[:, :, None] if image.ndim == 2 else image

@@ -1,0 +1,194 @@
+"""Lazy pictures: distorting, pasting, cropping and JPEG round trips of only the pixels in demand.
+
+Spec: ssd-data.md section 4, stages 1 to 3.
+
+The stages are drawn before any pixel is touched, so a crop at the end limits the work of all stages
+before it. `read` of a window returns exactly what computing the whole picture and cutting the
+window out would return.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+from caffe_ssd.data.decode import Image, jpeg_roundtrip
+from caffe_ssd.data.distort import Distortion
+
+# JPEG with 4:2:0 chroma codes blocks of 16x16 pixels; upsampling the chroma looks one sample, so
+# at most one block, across a border.
+_BLOCK = 16
+
+
+class Window(NamedTuple):
+    """A rectangle in pixels; the ends are exclusive."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def is_empty(self) -> bool:
+        return self.x1 <= self.x0 or self.y1 <= self.y0
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    def moved(self, x: int, y: int) -> Window:
+        """The window shifted by (x, y)."""
+        return Window(self.x0 + x, self.y0 + y, self.x1 + x, self.y1 + y)
+
+    def intersect(self, other: Window) -> Window:
+        """The common part; may be empty."""
+        x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
+        return Window(x0, y0, min(self.x1, other.x1), min(self.y1, other.y1))
+
+    def whole_blocks(self) -> Window:
+        """The window grown to whole JPEG blocks and by one more block on every side."""
+        x0, y0 = (v // _BLOCK * _BLOCK - _BLOCK for v in (self.x0, self.y0))
+        x1, y1 = (-(-v // _BLOCK) * _BLOCK + _BLOCK for v in (self.x1, self.y1))
+        return Window(x0, y0, x1, y1)
+
+
+class Picture(ABC):
+    """An image that may not have been computed yet.
+
+    Args:
+        height: H.
+        width: W.
+        content: pixels outside of it all equal `fill`.
+        fill: one pixel, [C].
+    """
+
+    def __init__(self, height: int, width: int, content: Window, fill: Image) -> None:
+        self.height = height
+        self.width = width
+        self.content = content
+        self.fill = fill
+
+    @property
+    def window(self) -> Window:
+        """All of the picture."""
+        return Window(0, 0, self.width, self.height)
+
+    @abstractmethod
+    def read(self, window: Window) -> Image:
+        """The pixels of a window inside the picture, [height, width, C]."""
+
+    def pixels(self) -> Image:
+        """All pixels, [H, W, C]."""
+        return self.read(self.window)
+
+
+class Decoded(Picture):
+    """An image in memory."""
+
+    def __init__(self, image: Image) -> None:
+        height, width, channels = image.shape
+        window = Window(0, 0, width, height)
+        super().__init__(height, width, window, np.zeros(channels, image.dtype))
+        self._image = image
+
+    def read(self, window: Window) -> Image:
+        return self._image[window.y0 : window.y1, window.x0 : window.x1]
+
+
+class Distorted(Picture):
+    """A picture whose every pixel went through a distortion."""
+
+    def __init__(self, source: Picture, distortion: Distortion) -> None:
+        fill = distortion(source.fill[None, None])[0, 0]
+        super().__init__(source.height, source.width, source.content, fill)
+        self._source = source
+        self._distortion = distortion
+
+    def read(self, window: Window) -> Image:
+        return self._distortion(self._source.read(window))
+
+
+class Pasted(Picture):
+    """A picture on a larger canvas.
+
+    Args:
+        source: what is pasted.
+        height: of the canvas.
+        width: of the canvas.
+        x_off: column of the source's left edge.
+        y_off: row of the source's upper edge.
+        fill: the canvas, [C], of the source's type.
+    """
+
+    def __init__(
+        self, source: Picture, *, height: int, width: int, x_off: int, y_off: int, fill: Image
+    ) -> None:
+        super().__init__(height, width, source.window.moved(x_off, y_off), fill)
+        self._source = source
+        self._x_off = x_off
+        self._y_off = y_off
+
+    def read(self, window: Window) -> Image:
+        inner = self.content.intersect(window)
+        return _on_canvas(
+            window,
+            self.fill,
+            inner,
+            None if inner.is_empty else self._source.read(inner.moved(-self._x_off, -self._y_off)),
+        )
+
+
+class Cropped(Picture):
+    """A window of a picture."""
+
+    def __init__(self, source: Picture, window: Window) -> None:
+        content = source.content.intersect(window).moved(-window.x0, -window.y0)
+        super().__init__(window.height, window.width, content, source.fill)
+        self._source = source
+        self._window = window
+
+    def read(self, window: Window) -> Image:
+        return self._source.read(window.moved(self._window.x0, self._window.y0))
+
+
+class Recompressed(Picture):
+    """A picture after a JPEG round trip."""
+
+    def __init__(self, source: Picture) -> None:
+        fill = jpeg_roundtrip(np.tile(source.fill, (_BLOCK, _BLOCK, 1)))[0, 0]
+        content = source.content
+        if not content.is_empty:
+            content = content.whole_blocks().intersect(source.window)
+        super().__init__(source.height, source.width, content, fill)
+        self._source = source
+
+    def read(self, window: Window) -> Image:
+        inner = self.content.intersect(window)
+        if inner.is_empty:
+            return _on_canvas(window, self.fill, inner, None)
+        # Where the content ends inside the picture, a whole block of fill surrounds it, whose
+        # neighbours are fill, too: nothing outside of the content can change it.
+        coded = inner.whole_blocks().intersect(self.content)
+        image = jpeg_roundtrip(self._source.read(coded))
+        y, x = inner.y0 - coded.y0, inner.x0 - coded.x0
+        image = image[y : y + inner.height, x : x + inner.width]
+        return _on_canvas(window, self.fill, inner, image)
+
+
+def _on_canvas(window: Window, fill: Image, inner: Window, image: Image | None) -> Image:
+    """The pixels of `window`: `image` at `inner`, `fill` around it."""
+    if image is not None and inner == window:
+        return image
+    canvas = np.empty((window.height, window.width, len(fill)), fill.dtype)
+    # Filling by whole rows copies memory; filling by pixels is ten times slower.
+    canvas[:] = np.tile(fill, (window.width, 1))
+    if image is not None:
+        y, x = inner.y0 - window.y0, inner.x0 - window.x0
+        canvas[y : y + inner.height, x : x + inner.width] = image
+    return canvas
