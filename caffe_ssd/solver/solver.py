@@ -1,0 +1,398 @@
+"""The optimisation loop: train, test, display, snapshot, resume.
+
+Spec: caffe-solver.md sections 1, 2, 4 and 7.
+
+Quirk: a test, a snapshot and the training line of iteration k all see the weights after k updates.
+Quirk: the displayed output values are those of the last pass, not averaged.
+Quirk: if the last iteration is one to display, one more forward pass is made, which takes a batch.
+
+Deliberate difference: after `restore` the data layers go on where the snapshot was taken, so that a
+resumed run equals the uninterrupted one; `restart_data` gives the reference's behaviour, which
+starts again at the first record.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from caffe_ssd.errors import FileError, SolverError
+from caffe_ssd.layers.registry import Runtime
+from caffe_ssd.net import Net, NetResult, build_net
+from caffe_ssd.net.state import filter_net
+from caffe_ssd.net.weights import copy_trained_file, save_binary, save_hdf5
+from caffe_ssd.proto.caffe_pb2 import SolverParameter
+from caffe_ssd.proto.text import format_text
+from caffe_ssd.proto.upgrade import upgrade_solver
+from caffe_ssd.solver import log
+from caffe_ssd.solver.hooks import Action, Callback, Observer, no_action
+from caffe_ssd.solver.net_log import log_construction, log_parameters
+from caffe_ssd.solver.policies import ScheduleState, check_policy, learning_rate, needs_loss
+from caffe_ssd.solver.smoothing import LossWindow
+from caffe_ssd.solver.snapshot import SavedState, read_state, write_state
+from caffe_ssd.solver.sources import NetSource, test_sources, train_source
+from caffe_ssd.solver.testing import TestResult, make_score
+from caffe_ssd.solver.testing import check_settings as check_test_settings
+from caffe_ssd.solver.updater import Updater
+from caffe_ssd.solver.updates import update_rule
+
+logger = logging.getLogger(__name__)
+
+
+class Solver:
+    """Trains one net and scores its test nets.
+
+    Args:
+        param: the settings; the paths in them are relative to the current folder.
+        runtime: surroundings for the layers; its random stream is seeded when `random_seed` >= 0.
+        device: where to train.
+
+    Attributes:
+        net: the train net.
+        test_nets: the test nets; they share the train net's blobs.
+        iter: the number of completed updates.
+        schedule: the position of the learning-rate policy.
+        updater: applies the update rule and keeps its history.
+        callbacks: called in every iteration.
+        observers: told what happens.
+        action_source: asked once per iteration and before each pass of a test.
+        restart_data: after `restore` begin again at the first record, as the reference does.
+        store_updates: leave in each blob's `grad` what was subtracted from it.
+
+    Raises:
+        SolverError: the settings are wrong.
+        CaffeError: a net cannot be built.
+    """
+
+    def __init__(
+        self,
+        param: SolverParameter,
+        *,
+        runtime: Runtime | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.param = upgrade_solver(param)
+        self.runtime = Runtime() if runtime is None else runtime
+        self.device = torch.device(device)
+        self.iter = 0
+        self.schedule = ScheduleState()
+        self.callbacks: list[Callback] = []
+        self.observers: list[Observer] = []
+        self.action_source: Callable[[], Action] = no_action
+        self.restart_data = False
+        self.store_updates = False
+        self.stopped_early = False
+        self._check_settings()
+        self._seed()
+        self._build_nets()
+        self._window = LossWindow(self.param.average_loss)
+        self.updater = Updater(self.param, self.net.learnable)
+        log.SCAFFOLDING_DONE.write()
+
+    # Construction --------------------------------------------------------------------------------
+
+    def _check_settings(self) -> None:
+        param = self.param
+        log.SOLVER_PARAMETERS.write(text=format_text(param).rstrip("\n"))
+        if param.average_loss < 1:
+            raise SolverError(f"average_loss must be at least 1, got {param.average_loss}")
+        if param.iter_size < 1:
+            raise SolverError(f"iter_size must be at least 1, got {param.iter_size}")
+        update_rule(param)
+        check_policy(param)
+        check_test_settings(param)
+        if param.snapshot > 0:
+            _probe(param.snapshot_prefix)
+
+    def _seed(self) -> None:
+        if self.param.random_seed >= 0:
+            self.runtime.rng.seed(self.param.random_seed)
+            torch.manual_seed(self.param.random_seed)
+
+    def _build_nets(self) -> None:
+        self.net = self.make_net(train_source(self.param))
+        self.test_nets: list[Net] = []
+        for i, source in enumerate(test_sources(self.param)):
+            log.TEST_NET.write(index=i, source=source.origin)
+            net = self.make_net(source)
+            net.share_from(self.net)
+            self.test_nets.append(net)
+
+    def make_net(self, source: NetSource) -> Net:
+        """Build one net on the solver's device; a subclass may make another kind of net."""
+        filtered = filter_net(source.param, source.state)
+        log_parameters(filtered)
+        net = build_net(filtered, source.state, self.runtime)
+        log_construction(net)
+        return net.to(self.device)
+
+    # One pass ------------------------------------------------------------------------------------
+
+    def forward(self, net: Net) -> NetResult:
+        """One pass without gradients; a subclass may feed the net in its own way."""
+        with torch.no_grad():
+            result: NetResult = net()
+        return result
+
+    def forward_backward(self, net: Net) -> NetResult:
+        """One pass that adds to the gradients; a subclass may feed the net in its own way."""
+        result: NetResult = net()
+        if result.loss.requires_grad:
+            result.loss.backward()  # type: ignore[no-untyped-call]
+        return result
+
+    # The loop ------------------------------------------------------------------------------------
+
+    def solve(self, resume_file: str | Path | None = None) -> None:
+        """Train up to `max_iter`, with the snapshots and tests due on the way and at the end.
+
+        Args:
+            resume_file: a solver state to start from.
+        """
+        param = self.param
+        log.SOLVING.write(name=self.net.name)
+        log.POLICY.write(policy=param.lr_policy)
+        self.stopped_early = False
+        if resume_file is not None:
+            log.RESTORING_FROM.write(path=resume_file)
+            self.restore(resume_file)
+        self.step(max(param.max_iter - self.iter, 0))
+        if param.snapshot_after_train and (param.snapshot == 0 or self.iter % param.snapshot):
+            self.snapshot()
+        if self.stopped_early:
+            log.STOPPED_EARLY.write()
+            return
+        if self._is_due(param.display):
+            self._window.add(self.forward(self.net).loss)
+            log.FINAL_LOSS.write(iteration=self.iter, loss=self._window.mean)
+        if self._is_due(param.test_interval):
+            self.test_all()
+        log.DONE.write()
+
+    def step(self, count: int) -> None:
+        """Make `count` updates, with the tests, lines and snapshots that are due."""
+        param = self.param
+        self._window = LossWindow(param.average_loss)
+        self.stopped_early = False
+        end = self.iter + count
+        while self.iter < end:
+            if self._is_due(param.test_interval) and (self.iter > 0 or param.test_initialization):
+                self.test_all()
+                if self.stopped_early:
+                    break
+            self._iterate()
+            self._act()
+            if self.stopped_early:
+                break
+
+    def _is_due(self, interval: int) -> bool:
+        return interval > 0 and self.iter % interval == 0
+
+    def _iterate(self) -> None:
+        self.net.clear_diffs()
+        for callback in self.callbacks:
+            callback.on_start()
+        losses = []
+        for _ in range(self.param.iter_size):
+            result = self.forward_backward(self.net)
+            losses.append(result.loss.detach())
+        self._window.add(torch.stack(losses).sum() / self.param.iter_size)
+        is_displayed = self._is_due(self.param.display)
+        if is_displayed:
+            self._display(result)
+        for entry in self.net.learnable:
+            if entry.blob.grad is None:  # BatchNorm statistics and frozen blobs
+                entry.blob.grad = torch.zeros_like(entry.blob)
+        for callback in self.callbacks:
+            callback.on_gradients_ready()
+        rate = self._next_rate(is_displayed)
+        self.updater.apply(self.net.learnable, rate, self.iter, store_updates=self.store_updates)
+        self.iter += 1
+        for observer in self.observers:
+            observer.on_iteration(self.iter)
+
+    def _act(self) -> None:
+        """Poll for an action after an update, and snapshot where one is due or wanted."""
+        action = self.action_source()
+        if action is Action.SNAPSHOT or self._is_due(self.param.snapshot):
+            self.snapshot()
+        if action is Action.STOP:
+            self.stopped_early = True
+
+    def _display(self, result: NetResult) -> None:
+        log.TRAIN_LOSS.write(iteration=self.iter, loss=self._window.mean)
+        log.write_outputs(log.TRAIN_OUTPUT, output_values(self.net, result), self.net.loss_weights)
+        if self.param.debug_info:
+            self._display_norms()
+
+    def _display_norms(self) -> None:
+        data = [entry.blob.detach() for entry in self.net.learnable]
+        diffs = [e.blob.grad for e in self.net.learnable if e.blob.grad is not None]
+        log.DEBUG_PARAMS.write(
+            l1_data=_norm(data, 1),
+            l1_diff=_norm(diffs, 1),
+            l2_data=_norm(data, 2),
+            l2_diff=_norm(diffs, 2),
+        )
+
+    # The update ----------------------------------------------------------------------------------
+
+    def _next_rate(self, is_displayed: bool) -> float:
+        param, before = self.param, self.schedule
+        loss = self._window.mean if needs_loss(param) else float("nan")
+        rate, self.schedule = learning_rate(param, self.iter, before, loss)
+        now = self.schedule
+        if now.current_step != before.current_step:
+            line = {"multistep": log.MULTISTEP, "plateau": log.PLATEAU}.get(param.lr_policy)
+            if line is not None:
+                line.write(iteration=self.iter, step=now.current_step)
+        if is_displayed:
+            if needs_loss(param) and now.iter_last_event > self.iter - param.display:
+                log.PLATEAU_MINIMUM.write(iteration=self.iter, minimum=now.minimum_loss)
+            log.LEARNING_RATE.write(iteration=self.iter, rate=rate)
+            for observer in self.observers:
+                observer.on_display(self.iter, self._window.mean, rate)
+        return rate
+
+    # Testing -------------------------------------------------------------------------------------
+
+    def test_all(self) -> list[TestResult]:
+        """Score every test net; shorter than the list of test nets if a stop was requested."""
+        results = []
+        for i in range(len(self.test_nets)):
+            result = self.test(i)
+            if result is None:
+                break
+            results.append(result)
+        return results
+
+    def test(self, index: int = 0) -> TestResult | None:
+        """Score one test net over its `test_iter` passes; None if a stop was requested meanwhile.
+
+        Raises:
+            SolverError: the net's outputs do not fit `eval_type`.
+        """
+        net, passes = self.test_nets[index], self.param.test_iter[index]
+        score = make_score(self.param, net)
+        score.testing_line.write(iteration=self.iter, index=index)
+        for name in self.net.layer_names:
+            if name not in net.layer_names:
+                log.NOT_SHARED.write(name=name)
+        for done in range(passes):
+            self._act_while_testing()
+            if self.stopped_early:
+                log.TEST_INTERRUPTED.write()
+                return None
+            score.add(self.forward(net))
+            for observer in self.observers:
+                observer.on_test_batch(index, done + 1, passes)
+        result = score.result(iteration=self.iter, index=index)
+        score.write(result)
+        for observer in self.observers:
+            observer.on_test(result)
+        return result
+
+    def _act_while_testing(self) -> None:
+        while (action := self.action_source()) is not Action.NONE:
+            if action is Action.SNAPSHOT:
+                self.snapshot()
+            else:
+                self.stopped_early = True
+                return
+
+    # Snapshots -----------------------------------------------------------------------------------
+
+    def snapshot(self) -> tuple[str, str]:
+        """Write the weights, then the state; both files appear whole or not at all.
+
+        Returns:
+            The paths of the model and of the state.
+
+        Raises:
+            FileError: a file cannot be written.
+        """
+        param = self.param
+        is_binary = param.snapshot_format == SolverParameter.BINARYPROTO
+        suffix = "" if is_binary else ".h5"
+        stem = f"{param.snapshot_prefix}_iter_{self.iter}"
+        model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
+        (log.SNAPSHOT_BINARY if is_binary else log.SNAPSHOT_HDF5).write(path=model)
+        (save_binary if is_binary else save_hdf5)(self.net, model, diff=param.snapshot_diff)
+        (log.STATE_BINARY if is_binary else log.STATE_HDF5).write(path=state)
+        saved = SavedState(
+            iteration=self.iter,
+            learned_net=model,
+            history=self.updater.saved_history(),
+            schedule=self.schedule,
+        )
+        write_state(state, saved)
+        return model, state
+
+    def restore(self, path: str | Path) -> None:
+        """Take weights, history, iteration and schedule from a state file.
+
+        The weights are looked for where the state says, then beside the state.
+
+        Raises:
+            FileError: a file cannot be read.
+            ProtoError: the file is no solver state, or it does not fit the net's learnable blobs.
+            WeightsError: the weights do not fit the net.
+        """
+        state = read_state(path)
+        log.RESTORING.write()
+        self.updater.restore_history(state.history, str(path))
+        if state.learned_net:
+            copy_trained_file(self.net, _find_model(state.learned_net, Path(path)))
+        self.iter = state.iteration
+        self.schedule = state.schedule
+        if not self.restart_data:
+            self._seek()
+
+    def _seek(self) -> None:
+        """Put every data layer where an uninterrupted run would have it."""
+        param = self.param
+        self.net.seek(self.iter * param.iter_size)
+        if param.test_interval > 0:
+            tests = -(-self.iter // param.test_interval)  # the one due now has not run yet
+            tests -= self.iter > 0 and not param.test_initialization
+            for net, passes in zip(self.test_nets, param.test_iter, strict=True):
+                net.seek(tests * passes)
+
+
+def output_values(net: Net, result: NetResult) -> dict[str, list[float]]:
+    """Every element of every output, by name in the order of the log."""
+    return {name: result.blobs[name].detach().flatten().tolist() for name in net.outputs}
+
+
+def _probe(prefix: str) -> None:
+    """Make sure that snapshots can be written before hours of training."""
+    if not prefix:
+        raise SolverError("snapshot > 0 needs a snapshot_prefix")
+    probe = Path(f"{prefix}_iter_0.tempfile")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FileError(
+            f"snapshot_prefix {prefix!r} cannot be written to: {error.strerror}; "
+            "create the folder first"
+        ) from error
+
+
+def _find_model(path: str, state: Path) -> str:
+    beside = state.parent / Path(path).name
+    if Path(path).exists() or not beside.exists():
+        return path
+    logger.warning("%s does not exist; taking %s", path, beside)
+    return str(beside)
+
+
+def _norm(tensors: list[Tensor], order: int) -> float:
+    if not tensors:
+        return 0.0
+    norms = torch.stack(torch._foreach_norm(tensors, order))
+    return float(torch.linalg.vector_norm(norms, order))
