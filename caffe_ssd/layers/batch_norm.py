@@ -50,9 +50,8 @@ def batch_norm_train(
     y = torch.batch_norm(
         centred, weight, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled
     )
-    if single:
-        mean = x.detach().flatten()
-        variance.zero_()  # the unbiased variance of one element is 0 / 0
+    if single:  # the unbiased variance of one element is 0 / 0
+        mean, variance = x.detach().flatten(), torch.zeros_like(variance_sum)
     with torch.no_grad():
         sums = [mean_sum, variance_sum, factor]
         torch._foreach_mul_(sums, moving_average_fraction)
