@@ -15,9 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 from caffe_ssd.errors import DataError, FileError
 from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
+from caffe_ssd.random import CaffeRandom
 from lmdb_tools.annotations import Annotations, Box, read_annotations
 from lmdb_tools.console import track
 from lmdb_tools.database import DatabaseWriter, new_database
@@ -59,13 +61,16 @@ class _Record:
     lost_flags: int = 0
 
 
-def convert(lines: Sequence[tuple[str, str]], path: str, options: ConvertOptions) -> int:
+def convert(
+    lines: Sequence[tuple[str, str]], path: str, options: ConvertOptions, *, replace: bool = False
+) -> int:
     """Write a database.
 
     Args:
         lines: image path and annotation path (or class number) per record, in order.
-        path: the database; must not exist.
+        path: the database.
         options: how.
+        replace: put the new database in the place of an old one; otherwise it must not exist.
 
     Returns:
         The number of records written.
@@ -75,7 +80,7 @@ def convert(lines: Sequence[tuple[str, str]], path: str, options: ConvertOptions
         DataError: a damaged annotation, an unknown class, or not one readable image. No database
             is left behind.
     """
-    with new_database(path) as writer:
+    with new_database(path, replace=replace) as writer:
         logger.info("Opened lmdb %s", path)
         count = _write_records(writer, lines, options)
         if lines and count == 0:
@@ -109,6 +114,13 @@ def read_list(path: str | os.PathLike[str], *, detection: bool) -> list[tuple[st
             break
         lines.append((words[0], words[1]))
     return lines
+
+
+def shuffled(lines: Sequence[tuple[str, str]], seed: int | None) -> list[tuple[str, str]]:
+    """The lines in another order; without a seed, another one each time."""
+    order: list[object] = list(range(len(lines)))
+    CaffeRandom(seed).shuffle(order)
+    return [lines[i] for i in cast("list[int]", order)]
 
 
 def build_record(image: str, label: str, options: ConvertOptions) -> AnnotatedDatum | None:

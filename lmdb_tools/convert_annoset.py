@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.proto.label_map import read_label_map
-from caffe_ssd.random import CaffeRandom
-from lmdb_tools.annoset import ConvertOptions, convert, read_list
+from lmdb_tools.annoset import ConvertOptions, convert, read_list, shuffled
 from lmdb_tools.console import run_tool
-from lmdb_tools.database import check_absent
+from lmdb_tools.database import check_target
 from lmdb_tools.flags import Flag, FlagValues, format_flags, parse_flags
 from lmdb_tools.images import ImageOptions
 
@@ -91,22 +90,21 @@ def _run(argv: Sequence[str]) -> None:
         print(USAGE + format_flags(FLAGS), file=sys.stderr)
         raise UsageError(f"need ROOTFOLDER/ LISTFILE DB_NAME, got {len(arguments)} arguments")
     root, list_file, database = arguments
-    _check_backend(flags.text("backend"))
+    check_backend(flags.text("backend"))
     options = _options(root, flags)
     lines = read_list(list_file, detection=options.detection)
     if flags.switch("shuffle"):
         seed = flags.number("shuffle_seed")
-        shuffled: list[object] = list(lines)
-        CaffeRandom(None if seed < 0 else seed).shuffle(shuffled)
-        lines = shuffled  # type: ignore[assignment]
+        lines = shuffled(lines, None if seed < 0 else seed)
     logger.info("A total of %d images.", len(lines))
     if not lines:
         raise DataError(f"{list_file} names no image")
-    check_absent(database)
+    check_target(database)
     convert(lines, database, options)
 
 
-def _check_backend(backend: str) -> None:
+def check_backend(backend: str) -> None:
+    """Raise UsageError for a kind of database other than LMDB."""
     if backend == "leveldb":
         raise UsageError("--backend is 'leveldb', which is not supported; use lmdb")
     if backend != "lmdb":

@@ -69,17 +69,21 @@ class DatabaseWriter:
 
 
 @contextmanager
-def new_database(path: str | os.PathLike[str]) -> Iterator[DatabaseWriter]:
+def new_database(
+    path: str | os.PathLike[str], *, replace: bool = False
+) -> Iterator[DatabaseWriter]:
     """Create an LMDB folder; it takes its name when the block ends well.
 
     Args:
-        path: the target, which must not exist; its parent folder must.
+        path: the target; its parent folder must exist.
+        replace: an LMDB that has the name already is put aside at the end and then removed;
+            otherwise it must not exist.
 
     Raises:
-        FileError: the target exists, or cannot be created.
+        FileError: the target exists (with `replace`: and is no LMDB), or cannot be created.
     """
     target = Path(os.path.abspath(path))
-    check_absent(target)
+    check_target(target, replace=replace)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     writer: DatabaseWriter | None = None
     try:
@@ -87,9 +91,8 @@ def new_database(path: str | os.PathLike[str]) -> Iterator[DatabaseWriter]:
         writer = DatabaseWriter(temporary)
         yield writer
         writer.close()
-        check_absent(target)
-        temporary.rename(target)
-        _sync_folder(target.parent)
+        check_target(target, replace=replace)
+        _move(temporary, target)
     except BaseException as error:
         if writer is not None:
             writer.abandon()
@@ -99,13 +102,29 @@ def new_database(path: str | os.PathLike[str]) -> Iterator[DatabaseWriter]:
         raise
 
 
-def check_absent(path: str | os.PathLike[str]) -> None:
-    """Raise FileError if something is already at `path`, or its parent folder is missing."""
+def check_target(path: str | os.PathLike[str], *, replace: bool = False) -> None:
+    """Check that a database can be made at `path`; see `new_database`.
+
+    Raises:
+        FileError: it cannot.
+    """
     if os.path.lexists(path):
-        raise FileError(f"the database {path} already exists; remove it or choose another name")
+        if not replace:
+            raise FileError(f"the database {path} already exists; remove it or choose another name")
+        if not os.path.isfile(os.path.join(path, "data.mdb")):
+            raise FileError(f"{path} exists and is no LMDB (it has no data.mdb), so it stays")
     parent = Path(os.path.abspath(path)).parent
     if not parent.is_dir():
         raise FileError(f"the folder {parent}, where the database should go, does not exist")
+
+
+def _move(temporary: Path, target: Path) -> None:
+    old = temporary.with_suffix(".old")
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    _sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

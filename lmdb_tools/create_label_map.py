@@ -1,0 +1,119 @@
+"""create_label_map: a list of class names -> a LabelMap prototxt.
+
+Spec: ssd-data.md section 3.2.
+Quirk: a line is cut at every delimiter; two in a row make an empty field between them.
+Quirk: a list file that does not exist gives an empty map (here an error).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from caffe_ssd.errors import DataError, FileError, UsageError
+from caffe_ssd.proto.caffe_pb2 import LabelMap
+from caffe_ssd.proto.text import write_text
+from lmdb_tools.console import run_tool
+from lmdb_tools.flags import Flag, format_flags, parse_flags
+
+FLAGS = (
+    Flag(name="delimiter", default=" ", help="Each of these characters ends a field."),
+    Flag(
+        name="include_background",
+        default=False,
+        help="Begin with item 0, none_of_the_above, shown as background.",
+    ),
+)
+
+USAGE = """\
+create_label_map: turn a list of class names into a LabelMap prototxt.
+Usage:
+    create_label_map [FLAGS] MAPFILE OUTFILE
+
+Each line of MAPFILE is `name`, `name label` or `name label display_name`, all lines alike. Without
+labels they are counted from 0, or from 1 behind the background.
+
+Example:
+    create_label_map --delimiter=, --include_background data/coco/labels.txt labelmap_coco.prototxt
+
+Flags:
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return run_tool(lambda: _run(sys.argv[1:] if argv is None else argv), "create_label_map")
+
+
+def label_map_from_lines(
+    lines: Sequence[str],
+    *,
+    delimiter: str = " ",
+    include_background: bool = False,
+    source: str = "<lines>",
+) -> LabelMap:
+    """Build a label map from lines of one to three fields.
+
+    Args:
+        lines: `name`, `name label` or `name label display_name`, all alike.
+        delimiter: each of its characters ends a field.
+        include_background: begin with item 0.
+        source: where the lines come from, for errors.
+
+    Raises:
+        DataError: a line with another number of fields, or a label that is no number.
+    """
+    labels = LabelMap()
+    if include_background:
+        labels.item.add(name="none_of_the_above", label=0, display_name="background")
+    cut = re.compile(f"[{re.escape(delimiter)}]") if delimiter else None
+    expected = 0
+    for number, line in enumerate(lines, 1):
+        fields = cut.split(line) if cut else [line]
+        expected = len(fields) if number == 1 else expected
+        if len(fields) != expected or expected > 3:
+            wanted = "1 to 3" if expected > 3 else f"{expected} as in the first line"
+            raise DataError(
+                f"{source}:{number}: {len(fields)} fields in {line!r}; need {wanted} "
+                f"(cut at each of {delimiter!r})"
+            )
+        name = fields[0]
+        label = _label(fields[1], f"{source}:{number}") if expected > 1 else len(labels.item)
+        shown = fields[2] if expected == 3 else name
+        labels.item.add(name=name, label=label, display_name=shown)
+    return labels
+
+
+def _run(argv: Sequence[str]) -> None:
+    if {"--help", "-help", "-h"} & set(argv):
+        print(USAGE + format_flags(FLAGS))
+        return
+    flags, arguments = parse_flags(argv, FLAGS)
+    if len(arguments) != 2:
+        print(USAGE + format_flags(FLAGS), file=sys.stderr)
+        raise UsageError(f"need MAPFILE OUTFILE, got {len(arguments)} arguments")
+    map_file, out_file = arguments
+    try:
+        lines = Path(map_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"Could not open file {map_file}: {error}") from error
+    labels = label_map_from_lines(
+        lines,
+        delimiter=flags.text("delimiter"),
+        include_background=flags.switch("include_background"),
+        source=map_file,
+    )
+    write_text(out_file, labels)
+
+
+def _label(text: str, where: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"{where}: the label {text!r} is no whole number") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""Writes the lists of a data set: what to train on (shuffled), what to test on, the test sizes.
+
+Spec: ssd-data.md section 3.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from caffe_ssd.errors import DataError, FileError, UsageError
+from caffe_ssd.files import atomic_write
+from caffe_ssd.proto.text import write_text
+from lmdb_tools.annoset import shuffled
+from lmdb_tools.console import run_tool
+from lmdb_tools.create_label_map import label_map_from_lines
+from lmdb_tools.get_image_size import write_image_sizes
+from lmdb_tools.recipes import RECIPES, ImageSet, Recipe
+
+logger = logging.getLogger(__name__)
+
+Line = tuple[str, str]
+PathLike = str | os.PathLike[str]
+
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
+
+EPILOG = """\
+examples:
+  python -m lmdb_tools.make_lists --layout voc0712 ~/data/VOCdevkit
+  python -m lmdb_tools.make_lists --layout voc my_pictures --out my_lists
+
+layouts, and what is looked for in ROOT:
+  voc0712      VOC2007/ and VOC2012/; trains on both trainval sets, tests on 2007 test
+  voc0712plus  the same folders; trains on 2007 trainval+test and 2012 trainval, tests on 2012 test
+  voc12        VOC2012/; trains on trainval, tests on test
+  coco         images/, Annotations/, ImageSets/ as lmdb_tools.split_coco writes them; trains on
+               train2014 and valminusminival2014, tests on minival2014
+  voc          any folder in VOC layout: JPEGImages/, Annotations/, ImageSets/Main/trainval.txt and
+               test.txt; writes a label map of the classes it finds too
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lmdb_tools.make_lists",
+        description="Write the train and test lists of a data set, and the sizes of test images.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("root", help="the folder that holds the data set")
+    parser.add_argument("--layout", required=True, choices=RECIPES, help="see below")
+    parser.add_argument("--out", help="folder for the lists (default: the layout's, in data/)")
+    parser.add_argument("--seed", type=int, default=0, help="order of the train list (%(default)s)")
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        make_lists(args.layout, args.root, args.out, seed=args.seed)
+
+    return run_tool(run, "make_lists")
+
+
+def make_lists(layout: str, root: PathLike, out: PathLike | None = None, *, seed: int = 0) -> Path:
+    """Write the lists of a data set.
+
+    Args:
+        layout: a key of RECIPES.
+        root: the folder that holds the data set; the lists are relative to it.
+        out: folder for the lists; None takes the recipe's.
+        seed: of the train list's order; the test list keeps the data set's.
+
+    Returns:
+        The folder of the lists.
+
+    Raises:
+        UsageError: the layout needs `out`.
+        FileError: a folder or image set is missing; names it and what else is.
+        DataError: an image of a set is missing.
+    """
+    recipe = RECIPES[layout]
+    folder = lists_folder(recipe, out)
+    source = Path(root)
+    train_name, train_sets = recipe.train
+    test_name, test_sets = recipe.test
+    _check_present(source, recipe)
+    train = [line for image_set in train_sets for line in _lines(source, image_set, recipe)]
+    test = [line for image_set in test_sets for line in _lines(source, image_set, recipe)]
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_list(folder / f"{train_name}.txt", shuffled(train, seed))
+    _write_list(folder / f"{test_name}.txt", test)
+    _write_sizes(source, test, folder / recipe.size_file, recipe)
+    label_map = folder / recipe.label_map
+    if not label_map.exists() and not recipe.folder:
+        _write_label_map(source, train, label_map)
+    return folder
+
+
+def lists_folder(recipe: Recipe, out: PathLike | None) -> Path:
+    """Where a recipe's lists go.
+
+    Raises:
+        UsageError: the recipe has no folder of its own and `out` is None.
+    """
+    if out is not None:
+        return Path(out)
+    if not recipe.folder:
+        raise UsageError("this layout has no folder of its own; give --out")
+    return Path(recipe.folder)
+
+
+def _check_present(root: Path, recipe: Recipe) -> None:
+    """Name everything that is missing at once, so that one look at the disk is enough."""
+    image_sets = {*recipe.train[1], *recipe.test[1]}
+    missing = [path for s in image_sets for path in _expected(root, s, recipe) if not path.exists()]
+    if missing:
+        listed = "\n".join(f"  {path}" for path in sorted(set(missing)))
+        raise FileError(f"the data set in {root} is not complete; missing:\n{listed}")
+
+
+def _expected(root: Path, image_set: ImageSet, recipe: Recipe) -> list[Path]:
+    if recipe.label_type == "json":
+        return [root / "images", root / "Annotations", _set_file(root, image_set, recipe)]
+    base = root / image_set.folder
+    return [base / "JPEGImages", base / "Annotations", _set_file(root, image_set, recipe)]
+
+
+def _set_file(root: Path, image_set: ImageSet, recipe: Recipe) -> Path:
+    middle = () if recipe.label_type == "json" else ("Main",)
+    return root.joinpath(image_set.folder, "ImageSets", *middle, f"{image_set.name}.txt")
+
+
+def _lines(root: Path, image_set: ImageSet, recipe: Recipe) -> list[Line]:
+    text = _set_file(root, image_set, recipe).read_text(encoding="utf-8")
+    names = [line.split()[0] for line in text.splitlines() if line.strip()]
+    if recipe.label_type == "json":
+        # COCO_val2014_000000000042 lies in images/val2014.
+        parts = [(f"/{name.split('_')[1]}" if "_" in name else "", name) for name in names]
+        return [(f"images{p}/{n}.jpg", f"Annotations{p}/{n}.json") for p, n in parts]
+    start = f"{image_set.folder}/" if image_set.folder else ""
+    images = _Images(root / image_set.folder / "JPEGImages")
+    return [(f"{start}JPEGImages/{images[n]}", f"{start}Annotations/{n}.xml") for n in names]
+
+
+class _Images:
+    """Finds the file of an image by its name; nearly all end in .jpg."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = set(os.listdir(folder))
+
+    def __getitem__(self, name: str) -> str:
+        for extension in _EXTENSIONS:
+            if name + extension in self._files:
+                return name + extension
+        raise DataError(f"no image {name} in {self._folder} (tried {', '.join(_EXTENSIONS)})")
+
+
+def _write_list(path: Path, lines: Sequence[Line]) -> None:
+    for line in lines:
+        if any(" " in word for word in line):
+            raise DataError(f"{line[0]!r}: a list cannot hold a name with a space; rename the file")
+    atomic_write(path, "".join(f"{image} {annotation}\n" for image, annotation in lines))
+    logger.info("Wrote %s: %d images.", path, len(lines))
+
+
+def _write_sizes(root: Path, lines: Sequence[Line], path: Path, recipe: Recipe) -> None:
+    if recipe.label_type == "xml":
+        write_image_sizes(f"{root}/", [image for image, _ in lines], path)
+        return
+    # COCO results are keyed by image id, and its annotations know the sizes.
+    rows = []
+    for _, annotation in lines:
+        try:
+            image = json.loads((root / annotation).read_bytes())["image"]
+            rows.append(f"{image['id']} {image['height']} {image['width']}\n")
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{root / annotation}: no id, height and width: {error}") from error
+    atomic_write(path, "".join(rows))
+
+
+def _write_label_map(root: Path, lines: Sequence[Line], path: Path) -> None:
+    """Number the classes of all annotations, in alphabetical order."""
+    counts: Counter[str] = Counter()
+    for _, annotation in lines:
+        try:
+            tree = ElementTree.parse(root / annotation)
+        except FileNotFoundError:
+            continue
+        except ElementTree.ParseError as error:
+            raise DataError(f"{root / annotation}: not a readable XML file: {error}") from error
+        counts.update(node.findtext("name", "") for node in tree.getroot().iterfind("object"))
+    names = sorted(counts)
+    write_text(path, label_map_from_lines(names, delimiter="", include_background=True))
+    logger.info("Wrote %s: %s.", path, ", ".join(f"{n} ({counts[n]})" for n in names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Makes the train and the test LMDB of a data set in one go: lists (if there are none), both
+databases, links to them.
+
+Spec: ssd-data.md section 3.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from caffe_ssd.proto.label_map import read_label_map
+from lmdb_tools.annoset import ConvertOptions, convert, read_list
+from lmdb_tools.console import run_tool
+from lmdb_tools.create_annoset import link_database
+from lmdb_tools.database import check_target
+from lmdb_tools.images import ImageOptions
+from lmdb_tools.make_lists import EPILOG, lists_folder, make_lists
+from lmdb_tools.recipes import RECIPES, Recipe
+
+logger = logging.getLogger(__name__)
+
+PathLike = str | os.PathLike[str]
+
+EXAMPLES = """\
+examples:
+  python -m lmdb_tools.make_lmdb --layout voc0712 ~/data/VOCdevkit
+      writes data/VOC0712/{trainval,test,test_name_size}.txt and
+      ~/data/VOCdevkit/VOC0712/lmdb/VOC0712_{trainval,test}_lmdb, and links to them in
+      examples/VOC0712
+  python -m lmdb_tools.make_lmdb --layout voc my_pictures --lists my_lists --out .
+      writes my_lists/ with a label map, and my_lists_trainval_lmdb, my_lists_test_lmdb
+
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lmdb_tools.make_lmdb",
+        description="Make the train and test LMDBs of a data set.",
+        epilog=EXAMPLES + EPILOG[EPILOG.index("layouts") :],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("root", help="the folder that holds the data set")
+    parser.add_argument("--layout", required=True, choices=RECIPES, help="see below")
+    parser.add_argument("--lists", help="folder of the lists (default: the layout's, in data/)")
+    parser.add_argument("--out", help="folder for the databases (default: ROOT/<name>/lmdb)")
+    parser.add_argument("--link", help="folder for links to them (default: examples/<name>)")
+    parser.add_argument("--no-link", action="store_true", help="make no links")
+    parser.add_argument("--label-map", help="default: the layout's, in the folder of the lists")
+    parser.add_argument("--seed", type=int, default=0, help="order of the train list (%(default)s)")
+    parser.add_argument("--redo", action="store_true", help="replace old databases")
+    parser.add_argument("--repair-xml", action="store_true", help="as in convert_annoset")
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        databases = make_lmdb(
+            args.layout,
+            args.root,
+            lists=args.lists,
+            out=args.out,
+            label_map=args.label_map,
+            seed=args.seed,
+            redo=args.redo,
+            repair_xml=args.repair_xml,
+        )
+        # Layouts without a folder of their own are linked only on request.
+        if args.no_link or (args.link is None and not RECIPES[args.layout].folder):
+            return
+        for database in databases:
+            name = lists_folder(RECIPES[args.layout], args.lists).resolve().name
+            link_database(database, args.link if args.link else Path("examples") / name)
+
+    return run_tool(run, "make_lmdb")
+
+
+def make_lmdb(
+    layout: str,
+    root: PathLike,
+    *,
+    lists: PathLike | None = None,
+    out: PathLike | None = None,
+    label_map: PathLike | None = None,
+    seed: int = 0,
+    redo: bool = False,
+    repair_xml: bool = False,
+) -> list[Path]:
+    """Make the train and the test LMDB of a data set, as the stock scripts do.
+
+    Images keep their JPEG bytes and their size.
+
+    Args:
+        layout: a key of RECIPES.
+        root: the folder that holds the data set.
+        lists: folder of the lists, which are made if one is missing; None takes the recipe's.
+        out: folder for the databases; None takes root/<name of the lists' folder>/lmdb.
+        label_map: None takes the recipe's.
+        seed: of the train list's order.
+        redo: replace old databases.
+        repair_xml: see `read_annotations`.
+
+    Returns:
+        The databases.
+
+    Raises:
+        CaffeError: what the lists' and the converter's functions raise.
+    """
+    recipe = RECIPES[layout]
+    folder = lists_folder(recipe, lists)
+    target = Path(root) / folder.resolve().name / "lmdb" if out is None else Path(out)
+    splits = (recipe.train[0], recipe.test[0])
+    databases = [target / _database_name(recipe, folder, split) for split in splits]
+    target.mkdir(parents=True, exist_ok=True)
+    for database in databases:
+        check_target(database, replace=redo)
+    if all((folder / f"{split}.txt").exists() for split in splits):
+        logger.info("Using the lists in %s.", folder)
+    else:
+        make_lists(layout, root, folder, seed=seed)
+    names = read_label_map(
+        folder / recipe.label_map if label_map is None else label_map, unique_names=True
+    ).name_to_label
+    options = ConvertOptions(
+        root=f"{root}/",
+        detection=True,
+        label_type=recipe.label_type,
+        name_to_label=names,
+        image=ImageOptions(encoded=True, encode_type="jpg"),
+        repair_xml=repair_xml,
+    )
+    for split, database in zip(splits, databases, strict=True):
+        lines = read_list(folder / f"{split}.txt", detection=True)
+        convert(lines, str(database), options, replace=redo)
+    return databases
+
+
+def _database_name(recipe: Recipe, folder: Path, split: str) -> str:
+    if recipe.databases is not None:
+        return recipe.databases[split]
+    return f"{folder.resolve().name}_{split}_lmdb"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

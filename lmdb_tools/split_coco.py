@@ -1,0 +1,110 @@
+"""Cuts COCO's instances_*.json files into one annotation file per image, and writes image sets.
+
+`instances_minival2014.json` gives `Annotations/val2014/COCO_val2014_000000000042.json` and so on,
+and `ImageSets/minival2014.txt`. Outlines (segmentation) are left out.
+
+Spec: ssd-data.md sections 2 (JSON) and 3.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from caffe_ssd.errors import DataError, FileError
+from caffe_ssd.files import atomic_write
+from lmdb_tools.console import run_tool, track
+
+logger = logging.getLogger(__name__)
+
+_KEPT = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+
+EPILOG = """\
+example (then: python -m lmdb_tools.make_lmdb --layout coco ~/data/coco):
+  cd ~/data/coco      # holds images/train2014 and images/val2014
+  python -m lmdb_tools.split_coco . annotations/instances_train2014.json \\
+      annotations/instances_valminusminival2014.json annotations/instances_minival2014.json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lmdb_tools.split_coco",
+        description="Cut COCO annotation files into one file per image.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("root", help="gets Annotations/ and ImageSets/")
+    parser.add_argument("files", nargs="+", help="instances_NAME.json; NAME names the image set")
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        for file in args.files:
+            split_coco(args.root, file)
+
+    return run_tool(run, "split_coco")
+
+
+def split_coco(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> int:
+    """Cut one file.
+
+    Args:
+        root: gets Annotations/<subset>/<image>.json and ImageSets/<name>.txt; the subset is the
+            part of the image's name behind its first "_".
+        file: instances_<name>.json.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        FileError: the file cannot be read.
+        DataError: the file is no COCO annotation file.
+    """
+    content = _read(file)
+    objects: dict[object, list[dict[str, Any]]] = {}
+    try:
+        for item in content["annotations"]:
+            kept = {key: item[key] for key in _KEPT if key in item}
+            objects.setdefault(item["image_id"], []).append(kept)
+        images = {Path(image["file_name"]).stem: image for image in content["images"]}
+        ids = {stem: image["id"] for stem, image in images.items()}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file}: not a COCO annotation file; no {error}") from error
+    folder = Path(root) / "Annotations"
+    for stem, image in track(images.items(), len(images), "split"):
+        subset = stem.split("_")[1] if "_" in stem else ""
+        (folder / subset).mkdir(parents=True, exist_ok=True)
+        record = {"image": image, "annotation": objects.get(ids[stem], [])}
+        (folder / subset / f"{stem}.json").write_text(json.dumps(record), encoding="utf-8")
+    name = Path(file).stem.removeprefix("instances_")
+    image_set = Path(root) / "ImageSets" / f"{name}.txt"
+    image_set.parent.mkdir(parents=True, exist_ok=True)
+    # Last, so that an image set names only annotations that are there.
+    atomic_write(image_set, "".join(f"{stem}\n" for stem in images))
+    logger.info(
+        "Wrote %s: %d images, %d objects.", image_set, len(images), sum(map(len, objects.values()))
+    )
+    return len(images)
+
+
+def _read(file: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(file).read_bytes())
+    except OSError as error:
+        raise FileError(f"Could not open file {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{file}: not a readable JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: not a COCO annotation file; its root is no object")
+    return content
+
+
+if __name__ == "__main__":
+    sys.exit(main())
