@@ -262,7 +262,11 @@ class Net(nn.Module):
                 entry.blob.grad = None
             elif entry.blob.grad is not None:
                 entry.blob.grad.zero_()
-        for view, owner in self.shared_views:  # both accumulate into one storage
+        self.tie_diffs()
+
+    def tie_diffs(self) -> None:
+        """Let parameters that share storage in different shapes accumulate one gradient."""
+        for view, owner in self.shared_views:
             if owner.grad is None:
                 owner.grad = torch.zeros_like(owner)
             view.grad = owner.grad.view(view.shape)

@@ -36,10 +36,9 @@ class Memory:
 
     def is_blank(self, count: int) -> bool:
         """Whether nothing was ever written here, or this many elements have outgrown it."""
-        if self._value is None and self._host is None:
-            return True
-        size = self._value.numel() if self._value is not None else np.size(self._host)
-        return size < count
+        if self._value is not None:
+            return self._value.numel() < count
+        return self._host is None or self._host.size < count
 
     def tensor(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """The content on a device, in this shape; on the CPU it shares storage with the array."""

@@ -1,0 +1,222 @@
+"""Runs a net layer by layer between blobs that a script may read and write.
+
+Spec: caffe-net.md section 10.
+
+The engine runs a whole net as one differentiable function. Here every layer runs by itself: it
+reads its bottoms' `data`, writes its tops' `data`, and in backward turns its tops' `diff` into its
+bottoms'. So scripts may change anything between two layers, as they could with the original.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from caffe.blob import Blob, blob_of, parameter_gradient
+from caffe_ssd.errors import LayerError, NetError
+from caffe_ssd.layers.registry import Layer, SourceLayer
+from caffe_ssd.net import Net as EngineNet
+from caffe_ssd.net.plan import Step, naming
+
+_ALIASES_DATA = {"Split", "Flatten", "Reshape"}
+_ALIASES_DIFF = {"Reshape"}
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """One entry of `Net.layers`: the layer's type name and its learnt blobs."""
+
+    type: str
+    blobs: list[Blob]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What one layer's forward left for its backward."""
+
+    bottoms: list[Tensor]
+    tops: tuple[Tensor, ...]
+
+
+class LayerwiseNet:
+    """An engine net with its blobs.
+
+    Args:
+        engine: the net; its learnt blobs are shared, not copied.
+
+    Attributes:
+        blobs: by name, in order of creation.
+        params: learnt blobs by layer, only layers that have some.
+        layers: type and learnt blobs of each layer.
+    """
+
+    def __init__(self, engine: EngineNet) -> None:
+        self.engine = engine
+        engine.keep_diffs = True
+        engine.tie_diffs()
+        self._layers: list[Layer] = engine.layers
+        self._memories: dict[int, tuple[Any, Any]] = {}
+        self._records: dict[int, _Record] = {}
+        self._blobs: list[Blob] = []
+        for step in engine.steps:
+            self._make_blobs(step)
+        self.blobs: OrderedDict[str, Blob] = OrderedDict(
+            zip(engine.blob_names, self._blobs, strict=True)
+        )
+        for step in engine.steps:
+            for value, weight in zip(step.tops, step.loss_weights, strict=True):
+                if weight:
+                    self._loss_diff(self._blobs[value.blob], weight)
+        self.wrap_parameters()
+
+    def _make_blobs(self, step: Step) -> None:
+        """Create the blobs that this layer is the first to write."""
+        for value in step.tops:
+            if value.blob < len(self._blobs):
+                continue  # in place
+            blob = Blob(self.engine.blob_shapes[value.blob])
+            kind = step.param.type
+            if kind in _ALIASES_DATA:
+                blob.data_memory = self._blobs[step.bottoms[0].blob].data_memory
+            if kind in _ALIASES_DIFF:
+                blob.diff_memory = self._blobs[step.bottoms[0].blob].diff_memory
+            self._blobs.append(blob)
+
+    def wrap_parameters(self) -> None:
+        """Look at the engine's learnt blobs anew, after it has adopted others."""
+        self._memories.clear()
+        self.params: OrderedDict[str, list[Blob]] = OrderedDict()
+        self.layers: list[LayerView] = []
+        for step, layer in zip(self.engine.steps, self._layers, strict=True):
+            blobs = [blob_of(parameter, self._memories) for parameter in layer.blobs]
+            self.layers.append(LayerView(step.param.type, blobs))
+            if blobs:
+                self.params[step.param.name] = blobs
+
+    def clear_param_diffs(self) -> None:
+        """Zero the diffs of all learnt blobs."""
+        for entry in self.engine.learnable:
+            parameter_gradient(entry.blob).zero_()
+
+    def reshape(self) -> None:
+        """Propagate the inputs' shapes through all layers without computing."""
+        for step, layer in zip(self.engine.steps, self._layers, strict=True):
+            if step.param.type == "Input":
+                continue
+            bottoms = [tuple(self._blobs[value.blob].shape) for value in step.bottoms]
+            with naming(step):
+                shapes = layer.top_shapes(*bottoms)
+            for value, shape in zip(step.tops, shapes, strict=True):
+                self._blobs[value.blob].reshape(*shape)
+
+    def run_forward(self, first: int = 0, last: int | None = None) -> float:
+        """Run layers first..last by number, default all; returns the weighted loss."""
+        self.flush_parameters()
+        last = len(self._layers) - 1 if last is None else last
+        total = 0.0
+        for i in range(first, last + 1):
+            step = self.engine.steps[i]
+            if step.param.type != "Input":
+                with naming(step):
+                    self._run_layer(i, step)
+            for value, weight in zip(step.tops, step.loss_weights, strict=True):
+                if weight:
+                    blob = self._blobs[value.blob]
+                    data = blob.data_memory.tensor(blob.shape, self.engine.device)
+                    total += float((data * self._loss_diff(blob, weight)).sum())
+        return total
+
+    def _run_layer(self, i: int, step: Step) -> None:
+        layer, device = self._layers[i], self.engine.device
+        written = {value.blob for value in step.tops}
+        bottoms = []
+        for value, flag in zip(step.bottoms, step.propagate_down, strict=True):
+            blob = self._blobs[value.blob]
+            data = blob.data_memory.tensor(blob.shape, device).detach()
+            if value.blob in written and blob.data_memory.is_exposed:
+                data = data.clone()  # in place: the array is about to be overwritten
+            bottoms.append(data.requires_grad_(flag and step.needs_backward))
+        with torch.set_grad_enabled(step.needs_backward):
+            result = layer(*bottoms)
+        tops = (result,) if isinstance(result, Tensor) else tuple(result)
+        if isinstance(layer, SourceLayer):
+            tops = tuple(top.to(device) for top in tops)
+        if step.needs_backward:
+            self._records[i] = _Record(bottoms, tops)
+        for value, top in zip(step.tops, tops, strict=True):
+            blob = self._blobs[value.blob]
+            blob.reshape(*top.shape)
+            if step.param.type not in _ALIASES_DATA:
+                blob.data_memory.write(top)
+
+    def run_backward(self, first: int | None = None, last: int = 0) -> None:
+        """Run layers first..last by number, downwards, default all that need it."""
+        first = len(self._layers) - 1 if first is None else first
+        for i in range(first, last - 1, -1):
+            step = self.engine.steps[i]
+            if step.needs_backward and (step.bottoms or len(self._layers[i].blobs)):
+                with naming(step):
+                    self._run_layer_backward(i, step)
+
+    def _run_layer_backward(self, i: int, step: Step) -> None:
+        record = self._records.get(i)
+        if record is None:
+            raise NetError(f"backward before forward in layer {step.param.name!r}")
+        if not step.type.has_backward:
+            raise LayerError("this layer has no backward pass; keep gradients from reaching it")
+        for j in step.type.not_forced:
+            if j < len(step.propagate_down) and step.propagate_down[j]:
+                raise LayerError(
+                    f"bottom {j} ({step.param.bottom[j]!r}) cannot receive a gradient; "
+                    "set propagate_down or lr_mult so that none is asked for"
+                )
+        diffs = [self._top_diff(v.blob, top) for v, top in zip(step.tops, record.tops, strict=True)]
+        learnt = [blob for blob in self._layers[i].blobs if blob.requires_grad]
+        wanted = [bottom for bottom in record.bottoms if bottom.requires_grad]
+        gradients = _gradients(record.tops, diffs, [*wanted, *learnt])
+        for value, bottom in zip(step.bottoms, record.bottoms, strict=True):
+            if bottom.requires_grad:
+                self._blobs[value.blob].diff_memory.write(gradients.pop(0))
+        for parameter, gradient in zip(learnt, gradients, strict=True):
+            parameter_gradient(parameter).add_(gradient)
+
+    def _top_diff(self, blob_index: int, top: Tensor) -> Tensor:
+        blob = self._blobs[blob_index]
+        return blob.diff_memory.tensor(blob.shape, top.device).to(top.dtype).reshape(top.shape)
+
+    def _loss_diff(self, blob: Blob, weight: float) -> Tensor:
+        """A loss top's diff: its weight, unless a script has overwritten it."""
+        if blob.diff_memory.is_blank(blob.count):
+            blob.diff_memory.write(torch.full(blob.shape, weight, device=self.engine.device))
+        return blob.diff_memory.tensor(blob.shape, self.engine.device)
+
+    def flush_parameters(self) -> None:
+        """Bring what scripts wrote into learnt blobs to the device."""
+        for data, diff in self._memories.values():
+            data.flush()
+            diff.flush()
+
+
+def _gradients(
+    tops: Sequence[Tensor], diffs: Sequence[Tensor], wanted: Sequence[Tensor | nn.Parameter]
+) -> list[Tensor]:
+    """Gradients of the tops, weighted by their diffs; zeros where nothing depends."""
+    pairs = [(top, diff) for top, diff in zip(tops, diffs, strict=True) if top.requires_grad]
+    if not wanted or not pairs:
+        return [torch.zeros_like(tensor) for tensor in wanted]
+    found = torch.autograd.grad(
+        [top for top, _ in pairs],
+        list(wanted),
+        [diff for _, diff in pairs],
+        allow_unused=True,
+        retain_graph=True,
+    )
+    return [
+        torch.zeros_like(tensor) if gradient is None else gradient
+        for tensor, gradient in zip(wanted, found, strict=True)
+    ]
