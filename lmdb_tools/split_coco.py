@@ -88,9 +88,8 @@ def split_coco(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> in
     image_set.parent.mkdir(parents=True, exist_ok=True)
     # Last, so that an image set names only annotations that are there.
     atomic_write(image_set, "".join(f"{stem}\n" for stem in images))
-    logger.info(
-        "Wrote %s: %d images, %d objects.", image_set, len(images), sum(map(len, objects.values()))
-    )
+    num_objects = len(content["annotations"])
+    logger.info("Wrote %s: %d images, %d objects.", image_set, len(images), num_objects)
     return len(images)
 
 
