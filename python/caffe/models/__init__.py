@@ -4,13 +4,13 @@ They use pycaffe only (`caffe.layers`, `caffe.params`, `caffe.NetSpec`, `caffe.p
 they also run on a build of the original SSD-Caffe, with Python 3.6 or newer. Hence the quoted
 annotations, and ValueError where the engine would raise a CaffeError.
 
-* blocks    convolutions with their batch norms, in both orders
+* blocks      convolutions with their batch norms, in both orders
+* dsod        the densely connected bodies, DS/A-B-k-theta
 * named_layers, multibox_head   what `caffe.model_libs` offers to SSD's scripts
-* dsod      the densely connected bodies, DS/A-B-k-theta
-* ssd       prior sizes, and the train, test and deploy net of any body
-* datasets  the published data sets: paths, classes, result files
-* recipe    body x data set x schedule: a published model, and its solver
-* devices   the GPUs of this machine
-* job       files on disk, snapshots, the shell job
-* script    the command line of the example scripts
+* datasets    the published data sets: paths, classes, result files
+* ssd         the train, test and deploy net of any body
+* recipe      body x data set x schedule: a model that can be trained, and its solver
+* published   the models themselves
+* devices, data_check, job, script   the command line of the example scripts
+* detection   a trained model at work on pictures
 """

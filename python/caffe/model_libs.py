@@ -1,0 +1,65 @@
+"""Building blocks of SSD nets, under the names and keywords that scripts of SSD-Caffe use.
+
+    from caffe.model_libs import *     # also gives L, P, caffe_pb2, os and math
+
+Spec: ssd-layers.md section 10. The parts themselves are in `caffe.models`.
+"""
+
+import math
+import os
+
+from caffe import layers as L
+from caffe import params as P
+from caffe.models.blocks import bn_relu, bn_relu_conv, conv_bn_relu
+from caffe.models.dsod import (
+    DSOD300,
+    DSOD300_LITE,
+    DSOD300_SMALLEST,
+    DenseBody,
+    DSOD300_V3_Body,
+    add_bl_layer,
+    add_dense_block,
+    add_downsampling,
+    bl_layer,
+    transition,
+)
+from caffe.models.multibox_head import CreateMultiBoxHead
+from caffe.models.named_layers import ConvBNLayer, CreateAnnotatedDataLayer, UnpackVariable
+from caffe.proto import caffe_pb2
+
+__all__ = [
+    "DSOD300",
+    "DSOD300_LITE",
+    "DSOD300_SMALLEST",
+    "ConvBNLayer",
+    "CreateAnnotatedDataLayer",
+    "CreateMultiBoxHead",
+    "DSOD300_V3_Body",
+    "DenseBody",
+    "L",
+    "P",
+    "UnpackVariable",
+    "add_bl_layer",
+    "add_dense_block",
+    "add_downsampling",
+    "bl_layer",
+    "bn_relu",
+    "bn_relu_conv",
+    "caffe_pb2",
+    "check_if_exist",
+    "conv_bn_relu",
+    "make_if_not_exist",
+    "math",
+    "os",
+    "transition",
+]
+
+
+def check_if_exist(path: str) -> bool:
+    """Return whether a file or folder exists."""
+    return os.path.exists(path)
+
+
+def make_if_not_exist(path: str) -> None:
+    """Make a folder, and those above it, unless it exists."""
+    os.makedirs(path, exist_ok=True)

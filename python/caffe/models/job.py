@@ -1,0 +1,126 @@
+"""Files of a training on disk: prototxt, snapshots, and the shell job that runs `caffe train`."""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+from google.protobuf import text_format
+
+from caffe.models.recipe import Places
+
+BUILT_CAFFE = "./build/tools/caffe"
+
+
+def write_prototxt(path: str, message: Any) -> None:
+    """Write a message as text, through a temporary file beside it."""
+    _write(path, text_format.MessageToString(message))
+
+
+def _write(path: str, text: str) -> None:
+    unfinished = f"{path}.{os.getpid()}.tmp"
+    with open(unfinished, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def newest_snapshot(prefix: str, suffix: str) -> "str | None":
+    """Return the file `<prefix>_iter_<N><suffix>`, `.h5` or not, with the largest N.
+
+    Args:
+        prefix: the solver's snapshot_prefix.
+        suffix: `.solverstate` or `.caffemodel`.
+    """
+    folder, stem = os.path.split(prefix)
+    pattern = re.compile(re.escape(stem) + r"_iter_(\d+)" + re.escape(suffix) + r"(\.h5)?")
+    try:
+        names = sorted(os.listdir(folder or "."))
+    except FileNotFoundError:
+        return None
+    matches = [(pattern.fullmatch(name), name) for name in names]
+    found = [(int(match.group(1)), name) for match, name in matches if match is not None]
+    return os.path.join(folder, max(found)[1]) if found else None
+
+
+def shell_job(
+    solver: str,
+    log: str,
+    gpus: "list[int]",
+    snapshot: "str | None" = None,
+    weights: "str | None" = None,
+    workers: "int | None" = None,
+) -> str:
+    """Return the text of the shell job.
+
+    Args:
+        solver: the solver's prototxt.
+        log: gets a copy of the output; a resumed training appends to it.
+        gpus: device ids; none means the CPU.
+        snapshot: solver state to resume from.
+        weights: model to start from where nothing is resumed.
+        workers: processes that prepare data. The original has no such flag.
+    """
+    caffe = BUILT_CAFFE if os.path.exists(BUILT_CAFFE) else "caffe"
+    flags = [f"--solver={_quoted(solver)}"]
+    if snapshot is not None:
+        flags.append(f"--snapshot={_quoted(snapshot)}")
+    elif weights is not None:
+        flags.append(f"--weights={_quoted(weights)}")
+    if workers is not None:
+        flags.append(f"--workers={workers}")
+    tee = "tee" if snapshot is None else "tee -a"
+    last = f"2>&1 | {tee} {shlex.quote(log)}"
+    if gpus:
+        last = f"--gpu {','.join(str(gpu) for gpu in gpus)} {last}"
+    lines = [f"{caffe} train \\"] + [f"{flag} \\" for flag in flags] + [last]
+    return "\n".join([f"cd {shlex.quote(os.getcwd())}", *lines, ""])
+
+
+def _quoted(path: str) -> str:
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", path) + '"'
+
+
+def write_job(
+    places: Places, name: str, messages: "dict[str, Any]", shell: str, script: "str | None"
+) -> str:
+    """Write all files of a job and return the path of its shell script.
+
+    Args:
+        places: folders; made where they are missing.
+        name: of the shell script, without `.sh`.
+        messages: `train`, `test`, `deploy`, `solver`; each goes to `<name>.prototxt`.
+        shell: text of the shell script.
+        script: the Python file that asked for it; a copy is kept with the job.
+    """
+    for folder in (places.model_dir, places.snapshot_dir, places.job_dir):
+        os.makedirs(folder, exist_ok=True)
+    for kind, message in messages.items():
+        path = os.path.join(places.model_dir, f"{kind}.prototxt")
+        write_prototxt(path, message)
+        _copy_into(places.job_dir, path)
+    if script is not None:
+        _copy_into(places.job_dir, script)
+    path = os.path.join(places.job_dir, f"{name}.sh")
+    _write(path, shell)
+    os.chmod(path, 0o755)
+    return path
+
+
+def _copy_into(folder: str, path: str) -> None:
+    # The same file: the job's own copy of the script was started, or both folders are one.
+    with contextlib.suppress(shutil.SameFileError):
+        shutil.copy(path, folder)
+
+
+def run_job(path: str) -> int:
+    """Run a shell job and return the exit status of `caffe train`."""
+    # `caffe` may be installed next to a Python whose folder is not on the path.
+    folder = os.path.dirname(os.path.abspath(sys.executable))
+    env = dict(os.environ, PATH=os.pathsep.join([os.environ.get("PATH", ""), folder]))
+    return subprocess.call(["bash", "-o", "pipefail", path], env=env)

@@ -1,0 +1,203 @@
+"""Named layers as SSD's scripts write them: data, and convolution with batch norm.
+
+Spec: ssd-layers.md section 10.
+"""
+
+from typing import Any
+
+from caffe import NetSpec
+from caffe import layers as L
+from caffe import params as P
+from caffe.models.blocks import FROZEN_STATISTICS
+from caffe.proto import caffe_pb2
+
+BATCH_NORM_KEYWORDS = ("eps", "moving_average_fraction", "use_global_stats")
+
+
+def UnpackVariable(var: Any, num: int) -> "list[Any]":
+    """Return `num` values: those of a list of that length, or one value repeated.
+
+    Raises:
+        ValueError: a list of another length, except one.
+    """
+    if not isinstance(var, (list, tuple)):
+        return [var] * num
+    if len(var) == num:
+        return list(var)
+    if len(var) == 1:
+        return [var[0]] * num
+    raise ValueError(f"expected one value or {num}, got {var!r}")
+
+
+def CreateAnnotatedDataLayer(
+    source: str,
+    batch_size: int = 32,
+    backend: int = P.Data.LMDB,
+    output_label: bool = True,
+    train: bool = True,
+    label_map_file: str = "",
+    anno_type: "int | None" = None,
+    transform_param: "dict[str, Any] | None" = None,
+    batch_sampler: "list[dict[str, Any]] | None" = None,
+) -> Any:
+    """Return the layer `data` that reads annotated images.
+
+    Args:
+        source: the database.
+        batch_size: images per device and iteration.
+        backend: P.Data.LMDB or P.Data.LEVELDB.
+        output_label: give the boxes as a second top.
+        train: for phase TRAIN rather than TEST.
+        label_map_file: the label map that made the database.
+        anno_type: overrides the records' annotation type.
+        transform_param: fields of TransformationParameter.
+        batch_sampler: fields of each BatchSampler; none means the whole image.
+
+    Returns:
+        The data top, or (data, label).
+    """
+    annotated = {
+        "label_map_file": label_map_file,
+        "batch_sampler": [{}] if batch_sampler is None else batch_sampler,
+    }  # type: dict[str, Any]
+    if anno_type is not None:
+        annotated["anno_type"] = anno_type
+    phase = caffe_pb2.Phase.Value("TRAIN" if train else "TEST")
+    return L.AnnotatedData(
+        name="data",
+        ntop=2 if output_label else 1,
+        include={"phase": phase},
+        transform_param={} if transform_param is None else transform_param,
+        data_param={"source": source, "batch_size": batch_size, "backend": backend},
+        annotated_data_param=annotated,
+    )
+
+
+def ConvBNLayer(
+    net: NetSpec,
+    from_layer: str,
+    out_layer: str,
+    use_bn: bool,
+    use_relu: bool,
+    num_output: int,
+    kernel_size: Any,
+    pad: Any,
+    stride: Any,
+    dilation: int = 1,
+    use_scale: bool = True,
+    lr_mult: float = 1,
+    conv_prefix: str = "",
+    conv_postfix: str = "",
+    bn_prefix: str = "",
+    bn_postfix: str = "_bn",
+    scale_prefix: str = "",
+    scale_postfix: str = "_scale",
+    bias_prefix: str = "",
+    bias_postfix: str = "_bias",
+    **bn_params: Any,
+) -> None:
+    """Add a convolution and, if asked for, batch norm and ReLU, to a net.
+
+    Without batch norm the convolution is filled by Xavier and has a bias that learns twice as fast
+    and does not decay; with it the weights are Gaussian (0.01) and there is no bias.
+
+    Args:
+        net: has `from_layer`.
+        from_layer: name of the bottom.
+        out_layer: name of the new layers, between the prefix and postfix of each.
+        use_bn: add BatchNorm and a Scale (or only a Bias).
+        use_relu: add an in-place ReLU.
+        num_output: channels.
+        kernel_size: a number or [height, width], as are `pad` and `stride`.
+        pad: see `kernel_size`.
+        stride: see `kernel_size`.
+        dilation: distance of the kernel's taps.
+        use_scale: follow BatchNorm by a Scale rather than a Bias.
+        lr_mult: learning rate of the weights.
+        bn_params: `eps` (default 0.001), `moving_average_fraction` (0.999), `use_global_stats`.
+
+    Raises:
+        ValueError: an unknown keyword.
+    """
+    unknown = sorted(set(bn_params) - set(BATCH_NORM_KEYWORDS))
+    if unknown:
+        allowed = ", ".join(BATCH_NORM_KEYWORDS)
+        raise ValueError(f"{out_layer}: unknown keyword {unknown[0]!r}; allowed: {allowed}")
+    conv_name = conv_prefix + out_layer + conv_postfix
+    net[conv_name] = L.Convolution(
+        net[from_layer],
+        num_output=num_output,
+        **_geometry(kernel_size, pad, stride),
+        **_conv_filling(use_bn, lr_mult),
+    )
+    if dilation > 1:
+        net.update(conv_name, {"dilation": dilation})
+    if use_bn:
+        bn_name = bn_prefix + out_layer + bn_postfix
+        net[bn_name] = L.BatchNorm(net[conv_name], in_place=True, **_batch_norm(bn_params))
+        # With fixed statistics the reference also fixes the scale that belongs to them.
+        scale_lr = 0 if bn_params.get("use_global_stats", False) else lr_mult
+        if use_scale:
+            name = scale_prefix + out_layer + scale_postfix
+            net[name] = L.Scale(net[bn_name], in_place=True, **_scale(scale_lr))
+        else:
+            name = bias_prefix + out_layer + bias_postfix
+            net[name] = L.Bias(net[bn_name], in_place=True, **_bias(scale_lr))
+    if use_relu:
+        net[conv_name + "_relu"] = L.ReLU(net[conv_name], in_place=True)
+
+
+def _geometry(kernel_size: Any, pad: Any, stride: Any) -> "dict[str, Any]":
+    kernel_h, kernel_w = UnpackVariable(kernel_size, 2)
+    pad_h, pad_w = UnpackVariable(pad, 2)
+    stride_h, stride_w = UnpackVariable(stride, 2)
+    if (kernel_h, pad_h, stride_h) == (kernel_w, pad_w, stride_w):
+        return {"kernel_size": kernel_h, "pad": pad_h, "stride": stride_h}
+    return {
+        "kernel_h": kernel_h,
+        "kernel_w": kernel_w,
+        "pad_h": pad_h,
+        "pad_w": pad_w,
+        "stride_h": stride_h,
+        "stride_w": stride_w,
+    }
+
+
+def _conv_filling(use_bn: bool, lr_mult: float) -> "dict[str, Any]":
+    weights = {"lr_mult": lr_mult, "decay_mult": 1}
+    if use_bn:
+        return {
+            "param": [weights],
+            "weight_filler": {"type": "gaussian", "std": 0.01},
+            "bias_term": False,
+        }
+    return {
+        "param": [weights, {"lr_mult": 2 * lr_mult, "decay_mult": 0}],
+        "weight_filler": {"type": "xavier"},
+        "bias_filler": {"type": "constant", "value": 0},
+    }
+
+
+def _batch_norm(bn_params: "dict[str, Any]") -> "dict[str, Any]":
+    keywords = {"param": FROZEN_STATISTICS, "eps": bn_params.get("eps", 0.001)}
+    if bn_params.get("use_global_stats", False):
+        keywords["use_global_stats"] = True  # the moving average is then never updated
+    else:
+        keywords["moving_average_fraction"] = bn_params.get("moving_average_fraction", 0.999)
+    return keywords
+
+
+def _scale(lr_mult: float) -> "dict[str, Any]":
+    return {
+        "bias_term": True,
+        "param": [{"lr_mult": lr_mult, "decay_mult": 0}] * 2,
+        "filler": {"type": "constant", "value": 1},
+        "bias_filler": {"type": "constant", "value": 0},
+    }
+
+
+def _bias(lr_mult: float) -> "dict[str, Any]":
+    return {
+        "param": [{"lr_mult": lr_mult, "decay_mult": 0}],
+        "filler": {"type": "constant", "value": 0},
+    }

@@ -1,0 +1,168 @@
+"""A published model as data: net, data set and schedule, and the solver they make."""
+
+import math
+import os
+from typing import Any, NamedTuple
+
+from caffe.models.datasets import Dataset
+from caffe.models.ssd import Detector, deploy_net, test_net, train_net
+from caffe.proto import caffe_pb2
+
+
+class Schedule(NamedTuple):
+    """How long and how fast to learn.
+
+    base_lr: learning rate before the first step.
+    stepvalues: iterations at which the learning rate becomes a tenth.
+    max_iter: iterations.
+    test_interval: iterations between tests.
+    snapshot: iterations between snapshots.
+    display: iterations between log lines.
+    test_initialization: test before the first iteration.
+    batch_size: images per device.
+    accum_batch_size: images per iteration, accumulated over several passes where needed.
+    test_batch_size: images per pass of the test net.
+    random_seed: of the solver; none for another one each time.
+    """
+
+    base_lr: float
+    stepvalues: "tuple[int, ...]"
+    max_iter: int
+    test_interval: int
+    snapshot: int
+    display: int = 20
+    test_initialization: bool = False
+    batch_size: int = 4
+    accum_batch_size: int = 128
+    test_batch_size: int = 2
+    random_seed: "int | None" = None
+
+    def stretched(self, max_iter: int) -> "Schedule":
+        """Return the same schedule over another number of iterations."""
+        steps = tuple(round(step * max_iter / self.max_iter) for step in self.stepvalues)
+        return self._replace(max_iter=max_iter, stepvalues=steps)
+
+    def iter_size(self, num_devices: int) -> int:
+        """Return the passes of `num_devices` devices that make up an iteration."""
+        return math.ceil(self.accum_batch_size / (self.batch_size * num_devices))
+
+
+class Recipe(NamedTuple):
+    """A model that can be trained.
+
+    name: first part of folder and file names.
+    job: last part of them.
+    detector: the net.
+    dataset: what it learns and is scored on.
+    schedule: how.
+    """
+
+    name: str
+    job: str
+    detector: Detector
+    dataset: Dataset
+    schedule: Schedule
+
+    @property
+    def model_name(self) -> str:
+        """Name of the nets, of snapshots, of the shell job and of its log."""
+        return f"{self.name}_{self.dataset.name}_{self.job}"
+
+
+class Places(NamedTuple):
+    """Where files go.
+
+    model_dir: prototxt files.
+    snapshot_dir: snapshots.
+    job_dir: the shell job, its log, and copies of what it ran.
+    output_dir: result files of the test set.
+    """
+
+    model_dir: str
+    snapshot_dir: str
+    job_dir: str
+    output_dir: str
+
+    def snapshot_prefix(self, recipe: Recipe) -> str:
+        """Return the path of snapshots up to `_iter_N`."""
+        return os.path.join(self.snapshot_dir, recipe.model_name)
+
+
+def default_places(recipe: Recipe, postfix: str = "") -> Places:
+    """Return the folders of the original scripts; `postfix` sets scoring apart from training."""
+    parts = (recipe.name, recipe.dataset.name, recipe.job)
+    results = recipe.dataset.results.format(job=recipe.job + postfix)
+    return Places(
+        model_dir=os.path.join("models", *parts) + postfix,
+        snapshot_dir=os.path.join("models", *parts),
+        job_dir=os.path.join("jobs", *parts) + postfix,
+        output_dir=os.path.join(os.path.expanduser("~"), results),
+    )
+
+
+def make_nets(recipe: Recipe, output_dir: str) -> "dict[str, Any]":
+    """Return the `train`, `test` and `deploy` net of a recipe."""
+    schedule = recipe.schedule
+    args = (recipe.detector, recipe.dataset)
+    nets = {
+        "train": train_net(*args, batch_size=schedule.batch_size),
+        "test": test_net(*args, batch_size=schedule.test_batch_size, output_dir=output_dir),
+    }
+    nets["deploy"] = deploy_net(recipe.detector, nets["test"])
+    for kind, net in nets.items():
+        net.name = f"{recipe.model_name}_{kind}"
+    return nets
+
+
+def make_solver(recipe: Recipe, places: Places, gpus: "list[int]") -> Any:
+    """Return the solver of a recipe.
+
+    Args:
+        recipe: what to train.
+        places: where the nets lie and snapshots go.
+        gpus: ids of the devices; none means the CPU, which counts as one device.
+    """
+    schedule, dataset = recipe.schedule, recipe.dataset
+    solver = caffe_pb2.SolverParameter(
+        train_net=os.path.join(places.model_dir, "train.prototxt"),
+        test_net=[os.path.join(places.model_dir, "test.prototxt")],
+        test_iter=[math.ceil(dataset.num_test_image / schedule.test_batch_size)],
+        test_interval=schedule.test_interval,
+        test_initialization=schedule.test_initialization,
+        eval_type="detection",
+        ap_version="11point",
+        base_lr=schedule.base_lr,
+        lr_policy="multistep",
+        gamma=0.1,
+        stepvalue=schedule.stepvalues,
+        max_iter=schedule.max_iter,
+        iter_size=schedule.iter_size(max(1, len(gpus))),
+        type="SGD",
+        momentum=0.9,
+        weight_decay=0.0005,
+        display=schedule.display,
+        average_loss=10,
+        snapshot=schedule.snapshot,
+        snapshot_prefix=places.snapshot_prefix(recipe),
+        snapshot_after_train=True,
+        debug_info=False,
+        solver_mode=caffe_pb2.SolverParameter.GPU if gpus else caffe_pb2.SolverParameter.CPU,
+        device_id=gpus[0] if gpus else 0,
+    )
+    if schedule.random_seed is not None:
+        solver.random_seed = schedule.random_seed
+    return solver
+
+
+def make_scoring_solver(recipe: Recipe, places: Places, gpus: "list[int]") -> Any:
+    """Return a solver that tests once, per class, and does not train.
+
+    `caffe test` only adds up outputs; the solver is what computes the mAP (ssd-data.md section 5).
+    """
+    solver = make_solver(recipe, places, gpus)
+    solver.max_iter = 0
+    solver.test_initialization = True
+    solver.show_per_class_result = True
+    solver.snapshot = 0
+    solver.snapshot_after_train = False
+    return solver

@@ -1,0 +1,232 @@
+"""Train, test and deploy net of a single-shot detector with any body.
+
+Spec: ssd-layers.md section 10, ssd-data.md section 8.
+"""
+
+from typing import Any, NamedTuple
+
+from caffe import NetSpec
+from caffe import layers as L
+from caffe import params as P
+from caffe.models.datasets import MEAN_BGR, Dataset
+from caffe.models.multibox_head import CreateMultiBoxHead
+from caffe.models.named_layers import CreateAnnotatedDataLayer
+from caffe.proto import caffe_pb2
+
+NEG_POS_RATIO = 3.0
+# Weighs the box term of the loss like the class term, which counts negatives too.
+LOC_WEIGHT = (NEG_POS_RATIO + 1) / 4
+
+INTERPOLATIONS = ("LINEAR", "AREA", "NEAREST", "CUBIC", "LANCZOS4")
+DISTORTION = {
+    "brightness_prob": 0.5,
+    "brightness_delta": 32,
+    "contrast_prob": 0.5,
+    "contrast_lower": 0.5,
+    "contrast_upper": 1.5,
+    "hue_prob": 0.5,
+    "hue_delta": 18,
+    "saturation_prob": 0.5,
+    "saturation_lower": 0.5,
+    "saturation_upper": 1.5,
+    "random_order_prob": 0.0,
+}
+
+
+class Detector(NamedTuple):
+    """A net without its data.
+
+    body: has `sources`, the names of its maps, and `add_to(net, from_layer)`.
+    steps: pixels between the priors of each map.
+    aspect_ratios: of the priors of each map, without 1 and without their inverses.
+    image_size: height and width in pixels.
+    normalization: initial scale of the L2 normalisation on every map, -1 for none.
+    head_batch_norm: batch norm in the heads.
+    """
+
+    body: Any
+    steps: "tuple[int, ...]"
+    aspect_ratios: "tuple[tuple[float, ...], ...]"
+    image_size: int = 300
+    normalization: float = 20
+    head_batch_norm: bool = True
+
+    @property
+    def resize_name(self) -> str:
+        """`300x300`."""
+        return f"{self.image_size}x{self.image_size}"
+
+
+def train_net(detector: Detector, dataset: Dataset, batch_size: int) -> Any:
+    """Return the net that computes the loss of `batch_size` augmented images per device."""
+    net = NetSpec()
+    net.data, net.label = CreateAnnotatedDataLayer(
+        dataset.train_data,
+        batch_size=batch_size,
+        label_map_file=dataset.label_map,
+        transform_param=_train_transform(detector, dataset),
+        batch_sampler=_batch_samplers(),
+    )
+    mbox = _add_predictions(net, detector, dataset)
+    net.mbox_loss = L.MultiBoxLoss(
+        *mbox,
+        net.label,
+        multibox_loss_param=_loss_param(dataset),
+        loss_param={"normalization": P.Loss.VALID},
+        include={"phase": caffe_pb2.Phase.Value("TRAIN")},
+        propagate_down=[True, True, False, False],
+    )
+    return net.to_proto()
+
+
+def test_net(detector: Detector, dataset: Dataset, batch_size: int, output_dir: str) -> Any:
+    """Return the net that scores `batch_size` images per pass and saves what it finds."""
+    net = NetSpec()
+    net.data, net.label = CreateAnnotatedDataLayer(
+        dataset.test_data,
+        batch_size=batch_size,
+        train=False,
+        label_map_file=dataset.label_map,
+        transform_param=_transform(detector, dataset, ["LINEAR"]),
+    )
+    mbox = _add_predictions(net, detector, dataset)
+    _add_detections(net, mbox, dataset, output_dir)
+    net.detection_eval = L.DetectionEvaluate(
+        net.detection_out,
+        net.label,
+        detection_evaluate_param={
+            "num_classes": dataset.num_classes,
+            "background_label_id": 0,
+            "overlap_threshold": 0.5,
+            "evaluate_difficult_gt": False,
+            "name_size_file": dataset.name_size_file,
+        },
+        include={"phase": caffe_pb2.Phase.Value("TEST")},
+    )
+    return net.to_proto()
+
+
+def deploy_net(detector: Detector, test: Any) -> Any:
+    """Return a test net with an input in place of its data and without its evaluation."""
+    net = caffe_pb2.NetParameter()
+    net.input.append("data")
+    net.input_shape.add().dim.extend([1, 3, detector.image_size, detector.image_size])
+    net.layer.extend(test.layer[1:-1])
+    return net
+
+
+def _add_predictions(net: NetSpec, detector: Detector, dataset: Dataset) -> "list[Any]":
+    detector.body.add_to(net, "data")
+    sources = detector.body.sources
+    min_sizes, max_sizes = dataset.prior_ratios.sizes(detector.image_size, len(sources))
+    return CreateMultiBoxHead(
+        net,
+        data_layer="data",
+        from_layers=sources,
+        num_classes=dataset.num_classes,
+        min_sizes=min_sizes,
+        max_sizes=max_sizes,
+        aspect_ratios=detector.aspect_ratios,
+        steps=detector.steps,
+        normalizations=[detector.normalization] * len(sources),
+        use_batchnorm=detector.head_batch_norm,
+        prior_variance=[0.1, 0.1, 0.2, 0.2],
+        clip=False,
+        kernel_size=3,
+        pad=1,
+    )
+
+
+def _add_detections(net: NetSpec, mbox: "list[Any]", dataset: Dataset, output_dir: str) -> None:
+    loc, conf, priorbox = mbox
+    shape = {"dim": [0, -1, dataset.num_classes]}
+    net.mbox_conf_reshape = L.Reshape(conf, shape=shape)
+    net.mbox_conf_softmax = L.Softmax(net.mbox_conf_reshape, axis=2)
+    net.mbox_conf_flatten = L.Flatten(net.mbox_conf_softmax, axis=1)
+    net.detection_out = L.DetectionOutput(
+        loc,
+        net.mbox_conf_flatten,
+        priorbox,
+        detection_output_param=_detection_param(dataset, output_dir),
+        include={"phase": caffe_pb2.Phase.Value("TEST")},
+    )
+
+
+def _transform(
+    detector: Detector, dataset: Dataset, interpolations: "list[str]"
+) -> "dict[str, Any]":
+    transform = {
+        "mean_value": list(MEAN_BGR),
+        "resize_param": {
+            "prob": 1,
+            "resize_mode": P.Resize.WARP,
+            "height": detector.image_size,
+            "width": detector.image_size,
+            "interp_mode": [getattr(P.Resize, name) for name in interpolations],
+        },
+    }  # type: dict[str, Any]
+    if dataset.force_color:
+        transform["force_color"] = True
+    return transform
+
+
+def _train_transform(detector: Detector, dataset: Dataset) -> "dict[str, Any]":
+    return dict(
+        _transform(detector, dataset, list(INTERPOLATIONS)),
+        mirror=True,
+        distort_param=DISTORTION,
+        expand_param={"prob": 0.5, "max_expand_ratio": 4.0},
+        emit_constraint={"emit_type": caffe_pb2.EmitConstraint.CENTER},
+    )
+
+
+def _batch_samplers() -> "list[dict[str, Any]]":
+    """Return the whole image, five patches of rising overlap with an object, and a free one."""
+    patch = {"min_scale": 0.3, "max_scale": 1.0, "min_aspect_ratio": 0.5, "max_aspect_ratio": 2.0}
+    constraints = [{"min_jaccard_overlap": overlap} for overlap in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    constraints.append({"max_jaccard_overlap": 1.0})
+    whole = {"max_trials": 1, "max_sample": 1}  # type: dict[str, Any]
+    return [whole] + [
+        {"sampler": patch, "sample_constraint": constraint, "max_trials": 50, "max_sample": 1}
+        for constraint in constraints
+    ]
+
+
+def _loss_param(dataset: Dataset) -> "dict[str, Any]":
+    return {
+        "loc_loss_type": P.MultiBoxLoss.SMOOTH_L1,
+        "conf_loss_type": P.MultiBoxLoss.SOFTMAX,
+        "loc_weight": LOC_WEIGHT,
+        "num_classes": dataset.num_classes,
+        "share_location": True,
+        "match_type": P.MultiBoxLoss.PER_PREDICTION,
+        "overlap_threshold": 0.5,
+        "use_prior_for_matching": True,
+        "background_label_id": 0,
+        "use_difficult_gt": dataset.use_difficult,
+        "mining_type": P.MultiBoxLoss.MAX_NEGATIVE,
+        "neg_pos_ratio": NEG_POS_RATIO,
+        "neg_overlap": 0.5,
+        "code_type": P.PriorBox.CENTER_SIZE,
+        "ignore_cross_boundary_bbox": False,
+    }
+
+
+def _detection_param(dataset: Dataset, output_dir: str) -> "dict[str, Any]":
+    return {
+        "num_classes": dataset.num_classes,
+        "share_location": True,
+        "background_label_id": 0,
+        "nms_param": {"nms_threshold": 0.45, "top_k": 400},
+        "save_output_param": {
+            "output_directory": output_dir,
+            "output_name_prefix": dataset.output_prefix,
+            "output_format": dataset.output_format,
+            "label_map_file": dataset.label_map,
+            "name_size_file": dataset.name_size_file,
+            "num_test_image": dataset.num_test_image,
+        },
+        "keep_top_k": 200,
+        "confidence_threshold": 0.01,
+        "code_type": P.PriorBox.CENTER_SIZE,
+    }
