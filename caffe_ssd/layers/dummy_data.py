@@ -39,9 +39,9 @@ class DummyData(Layer):
         self.fillers = fillers
         self.rng = rng
         for i, (shape, filler) in enumerate(zip(shapes, fillers, strict=True)):
-            # Random tops begin as zeros, as in the reference, and draw nothing before a forward.
-            initial = filler if filler.type == "constant" else constant(0)
-            self.register_buffer(f"top_{i}", fill(shape, initial, rng), persistent=False)
+            # A stream of its own: random tops draw nothing from the shared one before a forward.
+            top = fill(shape, filler, CaffeRandom(0))
+            self.register_buffer(f"top_{i}", top, persistent=False)
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         return self.shapes

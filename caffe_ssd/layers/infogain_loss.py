@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 
 import torch
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from caffe_ssd.errors import FileError, LayerParamError, ProtoError, ShapeError
+from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import forbid_gradient
 from caffe_ssd.layers.loss_common import (
     check_batch,
@@ -23,6 +22,8 @@ from caffe_ssd.layers.loss_common import (
     one_label_per_item,
 )
 from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.proto.binary import read_binary
+from caffe_ssd.proto.blobs import blob_to_array
 from caffe_ssd.proto.caffe_pb2 import BlobProto
 
 
@@ -83,20 +84,4 @@ def _build(spec: LayerSpec) -> InfogainLoss:
 
 def _read_matrix(source: str) -> Tensor:
     """A binary BlobProto file as a tensor."""
-    blob = BlobProto()
-    try:
-        with open(source, "rb") as file:
-            blob.ParseFromString(file.read())
-    except OSError as error:
-        raise FileError(f"cannot read infogain matrix {source!r}: {error.strerror}") from error
-    except DecodeError as error:
-        raise ProtoError(f"infogain matrix {source!r} is no binary BlobProto: {error}") from error
-    old = any(blob.HasField(name) for name in ("num", "channels", "height", "width"))
-    old_shape = (blob.num, blob.channels, blob.height, blob.width)
-    shape = old_shape if old else tuple(blob.shape.dim)
-    values = list(blob.double_data) if blob.double_data else list(blob.data)
-    if math.prod(shape) != len(values):
-        raise ProtoError(
-            f"infogain matrix {source!r} has shape {list(shape)} but {len(values)} values"
-        )
-    return torch.tensor(values).reshape(shape)
+    return torch.from_numpy(blob_to_array(read_binary(source, BlobProto())))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
+from google.protobuf import text_format
+from torch import Tensor
 
 from caffe_ssd.layers.registry import layer_types
+from caffe_ssd.proto.caffe_pb2 import NetParameter
 from tests.support.golden import needs_golden
 from tests.support.layer_cases import (
+    Chain,
     case_id,
     check_refusal,
     error_cases,
@@ -47,6 +52,27 @@ def _id(value):
 )
 def test_recorded_case(layer_type, case, tmp_path):
     run_layer_case(case, tmp_path)
+
+
+@needs_golden
+@pytest.mark.parametrize(
+    "layer_type",
+    [t for t in TYPES if t != "Filter"],  # whose tops depend on the selector's values
+)
+def test_tops_have_the_announced_shapes(layer_type):
+    for path in layer_cases(layer_type):
+        with np.load(path) as case:
+            text, phase = str(case["prototxt"][()]), str(case["phase"][()])
+        chain = Chain(net=text_format.Parse(text, NetParameter()), training=phase == "TRAIN")
+        chain.build()
+        blobs = dict(chain.inputs)
+        for param, layer in chain.layers:
+            bottoms = [blobs[name] for name in param.bottom]
+            tops = layer(*bottoms)
+            tops = (tops,) if isinstance(tops, Tensor) else tops
+            announced = layer.top_shapes(*(tuple(bottom.shape) for bottom in bottoms))
+            assert tuple(tuple(top.shape) for top in tops) == announced, path.stem
+            blobs.update(zip(param.top, tops, strict=True))
 
 
 @needs_golden
