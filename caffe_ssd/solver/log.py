@@ -11,12 +11,16 @@ with the reference's `file:line` attached for `GlogFormatter`. Numbers look as C
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+from google.protobuf.message import Message
+
+from caffe_ssd.proto.text import format_text
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +87,12 @@ def write_outputs(
     for i, (name, value) in enumerate(elements):
         suffix = loss_suffix(value, weights.get(name))
         line.write(index=i, name=name, value=value, suffix=suffix)
+
+
+def message_text(message: Message) -> str:
+    """A message as text with whole floats written as C++ does: `lr_mult: 1`, not 1.0."""
+    text = format_text(message).rstrip("\n")
+    return re.sub(r"^( *\w+: -?\d+)\.0$", r"\1", text, flags=re.MULTILINE)
 
 
 class GlogFormatter(logging.Formatter):
@@ -178,6 +188,8 @@ TEST_RUNNING = Line("caffe.cpp:285", "Running for {iterations} iterations.")
 TEST_BATCH = Line("caffe.cpp:308", "Batch {batch}, {name} = {value}")
 TEST_TOTAL_LOSS = Line("caffe.cpp:313", "Loss: {loss}")
 TEST_MEAN = Line("caffe.cpp:325", "{name} = {value}{suffix}")
+AP_VERSION = Line("caffe.cpp:325", "{name} by {version}:")
+MEAN_AP = Line("caffe.cpp:325", "{name} mAP ({version}) = {value}")
 TIME_FORWARD = Line("caffe.cpp:355", "Performing Forward")
 TIME_INITIAL_LOSS = Line("caffe.cpp:360", "Initial loss: {loss}")
 TIME_BACKWARD = Line("caffe.cpp:361", "Performing Backward")

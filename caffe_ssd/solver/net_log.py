@@ -12,7 +12,6 @@ import math
 from caffe_ssd.net import Net
 from caffe_ssd.net.plan import Step
 from caffe_ssd.proto.caffe_pb2 import NetParameter
-from caffe_ssd.proto.text import format_text
 from caffe_ssd.solver import log
 
 _FLOAT_BYTES = 4
@@ -21,7 +20,7 @@ _FLOAT_BYTES = 4
 def log_parameters(filtered: NetParameter) -> None:
     """Log a net's definition, as filtered for its state."""
     if log.logger.isEnabledFor(logging.INFO):
-        log.NET_PARAMETERS.write(text=format_text(filtered).rstrip("\n"))
+        log.NET_PARAMETERS.write(text=log.message_text(filtered))
 
 
 def log_construction(net: Net) -> None:

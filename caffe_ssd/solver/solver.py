@@ -26,7 +26,6 @@ from caffe_ssd.net import Net, NetResult, build_net
 from caffe_ssd.net.state import filter_net
 from caffe_ssd.net.weights import copy_trained_file, save_binary, save_hdf5
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.proto.text import format_text
 from caffe_ssd.proto.upgrade import upgrade_solver
 from caffe_ssd.solver import log
 from caffe_ssd.solver.hooks import Action, Callback, Observer, no_action
@@ -97,7 +96,7 @@ class Solver:
 
     def _check_settings(self) -> None:
         param = self.param
-        log.SOLVER_PARAMETERS.write(text=format_text(param).rstrip("\n"))
+        log.SOLVER_PARAMETERS.write(text=log.message_text(param))
         if param.average_loss < 1:
             raise SolverError(f"average_loss must be at least 1, got {param.average_loss}")
         if param.iter_size < 1:

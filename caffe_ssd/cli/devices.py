@@ -1,0 +1,88 @@
+"""Which devices to run on.
+
+Spec: caffe-net.md section 19.
+
+Deliberate difference: where a GPU is wanted and there is none, everything runs on the CPU, after a
+warning; the reference aborts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import torch
+
+from caffe_ssd.errors import UsageError
+from caffe_ssd.proto.caffe_pb2 import SolverParameter
+from caffe_ssd.solver import log
+
+logger = logging.getLogger(__name__)
+
+_MAX_WORKERS_CPU = 2  # training itself needs the cores
+_MAX_WORKERS_CUDA = 8
+
+
+def choose_devices(gpu: str, solver: SolverParameter | None = None) -> list[torch.device]:
+    """The devices that -gpu names, or else the solver's; at least one.
+
+    Args:
+        gpu: ids separated by commas, "all", or nothing.
+        solver: counts if `gpu` is empty: its solver_mode and device_id.
+
+    Raises:
+        UsageError: an id that is no number, comes twice, or that the machine does not have.
+    """
+    available = torch.cuda.device_count()
+    if gpu == "all":
+        ids = list(range(max(available, 1)))
+    elif gpu:
+        ids = _ids(gpu)
+    elif solver is not None and solver.solver_mode == SolverParameter.GPU:
+        ids = [solver.device_id]
+    else:
+        return [torch.device("cpu")]
+    if available == 0:
+        logger.warning("There is no CUDA device: running on the CPU instead.")
+        return [torch.device("cpu")] * len(ids)
+    missing = [i for i in ids if i not in range(available)]
+    if missing:
+        raise UsageError(f"no GPU {missing[0]}; this machine has 0 to {available - 1}")
+    return [torch.device("cuda", i) for i in ids]
+
+
+def announce(devices: list[torch.device]) -> None:
+    """Log which devices are used."""
+    ids = [device.index for device in devices if device.type == "cuda"]
+    if not ids:
+        log.USE_CPU.write()
+        return
+    log.USING_GPUS.write(ids=", ".join(map(str, ids)))
+    for i in ids:
+        log.GPU_NAME.write(id=i, name=torch.cuda.get_device_name(i))
+
+
+def set_up_device(device: torch.device, *, tf32: bool) -> None:
+    """Choose exact arithmetic unless `tf32` is wanted, and fast kernels for fixed sizes."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def default_workers(device: torch.device, num_processes: int = 1) -> int:
+    """How many data worker processes a training process should have."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    most = _MAX_WORKERS_CUDA if device.type == "cuda" else _MAX_WORKERS_CPU
+    return max(0, min(most, ((cores or 1) - 1) // num_processes))
+
+
+def _ids(gpu: str) -> list[int]:
+    try:
+        ids = [int(word) for word in gpu.split(",")]
+    except ValueError:
+        raise UsageError(f"-gpu takes ids separated by ',' or 'all', got {gpu!r}") from None
+    if len(set(ids)) != len(ids):
+        raise UsageError(f"-gpu names a device twice: {gpu!r}")
+    return ids

@@ -1,0 +1,116 @@
+"""The flags of `caffe`: the reference's for every action, and what each action adds.
+
+Spec: caffe-net.md section 19. A flag may be written `-f v`, `-f=v`, `--f v` or `--f=v`, and with
+`-` for `_`. Every action accepts all of the reference's flags, as there; those it does not use draw
+a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from caffe_ssd.errors import UsageError
+from caffe_ssd.proto.caffe_pb2 import NetState
+
+logger = logging.getLogger(__name__)
+
+EFFECTS = ("stop", "snapshot", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """One of the reference's flags."""
+
+    help: str
+    type: Callable[[str], object] = str
+    default: object = ""
+    choices: tuple[str, ...] | None = None
+
+
+FLAGS = {
+    "gpu": Flag(help="run on these GPU ids, separated by ',', or 'all'; the batch size is per GPU"),
+    "solver": Flag(help="the solver's prototxt"),
+    "model": Flag(help="the net's prototxt"),
+    "phase": Flag(help="phase of the net, TRAIN (the default) or TEST"),
+    "level": Flag(help="level of the net's state", type=int, default=0),
+    "stage": Flag(help="stages of the net's state, separated by ','"),
+    "snapshot": Flag(help="solver state to resume from"),
+    "weights": Flag(help="weights to start from, separated by ','; not together with -snapshot"),
+    "iterations": Flag(help="number of passes (default: 50)", type=int, default=None),
+    "sigint_effect": Flag(help="what Ctrl-C does", default="stop", choices=EFFECTS),
+    "sighup_effect": Flag(help="what a hangup does", default="snapshot", choices=EFFECTS),
+}
+
+
+class FlagParser(argparse.ArgumentParser):
+    """A parser for one action that raises UsageError rather than leaving the process."""
+
+    def __init__(self, action: str, *, description: str, examples: str) -> None:
+        super().__init__(
+            prog=f"caffe {action}",
+            description=description,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self._unused: list[str] = []
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+    def add_reference_flags(self, *used: str) -> None:
+        """Add the flags that this action uses, and quietly all others of the reference."""
+        for name, flag in FLAGS.items():
+            is_used = name in used
+            self.add_flag(
+                name,
+                type=flag.type,
+                default=flag.default if is_used else argparse.SUPPRESS,
+                choices=flag.choices,
+                help=flag.help if is_used else argparse.SUPPRESS,
+            )
+        self._unused = [name for name in FLAGS if name not in used]
+
+    def add_flag(self, name: str, **options: object) -> None:
+        """Add one flag in all spellings; see `argparse.ArgumentParser.add_argument`."""
+        spellings = [f"--{name}", f"-{name}"]
+        if "_" in name:
+            spellings.append(f"--{name.replace('_', '-')}")
+        self.add_argument(*spellings, dest=name, **options)  # type: ignore[arg-type]
+
+    def parse_flags(self, arguments: list[str]) -> argparse.Namespace:
+        """Parse, and warn of flags without effect.
+
+        Raises:
+            UsageError: an unknown flag or a bad value.
+        """
+        args = self.parse_args(arguments)
+        for name in self._unused:
+            if hasattr(args, name):
+                logger.warning("-%s has no effect in %s", name, self.prog)
+        return args
+
+
+def required(args: argparse.Namespace, *names: str) -> None:
+    """Make sure that flags are given.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    for name in names:
+        if not getattr(args, name):
+            raise UsageError(f"-{name} is missing: {FLAGS[name].help}")
+
+
+def net_state(args: argparse.Namespace, phase: int) -> NetState:
+    """The state that -level and -stage ask for; without -stage there is one empty stage."""
+    state = NetState(phase=phase)  # type: ignore[arg-type]
+    state.level = args.level
+    state.stage.extend(args.stage.split(","))
+    return state

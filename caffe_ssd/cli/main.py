@@ -1,0 +1,84 @@
+"""Entry point of `caffe <action> [flags]`.
+
+Spec: caffe-net.md section 19. Exit status: 0 fine, 1 failed, 2 wrong usage, 130 stopped by hand.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from difflib import get_close_matches
+
+from caffe_ssd.errors import CaffeError, UsageError
+
+ACTIONS = {
+    "train": "train or finetune a model",
+    "test": "score a model",
+    "time": "benchmark a model's layers",
+    "device_query": "show what the GPUs are",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one action and return the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run(arguments)
+    except UsageError as error:
+        return _fail(arguments, error, 2)
+    except CaffeError as error:
+        return _fail(arguments, error, 1)
+    except KeyboardInterrupt:
+        print("caffe: stopped at once; what was not saved is lost", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    action, rest = _split(arguments)
+    if action is None:
+        wants_help = any(word.lstrip("-") in ("help", "h") for word in rest)
+        print(_usage(), file=sys.stdout if wants_help else sys.stderr)
+        return 0 if wants_help else 2
+    if action not in ACTIONS:
+        close = get_close_matches(action, ACTIONS, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"unknown action {action!r}; {hint}known: {', '.join(ACTIONS)}")
+    module = importlib.import_module(f"caffe_ssd.cli.{action}")  # torch takes seconds to import
+    status: int = module.run(["--help" if word == "-help" else word for word in rest])
+    return status
+
+
+def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The action and the rest; flags may stand before the action."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    for i, word in enumerate(arguments):
+        if word in ACTIONS:
+            return word, arguments[:i] + arguments[i + 1 :]
+    return None, arguments
+
+
+def _usage() -> str:
+    lines = ["usage: caffe <action> [flags]", "", "actions:"]
+    lines += [f"  {name:<14}{summary}" for name, summary in ACTIONS.items()]
+    lines += [
+        "",
+        "examples:",
+        "  caffe train -solver solver.prototxt -gpu 0",
+        "  caffe test -model test.prototxt -weights net.caffemodel -gpu 0",
+        "  caffe time -model deploy.prototxt -iterations 10",
+        "",
+        "caffe <action> --help lists the flags of an action.",
+    ]
+    return "\n".join(lines)
+
+
+def _fail(arguments: list[str], error: CaffeError, status: int) -> int:
+    if "--debug" in arguments:
+        raise error
+    print(f"caffe: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""`caffe test`: score a net on its test set.
+
+Spec: caffe-net.md section 19; ssd-data.md section 5.
+
+Every output's elements are averaged over the passes. Outputs of DetectionEvaluate layers give mAP
+instead, in all three versions, with one line per class.
+
+Deliberate difference: the reference averages the rows of DetectionEvaluate too, which means
+nothing, and prints every one of them; here those outputs are scored.
+Deliberate difference: without -iterations a net with DetectionEvaluate sees every record of its
+data layer exactly once. The reference makes 50 passes, and counts records twice when its set ends
+in mid-batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch import Tensor
+
+from caffe_ssd.boxes.average_precision import AP_VERSIONS
+from caffe_ssd.cli import devices
+from caffe_ssd.cli.console import set_up_logging
+from caffe_ssd.cli.flags import FlagParser, net_state, required
+from caffe_ssd.cli.whole_set import end_with_set, passes_over_set
+from caffe_ssd.errors import UsageError
+from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
+from caffe_ssd.layers.registry import Runtime
+from caffe_ssd.net import Net, NetResult, build_net
+from caffe_ssd.net.state import filter_net
+from caffe_ssd.net.weights import copy_trained_file
+from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.text import read_net
+from caffe_ssd.solver import log
+from caffe_ssd.solver.net_log import log_construction, log_parameters
+from caffe_ssd.solver.testing import OutputMeans, detection_rows, write_class_ap
+
+EXAMPLES = """\
+  caffe test -model test.prototxt -weights net.caffemodel -gpu 0
+  caffe test -model test.prototxt -weights net.caffemodel -iterations 100"""
+
+DEFAULT_ITERATIONS = 50
+
+
+def run(arguments: list[str]) -> int:
+    """Run the action; returns the exit status."""
+    set_up_logging()
+    args = _parse(arguments)
+    device = devices.choose_devices(args.gpu)[0]
+    devices.announce([device])
+    devices.set_up_device(device, tf32=args.tf32)
+    net = load_net(args, Phase.Value("TEST"), device)
+    copy_trained_file(net, args.weights)
+    scores = Scores(net)
+    passes = _passes(args.iterations, net, scores)
+    log.TEST_RUNNING.write(iterations=passes)
+    with torch.no_grad():
+        for batch in range(passes):
+            scores.add(net(), batch)
+    scores.write()
+    return 0
+
+
+def load_net(args: argparse.Namespace, phase: int, device: torch.device) -> Net:
+    """The net of -model on the device, without weights.
+
+    Args:
+        args: model, level, stage, workers.
+        phase: TRAIN (0) or TEST (1).
+        device: where it shall run.
+    """
+    param = read_net(args.model)
+    state = NetState()
+    state.MergeFrom(param.state)
+    state.MergeFrom(net_state(args, phase))
+    filtered = filter_net(param, state)
+    log_parameters(filtered)
+    workers = devices.default_workers(device) if args.workers is None else args.workers
+    net = build_net(filtered, state, Runtime(data_workers=workers))
+    log_construction(net)
+    return net.to(device)
+
+
+class Scores:
+    """What a net's outputs amount to over all passes.
+
+    Args:
+        net: the net.
+    """
+
+    def __init__(self, net: Net) -> None:
+        evaluated = {
+            net.blob_names[value.blob]
+            for step in net.steps
+            if step.param.type == "DetectionEvaluate"
+            for value in step.tops
+        }
+        self._weights = net.loss_weights
+        self._averaged = [name for name in net.outputs if name not in evaluated]
+        self._means = OutputMeans(self._averaged)
+        self._losses: list[Tensor] = []
+        self.accumulators = {
+            name: [MeanAPAccumulator(version) for version in AP_VERSIONS]
+            for name in net.outputs
+            if name in evaluated
+        }
+
+    def add(self, result: NetResult, batch: int) -> None:
+        """Take pass number `batch` and log its values."""
+        for name in self._averaged:
+            for value in result.blobs[name].flatten().tolist():
+                log.TEST_BATCH.write(batch=batch, name=name, value=value)
+        self._means.add(result)
+        self._losses.append(result.loss)
+        for name, accumulators in self.accumulators.items():
+            rows = detection_rows(name, result.blobs[name])
+            for accumulator in accumulators:
+                accumulator.update(rows)
+
+    def write(self) -> None:
+        """Log the scores of all passes."""
+        log.TEST_TOTAL_LOSS.write(loss=float(torch.stack(self._losses).mean()))
+        log.write_outputs(log.TEST_MEAN, self._means.means(), self._weights)
+        for name, accumulators in self.accumulators.items():
+            for accumulator in accumulators:
+                score = accumulator.compute()
+                log.AP_VERSION.write(name=name, version=accumulator.version)
+                write_class_ap(score)
+                log.MEAN_AP.write(name=name, version=accumulator.version, value=score.value)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = FlagParser("test", description=__doc__ or "", examples=EXAMPLES)
+    parser.add_reference_flags("model", "weights", "gpu", "iterations", "level", "stage")
+    parser.add_flag("workers", type=int, default=None, help="data worker processes")
+    parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    args = parser.parse_flags(arguments)
+    required(args, "model", "weights")
+    if args.iterations is not None and args.iterations < 1:
+        raise UsageError(f"-iterations must be at least 1, got {args.iterations}")
+    return args
+
+
+def _passes(iterations: int | None, net: Net, scores: Scores) -> int:
+    if iterations is not None:
+        return iterations
+    whole_set = passes_over_set(net) if scores.accumulators else None
+    if whole_set is None:
+        return DEFAULT_ITERATIONS
+    end_with_set(net)
+    return whole_set

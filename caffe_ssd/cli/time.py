@@ -1,0 +1,165 @@
+"""`caffe time`: how long a net's passes take, as a whole and layer by layer.
+
+Spec: caffe-net.md section 19.
+
+The totals are those of the net as it runs, where neighbouring layers may be one operation. The
+lines per layer come from running each layer by itself, forward and then backward.
+
+Deliberate difference: layers that need no backward pass take none; the reference runs theirs too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from caffe_ssd.cli import devices
+from caffe_ssd.cli.console import set_up_logging
+from caffe_ssd.cli.flags import FlagParser, required
+from caffe_ssd.cli.test import DEFAULT_ITERATIONS, load_net
+from caffe_ssd.errors import UsageError
+from caffe_ssd.layers.registry import Layer
+from caffe_ssd.net import Net, NetResult
+from caffe_ssd.net.plan import Step, Value
+from caffe_ssd.proto.caffe_pb2 import Phase
+from caffe_ssd.solver import log
+
+EXAMPLES = """\
+  caffe time -model deploy.prototxt -phase TEST
+  caffe time -model train_val.prototxt -iterations 10 -gpu 0"""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the action; returns the exit status."""
+    set_up_logging()
+    args = _parse(arguments)
+    iterations = DEFAULT_ITERATIONS if args.iterations is None else args.iterations
+    device = devices.choose_devices(args.gpu)[0]
+    devices.announce([device])
+    devices.set_up_device(device, tf32=args.tf32)
+    phase = Phase.Value(args.phase) if args.phase else Phase.Value("TRAIN")
+    net = load_net(args, phase, device)
+    _warm_up(net, device)
+    log.TIME_BEGIN.write()
+    log.TIME_ITERATIONS.write(iterations=iterations)
+    watch = Stopwatch(device)
+    for i in range(iterations):
+        before = watch.total("forward", "backward")
+        _time_passes(net, watch)
+        _time_layers(net, watch)
+        passed = watch.total("forward", "backward") - before
+        log.TIME_ITERATION.write(iteration=i + 1, ms=passed)
+    _write(net, watch, iterations)
+    return 0
+
+
+@dataclass
+class Stopwatch:
+    """Adds up times by name, in milliseconds.
+
+    Args:
+        device: waited for before each reading.
+    """
+
+    device: torch.device
+    times: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the time the block takes."""
+        self._wait()
+        start = time.perf_counter()
+        yield
+        self._wait()
+        self.times[name] = self.times.get(name, 0.0) + (time.perf_counter() - start) * 1e3
+
+    def total(self, *names: str) -> float:
+        """The sum of some times; 0 for what was not measured."""
+        return sum(self.times.get(name, 0.0) for name in names)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = FlagParser("time", description=__doc__ or "", examples=EXAMPLES)
+    parser.add_reference_flags("model", "phase", "gpu", "iterations", "level", "stage")
+    parser.add_flag("workers", type=int, default=None, help="data worker processes")
+    parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    args = parser.parse_flags(arguments)
+    required(args, "model")
+    if args.phase not in ("", "TRAIN", "TEST"):
+        raise UsageError(f"-phase must be TRAIN or TEST, got {args.phase!r}")
+    if args.iterations is not None and args.iterations < 1:
+        raise UsageError(f"-iterations must be at least 1, got {args.iterations}")
+    return args
+
+
+def _warm_up(net: Net, device: torch.device) -> None:
+    log.TIME_FORWARD.write()
+    result: NetResult = net()
+    log.TIME_INITIAL_LOSS.write(loss=float(result.loss.detach()))
+    log.TIME_BACKWARD.write()
+    _backward(result)
+    _time_layers(net, Stopwatch(device))
+
+
+def _backward(result: NetResult) -> None:
+    if result.loss.requires_grad:
+        result.loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _time_passes(net: Net, watch: Stopwatch) -> None:
+    net.clear_diffs()
+    with watch.measure("forward"):
+        result = net()
+    with watch.measure("backward"):
+        _backward(result)
+
+
+def _time_layers(net: Net, watch: Stopwatch) -> None:
+    values: dict[Value, Tensor] = {}
+    for step, layer in zip(net.steps, net.layers, strict=True):
+        flags = zip(step.bottoms, step.propagate_down, strict=True)
+        bottoms = [values[value].detach().requires_grad_(flag) for value, flag in flags]
+        name = step.param.name
+        with watch.measure(f"{name} forward"):
+            tops = layer(*bottoms)
+        tops = (tops,) if isinstance(tops, Tensor) else tuple(tops)
+        with watch.measure(f"{name} backward"):
+            _layer_backward(layer, bottoms, tops)
+        _keep(values, step, tops, net.device)
+
+
+def _layer_backward(layer: Layer, bottoms: list[Tensor], tops: tuple[Tensor, ...]) -> None:
+    roots = [top for top in tops if top.requires_grad]
+    leaves = [leaf for leaf in (*bottoms, *layer.blobs) if leaf.requires_grad]
+    if roots and leaves:
+        ones = [torch.ones_like(root) for root in roots]
+        torch.autograd.grad(roots, leaves, ones, allow_unused=True)
+
+
+def _keep(
+    values: dict[Value, Tensor], step: Step, tops: tuple[Tensor, ...], device: torch.device
+) -> None:
+    for value, top in zip(step.tops, tops, strict=True):
+        values[value] = top.detach().to(device)
+
+
+def _write(net: Net, watch: Stopwatch, iterations: int) -> None:
+    log.TIME_PER_LAYER.write()
+    for name in net.layer_names:
+        log.TIME_LAYER_FORWARD.write(layer=name, ms=watch.total(f"{name} forward") / iterations)
+        log.TIME_LAYER_BACKWARD.write(layer=name, ms=watch.total(f"{name} backward") / iterations)
+    log.TIME_MEAN_FORWARD.write(ms=watch.total("forward") / iterations)
+    log.TIME_MEAN_BACKWARD.write(ms=watch.total("backward") / iterations)
+    log.TIME_MEAN_BOTH.write(ms=watch.total("forward", "backward") / iterations)
+    log.TIME_TOTAL.write(ms=watch.total("forward", "backward"))
+    log.TIME_END.write()

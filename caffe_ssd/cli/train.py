@@ -1,0 +1,199 @@
+"""`caffe train`: train or finetune the net of a solver file.
+
+Spec: caffe-net.md section 19; caffe-solver.md sections 2, 7 and 8.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+import torch
+
+from caffe_ssd.cli import devices
+from caffe_ssd.cli.console import progress_bar, set_up_logging
+from caffe_ssd.cli.flags import FlagParser, net_state, required
+from caffe_ssd.cli.launch import launch
+from caffe_ssd.cli.results import ResultsFile
+from caffe_ssd.cli.signals import watch
+from caffe_ssd.errors import UsageError
+from caffe_ssd.layers.registry import Runtime, SourceLayer
+from caffe_ssd.net.weights import copy_trained_file
+from caffe_ssd.proto.caffe_pb2 import Phase, SolverParameter
+from caffe_ssd.proto.text import read_solver
+from caffe_ssd.solver import log
+from caffe_ssd.solver.parallel import (
+    Place,
+    StoppedByRoot,
+    join,
+    place_from_environment,
+    process_group,
+    worker_settings,
+)
+from caffe_ssd.solver.solver import Solver
+
+EXAMPLES = """\
+  caffe train -solver solver.prototxt -gpu 0
+  caffe train -solver solver.prototxt -weights VGG_ILSVRC_16.caffemodel -gpu 0,1
+  caffe train -solver solver.prototxt -snapshot models/net_iter_8000.solverstate
+  torchrun --nnodes 2 --nproc-per-node 4 -m caffe_ssd.cli.main train -solver solver.prototxt
+
+Ctrl-C stops after a snapshot; `kill -HUP` makes a snapshot and goes on.
+Losses and scores are also kept in <snapshot_prefix>_results.jsonl."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the action; returns the exit status."""
+    set_up_logging()
+    args = _parse(arguments)
+    param = read_solver(args.solver)
+    # -level always counts, so it overrides the net's own; test nets do not see it.
+    state = net_state(args, Phase.Value("TRAIN"))
+    state.ClearField("phase")
+    param.train_state.MergeFrom(state)
+    place = place_from_environment()
+    chosen = devices.choose_devices(args.gpu, param)
+    if place is not None:
+        device = torch.device("cpu")
+        if chosen[0].type == "cuda":
+            device = torch.device("cuda", place.local_rank)
+        return train(args, param.SerializeToString(), device, place)
+    devices.announce(chosen)
+    if len(chosen) == 1:
+        return train(args, param.SerializeToString(), chosen[0], None)
+    return launch(partial(train, args, param.SerializeToString()), chosen)
+
+
+def train(
+    args: argparse.Namespace, settings: bytes, device: torch.device, place: Place | None
+) -> int:
+    """Train in this process, alone or at its place among others.
+
+    Args:
+        args: the flags.
+        settings: the solver's message, serialised.
+        device: where to train.
+        place: None for training alone.
+
+    Returns:
+        The exit status.
+    """
+    set_up_logging()
+    param = SolverParameter.FromString(settings)
+    is_root = place is None or place.is_root
+    if place is not None and not is_root:
+        param = worker_settings(param, place.rank)
+        logging.getLogger("caffe_ssd").setLevel(logging.WARNING)
+    devices.set_up_device(device, tf32=args.tf32)
+    with ExitStack() as stack:
+        solver = Solver(param, runtime=_runtime(args, device, place), device=device)
+        solver.restart_data = args.restart_data
+        _load(args, solver)
+        effects = (args.sigint_effect, args.sighup_effect) if is_root else ("none", "none")
+        actions = stack.enter_context(watch(sigint_effect=effects[0], sighup_effect=effects[1]))
+        solver.action_source = actions.action
+        stop_the_others = _do_nothing
+        if place is not None:
+            stack.enter_context(process_group(place, device))
+            stop_the_others = join(solver, place)
+        if is_root:
+            _observe(solver, stack)
+        return _solve(solver, stop_the_others)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = FlagParser("train", description=__doc__ or "", examples=EXAMPLES)
+    parser.add_reference_flags(
+        "solver",
+        "gpu",
+        "snapshot",
+        "weights",
+        "level",
+        "stage",
+        "sigint_effect",
+        "sighup_effect",
+    )
+    parser.add_flag(
+        "workers",
+        type=int,
+        default=None,
+        help="data worker processes per device (default: by the number of cores)",
+    )
+    parser.add_flag(
+        "restart_data",
+        action="store_true",
+        help="with -snapshot: begin again at the first record, as the original Caffe does",
+    )
+    parser.add_flag(
+        "skip_jpeg_roundtrip",
+        action="store_true",
+        help="augment without Caffe's passes through JPEG: faster, other numbers",
+    )
+    parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    args = parser.parse_flags(arguments)
+    required(args, "solver")
+    if args.snapshot and args.weights:
+        raise UsageError("give -snapshot to resume or -weights to finetune, not both")
+    if args.workers is not None and args.workers < 0:
+        raise UsageError(f"-workers must be at least 0, got {args.workers}")
+    return args
+
+
+def _runtime(args: argparse.Namespace, device: torch.device, place: Place | None) -> Runtime:
+    rank, world_size = (0, 1) if place is None else (place.rank, place.world_size)
+    workers = args.workers
+    if workers is None:
+        workers = devices.default_workers(device, world_size)
+    return Runtime(
+        data_workers=workers,
+        rank=rank,
+        world_size=world_size,
+        jpeg_roundtrip=not args.skip_jpeg_roundtrip,
+    )
+
+
+def _load(args: argparse.Namespace, solver: Solver) -> None:
+    if args.snapshot:
+        log.RESUMING.write(path=args.snapshot)
+        solver.restore(args.snapshot)
+    for path in args.weights.split(",") if args.weights else []:
+        log.FINETUNING.write(path=path)
+        for net in (solver.net, *solver.test_nets):
+            copy_trained_file(net, path)
+
+
+def _observe(solver: Solver, stack: ExitStack) -> None:
+    param, runtime = solver.param, solver.runtime
+    images = images_per_pass(solver) * param.iter_size * runtime.world_size
+    bar = progress_bar(start=solver.iter, end=param.max_iter, images=images)
+    solver.observers.append(stack.enter_context(bar))
+    if param.snapshot_prefix:
+        path = f"{param.snapshot_prefix}_results.jsonl"
+        solver.observers.append(ResultsFile(path, solver.iter))
+
+
+def images_per_pass(solver: Solver) -> int:
+    """The batch size of the train net's first data layer; 0 without one."""
+    for layer in solver.net.layers:
+        if isinstance(layer, SourceLayer):
+            return layer.top_shapes()[0][0]
+    return 0
+
+
+def _solve(solver: Solver, stop_the_others: Callable[[], None]) -> int:
+    log.STARTING.write()
+    try:
+        solver.solve()
+    except StoppedByRoot:
+        return 0
+    if solver.stopped_early:
+        stop_the_others()
+    log.TOOL_DONE.write()
+    return 0
+
+
+def _do_nothing() -> None:
+    pass

@@ -1,0 +1,65 @@
+"""Lets a net see every record of its data base exactly once.
+
+Spec: ssd-data.md section 5. The reference's readers start over in mid-batch, so that the first
+records count twice unless the batch size divides their number.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from caffe_ssd.data.batches import LabelKind
+from caffe_ssd.layers.data import RecordLayer
+from caffe_ssd.net import Net
+
+
+def passes_over_set(net: Net) -> int | None:
+    """How many passes the records of the net's first data layer need; None without one."""
+    for layer in net.layers:
+        if isinstance(layer, RecordLayer):
+            reader = layer.loader.reader
+            return math.ceil(len(reader.source) / reader.batch_size)
+    return None
+
+
+def end_with_set(net: Net) -> None:
+    """Make every data layer hand out a smaller batch where its records end."""
+    for layer in net.layers:
+        if isinstance(layer, RecordLayer):
+            layer.register_forward_hook(_Trim(layer))
+
+
+class _Trim:
+    """Cuts off what the last batch of each round repeats from the next one."""
+
+    def __init__(self, layer: RecordLayer) -> None:
+        reader = layer.loader.reader
+        self._label = reader.label
+        self._batch_size = reader.batch_size
+        self._num_records = len(reader.source)
+        self._seen = 0
+
+    def __call__(self, module: nn.Module, inputs: Any, tops: Any) -> Any:
+        keep = min(self._batch_size, self._num_records - self._seen)
+        self._seen += keep
+        if keep == self._batch_size:
+            return tops
+        if isinstance(tops, Tensor):
+            return tops[:keep]
+        data, label = tops
+        if self._label is LabelKind.BOXES:
+            return data[:keep], _rows_of(label, keep)
+        return data[:keep], label[:keep]
+
+
+def _rows_of(label: Tensor, num_items: int) -> Tensor:
+    """The boxes of the first items, (1, 1, G, 8); a single row of -1 if they have none."""
+    rows = label[0, 0]
+    rows = rows[rows[:, 0] < num_items]
+    if not len(rows):
+        rows = torch.full((1, label.shape[3]), -1.0)
+    return rows[None, None]
