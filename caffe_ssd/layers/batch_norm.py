@@ -132,12 +132,16 @@ class BatchNorm(Layer):
         """The layer followed by a scale and shift per channel; see `batch_norm_train`."""
         mean_sum, variance_sum, factor = self.blobs
         if self.use_global_stats:
-            return batch_norm_global(bottom, mean_sum, variance_sum, factor, eps=self.eps)
+            return batch_norm_global(
+                bottom, mean_sum, variance_sum, factor, weight, bias, eps=self.eps
+            )
         return batch_norm_train(
             bottom,
             mean_sum,
             variance_sum,
             factor,
+            weight,
+            bias,
             eps=self.eps,
             moving_average_fraction=self.moving_average_fraction,
         )

@@ -77,7 +77,9 @@ def test_forward(name: str, tmp_path) -> None:
                 continue
             if facts["every"] > 1:
                 have = have.ravel()[:: facts["every"]]
-            np.testing.assert_allclose(have, want[blob], rtol=1e-3, atol=1e-4, err_msg=blob)
+            # Inner blobs reach hundreds; their small entries are differences of large ones.
+            atol = max(1e-4, 3e-6 * float(np.abs(want[blob]).max()))
+            np.testing.assert_allclose(have, want[blob], rtol=1e-3, atol=atol, err_msg=blob)
 
 
 def assert_same_detections(have: np.ndarray, want: np.ndarray, stable: np.ndarray) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -73,7 +72,7 @@ class FedSolver(Solver):
         done = len(self.losses) % self.param.iter_size
         result: NetResult = net(self.run.batch(self.iter * self.param.iter_size + done))
         result.loss.backward()  # type: ignore[no-untyped-call]
-        self.losses.append(float(result.loss))
+        self.losses.append(result.loss.item())
         return result
 
 
