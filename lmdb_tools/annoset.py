@@ -123,15 +123,6 @@ def shuffled(lines: Sequence[tuple[str, str]], seed: int | None) -> list[tuple[s
     return [lines[i] for i in cast("list[int]", order)]
 
 
-def build_record(image: str, label: str, options: ConvertOptions) -> AnnotatedDatum | None:
-    """The message stored for one list line; None if the image cannot be read.
-
-    Raises:
-        DataError: the annotation file is damaged or names an unknown class.
-    """
-    return _build(image, label, options).datum
-
-
 def _write_records(
     writer: DatabaseWriter, lines: Sequence[tuple[str, str]], options: ConvertOptions
 ) -> int:

@@ -1,4 +1,4 @@
-"""Shows what is in an LMDB: counts, sizes, classes, broken records, and a picture of some records."""
+"""Shows what is in an LMDB: counts, sizes, classes, broken records; draws some of them."""
 
 from __future__ import annotations
 

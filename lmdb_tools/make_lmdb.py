@@ -118,13 +118,11 @@ def make_lmdb(
     target.mkdir(parents=True, exist_ok=True)
     for database in databases:
         check_target(database, replace=redo)
-    if all((folder / f"{split}.txt").exists() for split in splits):
-        logger.info("Using the lists in %s.", folder)
-    else:
-        make_lists(layout, root, folder, seed=seed)
-    names = read_label_map(
-        folder / recipe.label_map if label_map is None else label_map, unique_names=True
-    ).name_to_label
+    map_file = folder / recipe.label_map if label_map is None else Path(label_map)
+    if recipe.folder or label_map is not None:
+        read_label_map(map_file)  # fails before the lists are made rather than after
+    _make_lists_once(layout, root, folder, seed)
+    names = read_label_map(map_file, unique_names=True).name_to_label
     options = ConvertOptions(
         root=f"{root}/",
         detection=True,
@@ -137,6 +135,14 @@ def make_lmdb(
         lines = read_list(folder / f"{split}.txt", detection=True)
         convert(lines, str(database), options, replace=redo)
     return databases
+
+
+def _make_lists_once(layout: str, root: PathLike, folder: Path, seed: int) -> None:
+    recipe = RECIPES[layout]
+    if all((folder / f"{split}.txt").exists() for split in (recipe.train[0], recipe.test[0])):
+        logger.info("Using the lists in %s.", folder)
+    else:
+        make_lists(layout, root, folder, seed=seed)
 
 
 def _database_name(recipe: Recipe, folder: Path, split: str) -> str:
