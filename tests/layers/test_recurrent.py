@@ -72,7 +72,7 @@ def test_cont_has_no_gradient():
         build("RNN", SETTINGS, X, CONT)(draw(*X), torch.ones(CONT, requires_grad=True)),
         unit(draw(1, 3, 2), draw(1, 3, 8), cont)[1],
     ):
-        with pytest.raises(LayerError, match="no gradient .* its sequence indicators"):
+        with pytest.raises(LayerError, match=r"no gradient .* its sequence indicators"):
             top.sum().backward()
 
 

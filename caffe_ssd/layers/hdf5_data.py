@@ -1,0 +1,153 @@
+"""HDF5Data: batches of rows of the HDF5 files that a text file lists.
+
+Spec: caffe-layers.md section H.
+Quirk: batches run on across the ends of files; a file is loaded whole.
+Quirk: shuffle permutes the files, and the rows within each; the order is not the reference's, which
+comes from the C library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caffe_ssd.errors import DataError, FileError, LayerParamError
+from caffe_ssd.layers.registry import AT_LEAST_ONE, LayerSpec, Shape, SourceLayer, register_layer
+from caffe_ssd.random import CaffeRandom
+
+_Rows = list[NDArray[np.float32]]
+
+
+class HDF5Data(SourceLayer):
+    """The layer; each top is made of rows of the dataset that has its name.
+
+    Args:
+        files: HDF5 files.
+        names: of the datasets.
+        batch_size: rows per forward.
+        rng: orders files and rows; None keeps them as they are.
+
+    Raises:
+        FileError, DataError: the first file cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: Sequence[str],
+        names: Sequence[str],
+        batch_size: int,
+        rng: CaffeRandom | None = None,
+    ) -> None:
+        super().__init__()
+        self.files: list[object] = list(files)
+        self.names = tuple(names)
+        self.batch_size = batch_size
+        self.rng = rng
+        self._begin_pass()
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        return tuple((self.batch_size, *rows.shape[1:]) for rows in self._rows)
+
+    def forward(self) -> Tensor | tuple[Tensor, ...]:
+        parts = []
+        missing = self.batch_size
+        while missing:
+            taken = self._take(missing)
+            parts.append(taken)
+            missing -= len(taken[0])
+        try:
+            tops = tuple(
+                torch.from_numpy(np.concatenate(rows)) for rows in zip(*parts, strict=True)
+            )
+        except ValueError as error:
+            raise DataError(f"the files' rows have different shapes: {error}") from error
+        return tops if len(tops) > 1 else tops[0]
+
+    def seek(self, batch: int) -> None:
+        self._begin_pass()
+        missing = batch * self.batch_size
+        while missing:
+            missing -= len(self._take(missing)[0])
+
+    def _begin_pass(self) -> None:
+        if self.rng is not None:
+            self.rng.shuffle(self.files)
+        self._load(0)
+
+    def _load(self, file: int) -> None:
+        self._file, self._row = file, 0
+        self._rows = _read_rows(str(self.files[file]), self.names)
+        if self.rng is not None:
+            order: list[object] = list(range(len(self._rows[0])))
+            self.rng.shuffle(order)
+            self._rows = [rows[np.array(order, np.intp)] for rows in self._rows]
+
+    def _take(self, most: int) -> _Rows:
+        """The next rows of the current file, at most so many."""
+        if self._row == len(self._rows[0]):
+            if self._file + 1 < len(self.files):
+                self._load(self._file + 1)
+            else:
+                self._begin_pass()
+        taken = [rows[self._row : self._row + most] for rows in self._rows]
+        self._row += len(taken[0])
+        return taken
+
+
+def _read_rows(path: str, names: Sequence[str]) -> _Rows:
+    """The datasets of a file, float32, with equally many rows.
+
+    Raises:
+        FileError: it cannot be opened.
+        DataError: a dataset is missing, not numeric or empty, or they have different numbers of
+            rows.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            rows = [_read_dataset(file, name, path) for name in names]
+    except OSError as error:
+        raise FileError(f"cannot open HDF5 file {path!r}: {error}") from error
+    counts = [len(values) for values in rows]
+    if min(counts) < 1 or len(set(counts)) > 1:
+        raise DataError(
+            f"{path}: datasets {', '.join(names)} must have equally many rows, at least one, "
+            f"got {counts}"
+        )
+    return rows
+
+
+def _read_dataset(file: h5py.File, name: str, path: str) -> NDArray[np.float32]:
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(f"{path}: there is no dataset {name!r}; it has {', '.join(sorted(file))}")
+    if dataset.dtype.kind not in "fiu" or dataset.ndim == 0:
+        raise DataError(
+            f"{path}: dataset {name!r} must hold rows of numbers, got type {dataset.dtype} and "
+            f"shape {list(dataset.shape)}"
+        )
+    values: NDArray[np.float32] = dataset[()].astype(np.float32)
+    return values
+
+
+@register_layer("HDF5Data", bottoms=0, tops=AT_LEAST_ONE)
+def _build(spec: LayerSpec) -> HDF5Data:
+    if spec.param.HasField("transform_param"):
+        raise LayerParamError("transform_param does not apply to HDF5Data")
+    param = spec.param.hdf5_data_param
+    if param.batch_size < 1:
+        raise LayerParamError(f"batch_size must be positive, got {param.batch_size}")
+    try:
+        files = Path(param.source).read_text().split()
+    except OSError as error:
+        raise FileError(f"cannot read list of files {param.source!r}: {error}") from error
+    if not files:
+        raise DataError(f"{param.source}: lists no HDF5 files")
+    rng = spec.runtime.rng if param.shuffle else None
+    return HDF5Data(files=files, names=list(spec.param.top), batch_size=param.batch_size, rng=rng)
