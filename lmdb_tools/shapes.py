@@ -10,6 +10,7 @@ convert_annoset divides by: a shape that fills a picture of width 160 has xmin 0
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ from caffe_ssd.proto.text import write_text
 from lmdb_tools.console import run_tool, track
 from lmdb_tools.images import encode
 from lmdb_tools.shapes_drawing import CLASSES, Shape, draw_picture
+
+logger = logging.getLogger(__name__)
 
 _SPLITS = ("trainval", "test")
 
@@ -106,6 +109,7 @@ def make_shapes(
         raise FileError(f"could not write {error.filename}: {error.strerror}") from error
     _write_lists(root, num_train, sizes)
     _write_label_map(root / "labelmap_shapes.prototxt")
+    logger.info("Wrote %s: %d pictures to train on, %d to test on.", root, num_train, num_test)
 
 
 def picture_seed(seed: int, split: str, number: int) -> np.random.RandomState:
