@@ -1,0 +1,123 @@
+"""Location codes: a box as four numbers relative to a prior, and back.
+
+Spec: ssd-layers.md section 0.2.
+
+p is a prior (width pw, height ph, centre pcx, pcy), g a box likewise, v the prior's four variances:
+
+    code         encode, k = xmin, ymin, xmax, ymax                       decode
+    CORNER       (g.k - p.k) / v[k]                                       p.k + v[k] * c[k]
+    CENTER_SIZE  (gcx - pcx) / pw / v[0], ..., log(gw / pw) / v[2], ...   the inverse
+    CORNER_SIZE  (g.k - p.k) / (pw or ph) / v[k]                          the inverse
+
+Without variances every v is 1.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from caffe_ssd.errors import LayerError
+
+
+class CodeType(IntEnum):
+    """The codes, numbered as in the prototxt's `code_type`."""
+
+    CORNER = 1
+    CENTER_SIZE = 2
+    CORNER_SIZE = 3
+
+
+def encode(gts: Tensor, priors: Tensor, variances: Tensor | None, code_type: CodeType) -> Tensor:
+    """The four numbers that describe each box relative to its prior.
+
+    Args:
+        gts: [..., 4].
+        priors: [..., 4].
+        variances: [..., 4]; None: none are divided by.
+        code_type: the code.
+
+    Returns:
+        [..., 4].
+    """
+    if code_type == CodeType.CENTER_SIZE:
+        g_center, g_size = _center_size(gts)
+        p_center, p_size = _center_size(priors)
+        code = torch.cat([(g_center - p_center) / p_size, torch.log(g_size / p_size)], -1)
+    else:
+        code = gts - priors
+        if code_type == CodeType.CORNER_SIZE:
+            code = code / _sides(priors)
+    return code if variances is None else code / variances
+
+
+def decode(code: Tensor, priors: Tensor, variances: Tensor | None, code_type: CodeType) -> Tensor:
+    """The boxes that the four numbers stand for; not clipped.
+
+    Args:
+        code: [..., 4].
+        priors: [..., 4].
+        variances: [..., 4]; None: none are multiplied by.
+        code_type: the code.
+
+    Returns:
+        [..., 4].
+    """
+    if variances is not None:
+        code = code * variances
+    if code_type == CodeType.CORNER:
+        return priors + code
+    if code_type == CodeType.CORNER_SIZE:
+        return priors + code * _sides(priors)
+    p_center, p_size = _center_size(priors)
+    center = code[..., :2] * p_size + p_center
+    half = torch.exp(code[..., 2:]) * p_size / 2
+    return torch.cat([center - half, center + half], -1)
+
+
+def check_priors(
+    priors: Tensor,
+    variances: Tensor | None,
+    code_type: CodeType,
+    *,
+    numbers: Tensor | None = None,
+) -> None:
+    """Refuse priors that a code cannot work with.
+
+    Args:
+        priors: [P, 4].
+        variances: [P, 4], or None when the code does not use any.
+        code_type: the code.
+        numbers: [P] what to call the priors in a message; by default 0, 1, ...
+
+    Raises:
+        LayerError: a prior without width or height under a code that divides by it, or a variance
+            that is not positive; names the first such prior.
+    """
+    if code_type != CodeType.CORNER:
+        flat = (priors[:, 2:] <= priors[:, :2]).any(1)
+        _refuse_first(priors, flat, numbers, "no width or no height")
+    if variances is not None:
+        wrong = (variances <= 0).any(1)
+        _refuse_first(variances, wrong, numbers, "a variance that is not positive")
+
+
+def _refuse_first(values: Tensor, wrong: Tensor, numbers: Tensor | None, complaint: str) -> None:
+    if not bool(wrong.any()):
+        return
+    index = int(wrong.nonzero()[0])
+    number = index if numbers is None else int(numbers[index])
+    shown = ", ".join(f"{value:g}" for value in values[index].tolist())
+    raise LayerError(f"prior {number} has {complaint}: ({shown})")
+
+
+def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return (low + high) / 2, high - low
+
+
+def _sides(boxes: Tensor) -> Tensor:
+    size = boxes[..., 2:] - boxes[..., :2]
+    return torch.cat([size, size], -1)

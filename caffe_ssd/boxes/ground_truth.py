@@ -1,0 +1,87 @@
+"""The ground truth blob as tensors per image.
+
+Spec: ssd-layers.md section 2.1.
+Quirk: the background label is refused even in a row that would be skipped as difficult.
+
+Letters: N images, G ground truth boxes of an image (padded to the largest number).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from caffe_ssd.errors import LayerError
+
+_ITEM, _LABEL, _DIFFICULT = 0, 1, 7
+_PADDING = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruth:
+    """What is in the images of a batch.
+
+    Args:
+        boxes: [N, G, 4]; padded with boxes without area.
+        labels: [N, G] int64; padded with -1.
+        counts: [N] int64, how many are not padding.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    counts: Tensor
+
+    def labels_of(self, match: Tensor, otherwise: int) -> Tensor:
+        """Labels of matched boxes.
+
+        Args:
+            match: [N, P] index of a box, or negative.
+            otherwise: the label where it is negative.
+
+        Returns:
+            [N, P] int64.
+        """
+        if self.labels.shape[1] == 0:
+            return torch.full_like(match, otherwise)
+        return torch.where(match >= 0, self.labels.gather(1, match.clamp(min=0)), otherwise)
+
+
+@torch.no_grad()
+def read_ground_truth(
+    blob: Tensor, *, num_images: int, background_label_id: int, use_difficult: bool
+) -> GroundTruth:
+    """Sort the rows of the blob by image; an image's boxes stay in the order of their rows.
+
+    Args:
+        blob: (1, 1, rows, 8), rows (item, label, instance, xmin, ymin, xmax, ymax, difficult); rows
+            of item -1 are padding.
+        num_images: N; rows of later items are ignored.
+        background_label_id: a label that must not occur.
+        use_difficult: keep boxes that are marked difficult.
+
+    Raises:
+        LayerError: the background label occurs.
+    """
+    rows = blob.detach().reshape(-1, 8).cpu()
+    rows = rows[rows[:, _ITEM].long() != _PADDING]
+    if bool((rows[:, _LABEL].long() == background_label_id).any()):
+        raise LayerError(f"the background label {background_label_id} is in the ground truth")
+    item = rows[:, _ITEM].long()
+    used = (item >= 0) & (item < num_images)
+    if not use_difficult:
+        used &= rows[:, _DIFFICULT] == 0
+    rows, item = rows[used], item[used]
+    order = item.argsort(stable=True)
+    rows, item = rows[order], item[order]
+
+    counts = torch.bincount(item, minlength=num_images)
+    place = torch.arange(len(item)) - (counts.cumsum(0) - counts)[item]
+    longest = int(counts.max()) if num_images else 0
+    boxes = rows.new_zeros(num_images, longest, 4)
+    boxes[item, place] = rows[:, 3:7]
+    labels = torch.full((num_images, longest), -1)
+    labels[item, place] = rows[:, _LABEL].long()
+    device = blob.device
+    return GroundTruth(boxes=boxes.to(device), labels=labels.to(device), counts=counts.to(device))
