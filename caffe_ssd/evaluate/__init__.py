@@ -1,0 +1,1 @@
+"""Detections in and out of files, and mean average precision; numpy only."""
