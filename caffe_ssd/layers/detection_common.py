@@ -1,0 +1,102 @@
+"""What the detection layers share: reading of their settings, checks of their bottoms.
+
+Spec: ssd-layers.md sections 2 to 4.
+
+Letters: N images, P priors, C classes, L location classes (1 or C).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from caffe_ssd.boxes.image_space import Resize, ResizeMode
+from caffe_ssd.errors import CaffeError, LayerParamError, ShapeError
+from caffe_ssd.evaluate.results import ImageSize, read_name_sizes
+from caffe_ssd.layers.registry import Shape
+from caffe_ssd.proto.caffe_pb2 import ResizeParameter
+
+
+def check_num_classes(num_classes: int | None) -> int:
+    """The number of classes, which must be given.
+
+    Raises:
+        LayerParamError: it is absent (None) or 0.
+    """
+    if num_classes is None:
+        raise LayerParamError("num_classes is missing")
+    if num_classes == 0:
+        raise LayerParamError("num_classes must be at least 1, got 0")
+    return num_classes
+
+
+def check_head_shapes(
+    loc: Shape, conf: Shape, priors: Shape, *, num_classes: int, num_loc_classes: int
+) -> None:
+    """Refuse predictions that do not fit the priors.
+
+    Args:
+        loc: shape of bottom 0, wanted (N, P * L * 4).
+        conf: shape of bottom 1, wanted (N, P * C).
+        priors: shape of bottom 2, wanted (1, 2, P * 4).
+        num_classes: C.
+        num_loc_classes: L.
+
+    Raises:
+        ShapeError: one of them does not fit.
+    """
+    if len(priors) != 3 or priors[:2] != (1, 2) or priors[2] % 4:
+        raise ShapeError(f"bottom 2 must be priors of shape (1, 2, P * 4), got {priors}")
+    num_priors = priors[2] // 4
+    for index, shape, width in (
+        (0, loc, num_loc_classes * 4),
+        (1, conf, num_classes),
+    ):
+        size = num_priors * width
+        if len(shape) < 2 or shape[1] != size or any(axis != 1 for axis in shape[2:]):
+            raise ShapeError(
+                f"bottom {index} must have shape (N, {size}), {width} numbers for each of "
+                f"{num_priors} priors, got {shape}"
+            )
+    if loc[0] != conf[0]:
+        raise ShapeError(f"bottoms 0 and 1 must have the same batch size, got {loc[0]}, {conf[0]}")
+
+
+def split_priors(blob: Tensor) -> tuple[Tensor, Tensor]:
+    """The boxes and variances in a PriorBox blob: (1, 2, P * 4) -> [P, 4] and [P, 4]."""
+    boxes, variances = blob.detach().reshape(2, -1, 4)
+    return boxes, variances
+
+
+def read_resize(param: ResizeParameter) -> Resize:
+    """The resize setting of a message.
+
+    Raises:
+        LayerParamError: height or width is 0.
+    """
+    if param.height == 0 or param.width == 0:
+        raise LayerParamError(
+            "resize_param needs a positive height and width, "
+            f"got height {param.height}, width {param.width}"
+        )
+    return Resize(
+        mode=ResizeMode(param.resize_mode),
+        height=param.height,
+        width=param.width,
+        height_scale=param.height_scale,
+        width_scale=param.width_scale,
+    )
+
+
+def read_sizes(path: str, field: str) -> tuple[ImageSize, ...]:
+    """The names and sizes in the file that a field names.
+
+    Raises:
+        LayerParamError: it cannot be read; says which tool makes it.
+    """
+    try:
+        return read_name_sizes(path)
+    except CaffeError as error:
+        raise LayerParamError(
+            f"{field}: {error}; get_image_size makes this file of lines 'name height width' "
+            "from the images of the test set"
+        ) from error
