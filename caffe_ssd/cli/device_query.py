@@ -11,6 +11,7 @@ from caffe_ssd.cli.console import set_up_logging
 from caffe_ssd.cli.devices import choose_devices
 from caffe_ssd.cli.flags import FlagParser
 
+DESCRIPTION = "Show what the GPUs are."
 EXAMPLES = """\
   caffe device_query
   caffe device_query -gpu 0,1"""
@@ -21,7 +22,7 @@ _GIB = 1024**3
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
     set_up_logging()
-    parser = FlagParser("device_query", description=__doc__ or "", examples=EXAMPLES)
+    parser = FlagParser("device_query", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_reference_flags("gpu")
     args = parser.parse_flags(arguments)
     if not torch.cuda.is_available():

@@ -36,6 +36,7 @@ from caffe_ssd.solver import log
 from caffe_ssd.solver.net_log import log_construction, log_parameters
 from caffe_ssd.solver.testing import OutputMeans, detection_rows, write_class_ap
 
+DESCRIPTION = "Score a net: the mean of its outputs, or mAP where it has DetectionEvaluate layers."
 EXAMPLES = """\
   caffe test -model test.prototxt -weights net.caffemodel -gpu 0
   caffe test -model test.prototxt -weights net.caffemodel -iterations 100"""
@@ -131,7 +132,7 @@ class Scores:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("test", description=__doc__ or "", examples=EXAMPLES)
+    parser = FlagParser("test", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_reference_flags("model", "weights", "gpu", "iterations", "level", "stage")
     parser.add_flag("workers", type=int, default=None, help="data worker processes")
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")

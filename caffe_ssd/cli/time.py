@@ -30,6 +30,7 @@ from caffe_ssd.net.plan import Step, Value
 from caffe_ssd.proto.caffe_pb2 import Phase
 from caffe_ssd.solver import log
 
+DESCRIPTION = "Measure how long a net's forward and backward passes take, layer by layer."
 EXAMPLES = """\
   caffe time -model deploy.prototxt -phase TEST
   caffe time -model train_val.prototxt -iterations 10 -gpu 0"""
@@ -89,7 +90,7 @@ class Stopwatch:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("time", description=__doc__ or "", examples=EXAMPLES)
+    parser = FlagParser("time", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_reference_flags("model", "phase", "gpu", "iterations", "level", "stage")
     parser.add_flag("workers", type=int, default=None, help="data worker processes")
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")

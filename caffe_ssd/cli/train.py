@@ -35,6 +35,7 @@ from caffe_ssd.solver.parallel import (
 )
 from caffe_ssd.solver.solver import Solver
 
+DESCRIPTION = "Train or finetune the net of a solver file."
 EXAMPLES = """\
   caffe train -solver solver.prototxt -gpu 0
   caffe train -solver solver.prototxt -weights VGG_ILSVRC_16.caffemodel -gpu 0,1
@@ -105,7 +106,7 @@ def train(
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("train", description=__doc__ or "", examples=EXAMPLES)
+    parser = FlagParser("train", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_reference_flags(
         "solver",
         "gpu",
@@ -189,7 +190,7 @@ def _solve(solver: Solver, stop_the_others: Callable[[], None]) -> int:
         solver.solve()
     except StoppedByRoot:
         return 0
-    if solver.stopped_early:
+    if solver.stopped_early and solver.iter < solver.param.max_iter:
         stop_the_others()
     log.TOOL_DONE.write()
     return 0
