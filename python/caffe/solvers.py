@@ -1,7 +1,7 @@
 """pycaffe's solvers: the engine's loop, run through nets whose blobs scripts can read and write.
 
-Spec: caffe-net.md section 13. `solver_mode` and `device_id` of the file have no effect here; the mode
-set by `set_mode_cpu` or `set_mode_gpu` counts.
+Spec: caffe-net.md section 13. `solver_mode` and `device_id` of the file have no effect here; the
+mode set by `set_mode_cpu` or `set_mode_gpu` counts.
 """
 
 from __future__ import annotations

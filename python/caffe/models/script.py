@@ -77,10 +77,11 @@ def _guarded(run: "Callable[[], int]") -> int:
 
 
 def _train(make_recipe: "Callable[[str], Recipe]", script: str, args: argparse.Namespace) -> int:
-    recipe = _customised(make_recipe(args.variant), args)
+    published = make_recipe(args.variant)
+    recipe = _customised(published, args)
     places = _places(recipe, args, "")
     if not args.no_run:
-        data_check.require(recipe.dataset, training=True)
+        data_check.require(recipe.dataset, published.dataset, training=True)
     gpus = _gpus(args)
     snapshot = _snapshot(recipe, places, args)
     if snapshot is not None:
@@ -99,13 +100,14 @@ def _train(make_recipe: "Callable[[str], Recipe]", script: str, args: argparse.N
 
 
 def _score(make_recipe: "Callable[[str], Recipe]", script: str, args: argparse.Namespace) -> int:
-    recipe = _customised(make_recipe(args.variant), args)
+    published = make_recipe(args.variant)
+    recipe = _customised(published, args)
     # The solver opens its training data even when it does not train; the test data will do.
     dataset = recipe.dataset._replace(train_data=recipe.dataset.test_data)
     recipe = recipe._replace(dataset=dataset)
     places = _places(recipe, args, "_score")
     if not args.no_run:
-        data_check.require(dataset, training=False)
+        data_check.require(dataset, published.dataset, training=False)
     weights = _existing(args.weights, "--weights")
     if weights is None:
         weights = newest_snapshot(places.snapshot_prefix(recipe), ".caffemodel")
@@ -175,6 +177,13 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="images per iteration, accumulated over passes (128)",
     )
     add("--max-iter", type=_positive, metavar="N", help="stretches or shrinks the whole schedule")
+    add(
+        "--step-values",
+        type=_positive,
+        nargs="+",
+        metavar="N",
+        help="iterations at which the learning rate becomes a tenth",
+    )
     add("--test-interval", type=_positive, metavar="N", help="iterations between tests")
     add("--snapshot-interval", type=_positive, metavar="N", help="iterations between snapshots")
     add("--base-lr", type=float, metavar="LR", help="learning rate at the start (0.1)")
@@ -203,6 +212,7 @@ def _customised(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     given = {
         "batch_size": getattr(args, "batch_size", None),
         "accum_batch_size": getattr(args, "accum_batch_size", None),
+        "stepvalues": getattr(args, "step_values", None),
         "test_interval": getattr(args, "test_interval", None),
         "snapshot": getattr(args, "snapshot_interval", None),
         "base_lr": getattr(args, "base_lr", None),
@@ -224,11 +234,6 @@ def _dataset(dataset: Dataset, args: argparse.Namespace) -> Dataset:
         "num_test_image": args.num_test_image,
         "num_classes": args.num_classes,
     }
-    # Nothing is known of how other data is made.
-    if given["train_data"] is not None:
-        dataset = dataset._replace(train_list="LISTFILE", root="ROOT/", list_command="")
-    if args.test_data is not None:
-        dataset = dataset._replace(test_list="LISTFILE", root="ROOT/", list_command="")
     if args.label_map is not None and args.num_classes is None:
         given["num_classes"] = count_classes(args.label_map)
     if args.name_size_file is not None and args.num_test_image is None:
