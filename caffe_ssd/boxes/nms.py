@@ -103,6 +103,8 @@ def _in_blocks(boxes: Tensor, threshold: float) -> Tensor:
     keep = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
     for start in range(0, len(boxes), _BLOCK):
         left = keep[start : start + _BLOCK].nonzero()[:, 0] + start
+        if len(left) == 0:
+            continue
         settled = _fixed_point(boxes[left][None], threshold)[0]
         keep[left] = settled
         later = keep[start + _BLOCK :].nonzero()[:, 0] + start + _BLOCK

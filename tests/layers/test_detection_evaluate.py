@@ -1,9 +1,16 @@
-"""DetectionEvaluate against the recorded cases."""
+"""DetectionEvaluate against the recorded cases and the example of the spec."""
 
 from __future__ import annotations
 
 import pytest
+import torch
+from google.protobuf import text_format
 
+from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
+from caffe_ssd.evaluate.results import ImageSize
+from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
+from caffe_ssd.layers.registry import LayerSpec, build_layer
+from caffe_ssd.proto.caffe_pb2 import LayerParameter
 from tests.support.golden import needs_golden
 from tests.support.layer_cases import (
     case_id,
@@ -24,3 +31,83 @@ def test_recorded_case(case, tmp_path):
 @pytest.mark.parametrize("entry", error_cases("DetectionEvaluate"), ids=case_id)
 def test_refusal(entry, tmp_path):
     check_refusal(entry, tmp_path)
+
+
+DETECTIONS = [
+    [0, 1, 0.3, 0.1, 0, 0.4, 0.3],
+    [0, 1, 0.9, 0.7, 0.6, 0.8, 0.8],
+    [0, 1, 0.7, 0, 0.1, 0.2, 0.3],
+]
+LABEL = [[0, 1, 0, 0.1, 0.1, 0.3, 0.3, 0], [0, 1, 1, 0.6, 0.6, 0.8, 0.8, 1]]
+
+
+def blob(*rows):
+    return torch.tensor(rows, dtype=torch.float32)[None, None]
+
+
+@pytest.mark.parametrize(
+    ("difficult", "num_pos", "verdicts"),
+    [(True, 2, [[1, 0], [1, 0], [0, 1]]), (False, 1, [[0, 0], [1, 0], [0, 1]])],
+)
+def test_the_example_of_the_spec(difficult, num_pos, verdicts):
+    layer = DetectionEvaluate(num_classes=3, overlap_threshold=0.3, evaluate_difficult_gt=difficult)
+    rows = layer(blob(*DETECTIONS), blob(*LABEL))[0, 0]
+    assert rows[:2].tolist() == [[-1, 1, num_pos, -1, -1], [-1, 2, 0, -1, -1]]
+    torch.testing.assert_close(rows[2:, 2], torch.tensor([0.9, 0.7, 0.3]))
+    assert rows[2:, 3:].tolist() == verdicts
+
+
+def test_an_object_is_found_once_and_others_are_false_alarms():
+    layer = DetectionEvaluate(num_classes=2)
+    box = [0.1, 0.1, 0.3, 0.3]
+    detections = blob([0, 1, 0.5, *box], [0, 1, 0.9, *box], [1, 1, 0.7, *box])
+    rows = layer(detections, blob([0, 1, 0, *box, 0]))[0, 0, 1:]
+    torch.testing.assert_close(rows[:, 2], torch.tensor([0.9, 0.5, 0.7]))
+    assert rows[:, 3].tolist() == [1, 0, 0]
+
+
+def sizes(count):
+    return [ImageSize(name=str(i), height=10 * (i + 1), width=7 * (i + 1)) for i in range(count)]
+
+
+def test_every_image_moves_the_sizes_on():
+    """Image 0 has nothing detected, and still image 1 is judged by its own size."""
+    layer = DetectionEvaluate(num_classes=2, sizes=sizes(5))
+    layer(blob([1, 1, 0.9, 0.1, 0.1, 0.3, 0.3]), blob([0, 1, 0, 0.1, 0.1, 0.3, 0.3, 0]))
+    assert layer.next_image == 2
+
+
+def test_the_batch_size_may_be_told():
+    layer = DetectionEvaluate(num_classes=2, sizes=sizes(5))
+    layer.batch_size = 3  # the last image has neither objects nor detections
+    layer(blob([0, 1, 0.9, 0.1, 0.1, 0.3, 0.3]), blob([1, 1, 0, 0.1, 0.1, 0.3, 0.3, 0]))
+    assert layer.next_image == 3
+
+
+def build(settings, shapes=((1, 1, 5, 7), (1, 1, 2, 8))):
+    text = f"""
+        name: "eval" type: "DetectionEvaluate" bottom: "det" bottom: "gt" top: "out" phase: TEST
+        detection_evaluate_param {{ {settings} }}
+    """
+    param = text_format.Parse(text, LayerParameter())
+    return build_layer(LayerSpec(param=param, bottoms=shapes))
+
+
+def test_a_missing_size_file_is_named_with_the_tool_that_makes_it(tmp_path):
+    with pytest.raises(LayerParamError, match=r"name_size_file: .*gone\.txt.*get_image_size"):
+        build(f'num_classes: 2 name_size_file: "{tmp_path}/gone.txt"')
+
+
+def test_a_bottom_of_another_width_is_refused():
+    with pytest.raises(ShapeError, match=r"bottom 1 must have shape \(1, 1, rows, 8\)"):
+        build("num_classes: 2", ((1, 1, 5, 7), (1, 1, 2, 7)))
+
+
+def test_a_threshold_of_zero_is_refused():
+    with pytest.raises(LayerParamError, match="overlap_threshold must be positive, got 0"):
+        build("num_classes: 2 overlap_threshold: 0")
+
+
+def test_a_detected_background_is_refused():
+    with pytest.raises(LayerError, match="background label 0 is among the detections"):
+        build("num_classes: 2")(blob([0, 0, 0.9, 0, 0, 1, 1]), blob(LABEL[0]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from caffe_ssd.layers.normalize import Normalize
 from tests.support.golden import needs_golden
 from tests.support.layer_cases import (
     case_id,
@@ -24,3 +26,38 @@ def test_recorded_case(case, tmp_path):
 @pytest.mark.parametrize("entry", error_cases("Normalize"), ids=case_id)
 def test_refusal(entry, tmp_path):
     check_refusal(entry, tmp_path)
+
+
+def normalize_layer(scale, **settings):
+    defaults = {"across_spatial": False, "eps": 1e-10}
+    return Normalize(torch.tensor(scale, dtype=torch.float64), **(defaults | settings))
+
+
+def test_the_vector_of_the_spec():
+    x = torch.tensor([[[[3.0]], [[4.0]]]], dtype=torch.float64, requires_grad=True)
+    layer = normalize_layer([2.0, 10.0])
+    y = layer(x)
+    y.backward(torch.tensor([[[[1.0]], [[0.0]]]], dtype=torch.float64))
+    assert y.flatten().tolist() == pytest.approx([1.2, 8])
+    assert x.grad.flatten().tolist() == pytest.approx([0.256, -0.96])
+    assert layer.blobs[0].grad.tolist() == pytest.approx([0.6, 0])
+
+
+def test_the_true_gradient_can_be_asked_for():
+    x = torch.tensor([[[[3.0]], [[4.0]]]], dtype=torch.float64, requires_grad=True)
+    layer = normalize_layer([2.0, 10.0], exact_gradient=True)
+    layer(x).backward(torch.tensor([[[[1.0]], [[0.0]]]], dtype=torch.float64))
+    assert x.grad.flatten().tolist() == pytest.approx([0.256, -0.192])
+
+
+@pytest.mark.parametrize("across_spatial", [False, True])
+def test_with_one_scale_the_gradient_is_the_true_one(across_spatial):
+    layer = normalize_layer(1.7, across_spatial=across_spatial)
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+
+
+def test_a_larger_batch_than_at_first_is_fine():
+    layer = normalize_layer([1.0, 2.0, 3.0], across_spatial=True)
+    for batch in (2, 5):
+        assert layer(torch.ones(batch, 3, 4, 5, dtype=torch.float64)).shape[0] == batch
