@@ -27,14 +27,14 @@ def passes_over_set(net: Net) -> int | None:
 
 
 def end_with_set(net: Net) -> None:
-    """Make every data layer hand out a smaller batch where its records end."""
+    """Make every data layer hand out a smaller batch where its records end for the first time."""
     for layer in net.layers:
         if isinstance(layer, RecordLayer):
             layer.register_forward_hook(_Trim(layer))
 
 
 class _Trim:
-    """Cuts off what the last batch of each round repeats from the next one."""
+    """Cuts off what the batch in which the records end repeats from the beginning."""
 
     def __init__(self, layer: RecordLayer) -> None:
         reader = layer.loader.reader
@@ -44,9 +44,9 @@ class _Trim:
         self._seen = 0
 
     def __call__(self, module: nn.Module, inputs: Any, tops: Any) -> Any:
-        keep = min(self._batch_size, self._num_records - self._seen)
-        self._seen += keep
-        if keep == self._batch_size:
+        keep = self._num_records - self._seen
+        self._seen += self._batch_size
+        if not 0 < keep < self._batch_size:
             return tops
         if isinstance(tops, Tensor):
             return tops[:keep]

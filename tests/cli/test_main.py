@@ -1,0 +1,82 @@
+"""The command line as a whole: dispatch, help, errors and exit statuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from caffe_ssd.cli.main import ACTIONS, main
+from caffe_ssd.errors import FileError
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-help"], ["-h"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert all(action in text for action in ACTIONS)
+
+
+def test_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: caffe <action> [flags]" in capsys.readouterr().err
+
+
+def test_unknown_action(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    message = capsys.readouterr().err
+    assert message == (
+        "caffe: unknown action 'trian'; did you mean train? "
+        "known: train, test, time, device_query\n"
+    )
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_action_has_help_with_examples(
+    action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main([action, "-help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert f"caffe {action}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "-solver is missing: the solver's prototxt"),
+        (["test", "-model", "m"], "-weights is missing"),
+        (["time"], "-model is missing"),
+        (["train", "-solver", "s", "-snapshot", "a", "-weights", "b"], "not both"),
+        (["train", "-solver", "s", "-workers", "-1"], "-workers must be at least 0, got -1"),
+        (["train", "-solver", "s", "-sigint_effect", "quit"], "invalid choice: 'quit'"),
+        (["train", "-slover", "s"], "unrecognized arguments: -slover"),
+        (["test", "-model", "m", "-weights", "w", "-iterations", "0"], "must be at least 1, got 0"),
+        (["time", "-model", "m", "-phase", "BOTH"], "-phase must be TRAIN or TEST, got 'BOTH'"),
+        (["time", "-model", "m", "-gpu", "a"], "-gpu takes ids separated by ',' or 'all'"),
+        (["time", "-model", "m", "-gpu", "1,1"], "-gpu names a device twice"),
+    ],
+)
+def test_wrong_usage_is_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("caffe: ")
+    assert message in error
+
+
+def test_failure_is_status_1_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "none.prototxt")
+    assert main(["train", "-solver", missing]) == 1
+    error = capsys.readouterr().err
+    assert error == f"caffe: Could not open file {missing}: No such file or directory\n"
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"none\.prototxt"):
+        main(["train", "--debug", "-solver", str(tmp_path / "none.prototxt")])

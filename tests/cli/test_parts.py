@@ -1,0 +1,129 @@
+"""Flags, signals, results files, devices."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from caffe_ssd.cli import devices
+from caffe_ssd.cli.flags import FlagParser, net_state
+from caffe_ssd.cli.results import ResultsFile
+from caffe_ssd.cli.signals import watch
+from caffe_ssd.errors import FileError, UsageError
+from caffe_ssd.evaluate.mean_ap import MeanAP
+from caffe_ssd.proto.caffe_pb2 import SolverParameter
+from caffe_ssd.solver import Action, TestResult
+
+
+def parser() -> FlagParser:
+    made = FlagParser("train", description="", examples="")
+    made.add_reference_flags("solver", "sigint_effect", "level", "stage")
+    return made
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-solver", "s"], ["-solver=s"], ["--solver", "s"], ["--solver=s"]],
+)
+def test_flags_may_be_written_in_four_ways(arguments: list[str]) -> None:
+    assert parser().parse_flags(arguments).solver == "s"
+
+
+@pytest.mark.parametrize("flag", ["-sigint_effect", "--sigint_effect", "--sigint-effect"])
+def test_underscores_may_be_dashes(flag: str) -> None:
+    assert parser().parse_flags([flag, "none"]).sigint_effect == "none"
+
+
+def test_flags_without_effect_draw_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    parser().parse_flags(["-solver", "s", "-phase", "TEST"])
+    assert [r.getMessage() for r in caplog.records] == ["-phase has no effect in caffe train"]
+
+
+def test_state_has_an_empty_stage_unless_told() -> None:
+    assert list(net_state(parser().parse_flags([]), 1).stage) == [""]
+    state = net_state(parser().parse_flags(["-stage", "a,b", "-level", "2"]), 1)
+    assert (list(state.stage), state.level, state.phase) == (["a", "b"], 2, 1)
+
+
+def test_signals_become_actions() -> None:
+    with watch(sigint_effect="stop", sighup_effect="snapshot") as actions:
+        assert actions.action() is Action.NONE
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert actions.action() is Action.SNAPSHOT  # SIGHUP first
+        assert actions.action() is Action.STOP
+        assert actions.action() is Action.NONE
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_second_interrupt_stops_at_once() -> None:
+    with watch(sigint_effect="stop", sighup_effect="none") as actions:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert actions.action() is Action.STOP
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_signals_without_effect() -> None:
+    with watch(sigint_effect="none", sighup_effect="none") as actions:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert actions.action() is Action.NONE
+
+
+def test_results_are_appended_as_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "s_results.jsonl"
+    ResultsFile(path, 0).on_display(20, 1.5, 0.1)
+    results = ResultsFile(path, 20)
+    results.on_display(40, math.nan, 0.1)
+    score = MeanAP(
+        value=0.5, per_class={1: 1.0, 2: 0.0}, without_detections=(2,), any_detections=True
+    )
+    results.on_test(
+        TestResult(iteration=40, index=0, outputs={"e": [0.5]}, loss=0.0, detection={"e": score})
+    )
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["kind"], line["iteration"]) for line in lines] == [
+        ("start", 0),
+        ("train", 20),
+        ("start", 20),
+        ("train", 40),
+        ("test", 40),
+    ]
+    assert (lines[1]["loss"], lines[1]["lr"], lines[3]["loss"]) == (1.5, 0.1, None)
+    assert lines[4]["outputs"] == {"e": [0.5]}
+    assert lines[4]["class_ap"] == {"e": {"1": 1.0, "2": 0.0}}
+
+
+def test_results_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"Could not write file .*no/such"):
+        ResultsFile(tmp_path / "no" / "such" / "s.jsonl", 0)
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    cuda = [torch.device("cuda", i) for i in range(3)]
+    assert devices.choose_devices("2,0") == [cuda[2], cuda[0]]
+    assert devices.choose_devices("all") == cuda
+    assert devices.choose_devices("") == [torch.device("cpu")]
+    assert devices.choose_devices("", SolverParameter(device_id=1)) == [cuda[1]]
+    on_cpu = SolverParameter(solver_mode=SolverParameter.CPU)
+    assert devices.choose_devices("", on_cpu) == [torch.device("cpu")]
+    assert devices.choose_devices("1", on_cpu) == [cuda[1]]
+    with pytest.raises(UsageError, match="no GPU 3; this machine has 0 to 2"):
+        devices.choose_devices("0,3")
+
+
+def test_the_cpu_stands_in_for_missing_gpus(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert devices.choose_devices("0,1") == [torch.device("cpu")] * 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no CUDA device" in caplog.text
