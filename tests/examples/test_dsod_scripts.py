@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from caffe.models import devices, script
+from caffe.models import datasets, devices, script
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 from google.protobuf.json_format import ParseDict
 
+from lmdb_tools.recipes import RECIPES
 from tests.support.golden import GOLDEN, needs_golden
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,16 +211,17 @@ def test_missing_data(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     assert run("DSOD300_pascal.py") == 1
     (record,) = caplog.records
     message = record.getMessage()
-    assert message.count("made by") == 5
-    for path, command in (
-        ("data/VOC0712/trainval.txt, data/VOC0712/test.txt", "lmdb_tools.make_voc_lists"),
-        ("examples/VOC0712/VOC0712_trainval_lmdb", "convert_annoset --anno_type=detection"),
-        ("examples/VOC0712/VOC0712_test_lmdb", "convert_annoset --anno_type=detection"),
-        ("data/VOC0712/labelmap_voc.prototxt", "create_label_map"),
-        ("data/VOC0712/test_name_size.txt", "get_image_size"),
+    for path in (
+        "examples/VOC0712/VOC0712_trainval_lmdb",
+        "examples/VOC0712/VOC0712_test_lmdb",
+        "data/VOC0712/test_name_size.txt",
     ):
-        _, _, rest = message.partition(f"  {path} (")
-        assert command in rest.splitlines()[1]
+        _, found, rest = message.partition(f"missing: {path} (")
+        assert found
+        assert "python -m lmdb_tools.make_lmdb --layout voc0712 ~/data/VOCdevkit" in rest
+    _, _, rest = message.partition("missing: data/VOC0712/labelmap_voc.prototxt (")
+    assert "create_label_map" in rest.splitlines()[2]
+    assert message.count("made by") == 2
     assert not Path("models").exists()
 
 
@@ -298,6 +300,28 @@ def test_score_without_a_model(run: Run, caplog: pytest.LogCaptureFixture) -> No
     assert run("score_DSOD300_pascal.py", "--no-run") == 1
     assert "nothing to score" in caplog.text
     assert "--weights" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "layout"),
+    [
+        (datasets.VOC0712, "voc0712"),
+        (datasets.VOC0712_PLUS, "voc0712plus"),
+        (datasets.COCO, "coco"),
+    ],
+)
+def test_defaults_are_what_the_data_tools_make(dataset: datasets.Dataset, layout: str) -> None:
+    recipe = RECIPES[layout]
+    assert recipe.folder is not None
+    name = Path(recipe.folder).name
+    names = [recipe.train[0], recipe.test[0]]
+    databases = recipe.databases or {each: f"{name}_{each}_lmdb" for each in names}
+    links = [f"examples/{name}/{databases[each]}" for each in names]
+    assert [dataset.train_data, dataset.test_data] == links
+    assert dataset.label_map == f"{recipe.folder}/{recipe.label_map}"
+    assert dataset.name_size_file == f"{recipe.folder}/{recipe.size_file}"
+    assert f"--layout {layout} " in dataset.preparation
+    assert datasets.count_classes(str(ROOT / dataset.label_map)) == dataset.num_classes
 
 
 def overlay_files() -> list[Path]:

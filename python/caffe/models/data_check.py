@@ -14,59 +14,47 @@ class Need(NamedTuple):
     command: str
 
 
-def require(dataset: Dataset, training: bool) -> None:
+def require(dataset: Dataset, published: Dataset, training: bool) -> None:
     """Check that the files of a data set exist.
 
     Args:
         dataset: what is trained or scored on.
+        published: the data set that it is, or that its paths differ from.
         training: whether its training data is needed too.
 
     Raises:
-        ValueError: names each missing file and the command that makes it, in working order.
+        ValueError: names each missing file and the command that makes it.
     """
-    missing = [need for need in _needs(dataset, training) if not os.path.exists(need.path)]
+    missing = [
+        need for need in _needs(dataset, published, training) if not os.path.exists(need.path)
+    ]
     if not missing:
         return
-    missing = _missing_lists(dataset, missing) + missing
-    purpose = "train on" if training else "score on"
-    lines = [f"the data to {purpose} is not complete; missing:"]
-    for need in missing:
-        lines += [f"  {need.path} ({need.what}), made by", f"      {need.command}"]
+    lines = [f"the data to {'train' if training else 'score'} on is not complete"]
+    for command in dict.fromkeys(need.command for need in missing):
+        made = [need for need in missing if need.command == command]
+        lines += [f"  missing: {need.path} ({need.what})" for need in made]
+        lines += ["  made by:", f"      {command}"]
     raise ValueError("\n".join(lines))
 
 
-def _needs(dataset: Dataset, training: bool) -> "list[Need]":
+def _needs(dataset: Dataset, published: Dataset, training: bool) -> "list[Need]":
     label_map = f"create_label_map --include_background NAMES {dataset.label_map}"
-    sizes = f"get_image_size {dataset.root} {dataset.test_list} {dataset.name_size_file}"
-    test_data = _convert(dataset, dataset.test_list, dataset.test_data)
+    sizes = f"get_image_size ROOT/ LISTFILE {dataset.name_size_file}"
+    convert = (
+        f"convert_annoset --anno_type=detection --label_map_file={dataset.label_map} "
+        "--check_label --encode_type=jpg --encoded ROOT/ LISTFILE"
+    )
     needs = [
         Need(dataset.label_map, "label map", label_map),
         Need(dataset.name_size_file, "sizes of the test images", sizes),
-        Need(dataset.test_data, "test data", test_data),
+        Need(dataset.test_data, "test data", f"{convert} {dataset.test_data}"),
     ]
     if training:
-        command = _convert(dataset, dataset.train_list, dataset.train_data)
-        needs.append(Need(dataset.train_data, "training data", command))
-    return needs
-
-
-def _convert(dataset: Dataset, image_list: str, database: str) -> str:
-    flags = (
-        f"--anno_type=detection --label_type={dataset.label_type} "
-        f"--label_map_file={dataset.label_map} --check_label --encode_type=jpg --encoded"
-    )
-    return f"convert_annoset {flags} {dataset.root} {image_list} {database}"
-
-
-def _missing_lists(dataset: Dataset, missing: "list[Need]") -> "list[Need]":
-    """Return the image lists that the commands of `missing` read and that do not exist."""
-    if not dataset.list_command:
-        return []
-    paths = [
-        path
-        for path in (dataset.train_list, dataset.test_list)
-        if not os.path.exists(path) and any(f" {path} " in need.command for need in missing)
+        needs.append(Need(dataset.train_data, "training data", f"{convert} {dataset.train_data}"))
+    # One command makes a published data set, except for the label map, which it reads.
+    prepared = {published.name_size_file, published.test_data, published.train_data}
+    return [
+        need._replace(command=published.preparation) if need.path in prepared else need
+        for need in needs
     ]
-    if not paths:
-        return []
-    return [Need(", ".join(paths), "images and annotations", dataset.list_command)]

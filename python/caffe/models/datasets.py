@@ -57,11 +57,7 @@ class Dataset(NamedTuple):
     use_difficult: train on objects marked difficult (COCO: crowd).
     force_color: read grey images as colour.
     prior_ratios: see `PriorRatios`.
-    root: folder that the paths in the image lists start from, with its slash.
-    train_list: images and annotations that `train_data` is made from.
-    test_list: the same for `test_data`.
-    list_command: makes both lists; empty where nothing is known of them.
-    label_type: format of the annotations: xml, json or txt.
+    preparation: command that makes the data bases, the lists and the sizes.
     """
 
     name: str
@@ -77,11 +73,7 @@ class Dataset(NamedTuple):
     use_difficult: bool = True
     force_color: bool = False
     prior_ratios: PriorRatios = PriorRatios(first=(10, 20), lowest=20, highest=90)
-    root: str = "ROOT/"
-    train_list: str = "LISTFILE"
-    test_list: str = "LISTFILE"
-    list_command: str = ""
-    label_type: str = "xml"
+    preparation: str = ""
 
 
 VOC0712 = Dataset(
@@ -95,25 +87,20 @@ VOC0712 = Dataset(
     output_format="VOC",
     output_prefix="comp4_det_test_",
     results="data/VOCdevkit/results/VOC2007/{job}/Main",
-    root="~/data/VOCdevkit/",
-    train_list="data/VOC0712/trainval.txt",
-    test_list="data/VOC0712/test.txt",
-    list_command="python -m lmdb_tools.make_voc_lists ~/data/VOCdevkit/ data/VOC0712",
+    preparation="python -m lmdb_tools.make_lmdb --layout voc0712 ~/data/VOCdevkit",
 )
 
 # Trained on VOC2007 trainval + test and VOC2012 trainval; the test set has no public annotations.
 VOC0712_PLUS = VOC0712._replace(
     name="VOC0712Plus",
-    train_data="examples/VOC0712Plus/VOC0712Plus_trainvalplus_lmdb",
+    train_data="examples/VOC0712Plus/VOC0712Plus_trainval_lmdb",
     test_data="examples/VOC0712Plus/VOC0712Plus_test_lmdb",
     label_map="data/VOC0712Plus/labelmap_voc.prototxt",
     name_size_file="data/VOC0712Plus/test_name_size.txt",
     num_test_image=10991,
     # The original writes to VOC2007 here too, over the results of VOC0712.
     results="data/VOCdevkit/results/VOC2012/{job}/Main",
-    train_list="data/VOC0712Plus/trainvalplus.txt",
-    test_list="data/VOC0712Plus/test.txt",
-    list_command="python -m lmdb_tools.make_voc_lists --plus ~/data/VOCdevkit/ data/VOC0712Plus",
+    preparation="python -m lmdb_tools.make_lmdb --layout voc0712plus ~/data/VOCdevkit",
 )
 
 COCO = Dataset(
@@ -130,11 +117,7 @@ COCO = Dataset(
     use_difficult=False,
     force_color=True,
     prior_ratios=PriorRatios(first=(7, 15), lowest=15, highest=90),
-    root="~/data/coco/",
-    train_list="data/coco/train.txt",
-    test_list="data/coco/minival2014.txt",
-    list_command="python -m lmdb_tools.make_coco_lists ~/data/coco/ data/coco",
-    label_type="json",
+    preparation="python -m lmdb_tools.make_lmdb --layout coco ~/data/coco",
 )
 
 
