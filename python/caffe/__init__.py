@@ -12,6 +12,7 @@ from caffe.solvers import (
     SGDSolver,
     get_solver,
 )
+from caffe_ssd.layers.python_interface import PythonLayer as Layer
 from caffe_ssd.layers.registry import layer_types as _layer_types
 
 __version__ = "1.0.0-rc3"
@@ -28,8 +29,9 @@ __all__ = [
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",
-    "Net",
+    "Layer",
     "NesterovSolver",
+    "Net",
     "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
