@@ -1,6 +1,8 @@
 """HingeLoss: how far scores fall short of a margin of 1 on the right side of 0.
 
 Spec: caffe-layers.md section G.
+Quirk: forward keeps the shortfalls in its bottom's diff, where they stay unless the layer runs
+    backward; see `shortfalls`.
 """
 
 from __future__ import annotations
@@ -13,19 +15,29 @@ from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import HingeLossParameter
 
 
-def hinge_loss(scores: Tensor, labels: Tensor, *, squared: bool) -> Tensor:
-    """The mean over items of the summed (or squared) shortfalls, a scalar.
+def shortfalls(scores: Tensor, labels: Tensor) -> Tensor:
+    """What each score lacks to its margin, at least 0; shaped like the scores.
 
     Args:
         scores: (N, ...), flattened to classes per item; the label's should be above 1, the others
             below -1.
         labels: one per item, floats cut toward zero.
+    """
+    flat = scores.flatten(1)
+    index, _ = class_labels(labels, (flat.shape[0], 1), flat.shape[1])
+    sign = (-flat.new_ones(flat.shape)).scatter_(1, index, 1.0)
+    return (1 - sign * flat).relu().reshape(scores.shape)
+
+
+def hinge_loss(scores: Tensor, labels: Tensor, *, squared: bool) -> Tensor:
+    """The mean over items of the summed (or squared) shortfalls, a scalar.
+
+    Args:
+        scores: see `shortfalls`.
+        labels: likewise.
         squared: the L2 norm.
     """
-    scores = scores.flatten(1)
-    index, _ = class_labels(labels, (scores.shape[0], 1), scores.shape[1])
-    sign = (-scores.new_ones(scores.shape)).scatter_(1, index, 1.0)
-    shortfall = (1 - sign * scores).relu()
+    shortfall = shortfalls(scores, labels)
     total = shortfall.square().sum() if squared else shortfall.sum()
     return total / scores.shape[0]
 

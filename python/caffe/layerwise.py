@@ -1,6 +1,8 @@
 """Runs a net layer by layer between blobs that a script may read and write.
 
 Spec: caffe-net.md section 10.
+Quirk: HingeLoss leaves numbers in its bottom's diff. If it does not run backward itself, a Split
+    before it takes them for a gradient. (The engine's own passes do not do this.)
 
 The engine runs a whole net as one differentiable function. Here every layer runs by itself: it
 reads its bottoms' `data`, writes its tops' `data`, and in backward turns its tops' `diff` into its
@@ -19,7 +21,8 @@ from torch import Tensor, nn
 
 from caffe.blob import Blob, blob_of, parameter_gradient
 from caffe_ssd.errors import LayerError, NetError
-from caffe_ssd.layers.registry import Layer, SourceLayer
+from caffe_ssd.layers.hinge_loss import HingeLoss, shortfalls
+from caffe_ssd.layers.registry import Layer
 from caffe_ssd.net import Net as EngineNet
 from caffe_ssd.net.plan import Step, naming
 
@@ -144,8 +147,11 @@ class LayerwiseNet:
         with torch.set_grad_enabled(step.needs_backward):
             result = layer(*bottoms)
         tops = (result,) if isinstance(result, Tensor) else tuple(result)
-        if isinstance(layer, SourceLayer):
+        if not step.bottoms:
             tops = tuple(top.to(device) for top in tops)
+        if isinstance(layer, HingeLoss):
+            with torch.no_grad():
+                self._blobs[step.bottoms[0].blob].diff_memory.write(shortfalls(*bottoms))
         if step.needs_backward:
             self._records[i] = _Record(bottoms, tops)
         for value, top in zip(step.tops, tops, strict=True):

@@ -15,6 +15,7 @@ from caffe.blob import Array
 from caffe.layerwise import LayerView, LayerwiseNet
 from caffe.mode import current_device, current_runtime
 from caffe_ssd.errors import CaffeError, NetError
+from caffe_ssd.layers.memory_data import MemoryData
 from caffe_ssd.net import Net as EngineNet
 from caffe_ssd.net import build_net
 from caffe_ssd.net.weights import copy_trained_file, load_hdf5, save_hdf5
@@ -292,6 +293,6 @@ class Net(LayerwiseNet):
     def set_input_arrays(self, data: Array, labels: Array) -> None:
         """Give the MemoryData layer, which must be the first, its items; they are used in place."""
         first = self._layers[0]
-        if not hasattr(first, "set_arrays"):
+        if not isinstance(first, MemoryData):
             raise CaffeError("set_input_arrays may only be called if the first layer is MemoryData")
         first.set_arrays(data, labels)
