@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe_ssd.errors import NetError
+from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, SourceLayer, build_layer
 from caffe_ssd.net.passes import Instruction, fuse_batch_norm, plain_program
 from caffe_ssd.net.plan import AUTOMATIC, Plan, Step, Value, make_plan, naming, plan_backward
@@ -215,7 +216,10 @@ class Net(nn.Module):
         grad = torch.is_grad_enabled()
         values: dict[Value, Tensor] = {}
         loss = torch.zeros((), device=device)
+        batch_size: int | None = None
         for op in program:
+            if isinstance(op.layer, DetectionEvaluate):
+                op.layer.batch_size = batch_size
             bottoms = [
                 values[value] if flag else values[value].detach()
                 for value, flag in zip(op.bottoms, op.propagate_down, strict=True)
@@ -224,6 +228,7 @@ class Net(nn.Module):
                 tops = self._run_layer(op, bottoms, inputs)
             if not op.bottoms:
                 tops = tuple(top.to(device, non_blocking=True) for top in tops)
+                batch_size = _first_size(tops) if batch_size is None else batch_size
             for value, top, weight in zip(op.tops, tops, op.loss_weights, strict=True):
                 values[value] = top
                 if weight:
@@ -307,3 +312,8 @@ class Net(nn.Module):
                 entry.top.remove(AUTOMATIC)
             fill_blobs(entry, list(layer.blobs), diff=with_diff)
         return message
+
+
+def _first_size(tops: Sequence[Tensor]) -> int | None:
+    """The number of items in a source's batch."""
+    return tops[0].shape[0] if tops and tops[0].dim() else None
