@@ -112,8 +112,7 @@ def emit_rule(constraint: EmitConstraint) -> EmitRule:
 
 def _centre_inside(boxes: Boxes, crop: Boxes) -> Mask:
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside: Mask = ((centres >= crop[:2]) & (centres <= crop[2:])).all(axis=1)
-    return inside
+    return np.asarray(((centres >= crop[:2]) & (centres <= crop[2:])).all(axis=1))
 
 
 class _CoveredMoreThan:
@@ -123,4 +122,4 @@ class _CoveredMoreThan:
         self.overlap = overlap
 
     def __call__(self, boxes: Boxes, crop: Boxes) -> Mask:
-        return coverage(boxes, crop) > self.overlap
+        return np.asarray(coverage(boxes, crop) > self.overlap)

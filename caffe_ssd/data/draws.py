@@ -26,15 +26,12 @@ class Draws:
 
     def uniform(self, low: float, high: float) -> np.float32:
         """A float32 in [low, high]."""
-        return np.float32(self.uniforms(low, high, 1).item())
+        a, b = np.float32(low), np.float32(high)
+        return min(a + (b - a) * self._generator.random(dtype=np.float32), b)
 
-    def uniforms(
-        self, low: float | NDArray[np.float32], high: float | NDArray[np.float32], count: int
-    ) -> NDArray[np.float32]:
-        """Independent float32 values in [low, high], [count]; the bounds may be arrays [count]."""
-        a, b = np.asarray(low, np.float32), np.asarray(high, np.float32)
-        drawn = a + (b - a) * self._generator.random(count, np.float32)
-        return np.minimum(drawn, b)
+    def units(self, *shape: int) -> NDArray[np.float32]:
+        """Independent float32 values in [0, 1)."""
+        return self._generator.random(shape, np.float32)
 
     def below(self, count: int) -> int:
         """A whole number in 0..count-1."""

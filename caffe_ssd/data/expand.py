@@ -42,7 +42,7 @@ class Expansion:
             picture: the image.
             mean: colour of the canvas, [C].
         """
-        fill = np.clip(np.rint(mean), 0, 255).astype(picture.fill.dtype)
+        fill = np.clip(np.rint(mean), 0, 255)
         return Pasted(
             picture,
             height=self.height,

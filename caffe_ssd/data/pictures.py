@@ -10,6 +10,7 @@ window out would return.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,10 @@ from caffe_ssd.data.distort import Distortion
 # JPEG with 4:2:0 chroma codes blocks of 16x16 pixels; upsampling the chroma looks one sample, so
 # at most one block, across a border.
 _BLOCK = 16
+
+# OpenCV converts as many pixels of a row at once as a register holds, and the rest of the row by
+# code that rounds differently. So a window must begin and end where the whole row's groups do.
+_LANES = 64
 
 
 class Window(NamedTuple):
@@ -64,15 +69,20 @@ class Picture(ABC):
     Args:
         height: H.
         width: W.
+        channels: C.
         content: pixels outside of it all equal `fill`.
-        fill: one pixel, [C].
     """
 
-    def __init__(self, height: int, width: int, content: Window, fill: Image) -> None:
+    def __init__(self, height: int, width: int, channels: int, content: Window) -> None:
         self.height = height
         self.width = width
+        self.channels = channels
         self.content = content
-        self.fill = fill
+
+    @cached_property
+    @abstractmethod
+    def fill(self) -> Image:
+        """The pixel outside of the content, [C]; meaningless where the content is everything."""
 
     @property
     def window(self) -> Window:
@@ -93,9 +103,12 @@ class Decoded(Picture):
 
     def __init__(self, image: Image) -> None:
         height, width, channels = image.shape
-        window = Window(0, 0, width, height)
-        super().__init__(height, width, window, np.zeros(channels, image.dtype))
+        super().__init__(height, width, channels, Window(0, 0, width, height))
         self._image = image
+
+    @cached_property
+    def fill(self) -> Image:
+        return np.zeros(self.channels, self._image.dtype)
 
     def read(self, window: Window) -> Image:
         return self._image[window.y0 : window.y1, window.x0 : window.x1]
@@ -105,13 +118,20 @@ class Distorted(Picture):
     """A picture whose every pixel went through a distortion."""
 
     def __init__(self, source: Picture, distortion: Distortion) -> None:
-        fill = distortion(source.fill[None, None])[0, 0]
-        super().__init__(source.height, source.width, source.content, fill)
+        super().__init__(source.height, source.width, source.channels, source.content)
         self._source = source
         self._distortion = distortion
 
+    @cached_property
+    def fill(self) -> Image:
+        pixel: Image = self._distortion(self._source.fill[None, None])[0, 0]
+        return pixel
+
     def read(self, window: Window) -> Image:
-        return self._distortion(self._source.read(window))
+        x0 = window.x0 // _LANES * _LANES
+        x1 = min(-(-window.x1 // _LANES) * _LANES, self.width)
+        image = self._distortion(self._source.read(Window(x0, window.y0, x1, window.y1)))
+        return image[:, window.x0 - x0 : window.x1 - x0]
 
 
 class Pasted(Picture):
@@ -123,25 +143,29 @@ class Pasted(Picture):
         width: of the canvas.
         x_off: column of the source's left edge.
         y_off: row of the source's upper edge.
-        fill: the canvas, [C], of the source's type.
+        fill: colour of the canvas, [C], 0 to 255.
     """
 
     def __init__(
         self, source: Picture, *, height: int, width: int, x_off: int, y_off: int, fill: Image
     ) -> None:
-        super().__init__(height, width, source.window.moved(x_off, y_off), fill)
+        content = source.window.moved(x_off, y_off)
+        super().__init__(height, width, source.channels, content)
         self._source = source
+        self._fill = fill
         self._x_off = x_off
         self._y_off = y_off
 
+    @cached_property
+    def fill(self) -> Image:
+        return self._fill.astype(self._source.fill.dtype)
+
     def read(self, window: Window) -> Image:
         inner = self.content.intersect(window)
-        return _on_canvas(
-            window,
-            self.fill,
-            inner,
-            None if inner.is_empty else self._source.read(inner.moved(-self._x_off, -self._y_off)),
-        )
+        image = None
+        if not inner.is_empty:
+            image = self._source.read(inner.moved(-self._x_off, -self._y_off))
+        return _on_canvas(self, window, inner, image)
 
 
 class Cropped(Picture):
@@ -149,9 +173,13 @@ class Cropped(Picture):
 
     def __init__(self, source: Picture, window: Window) -> None:
         content = source.content.intersect(window).moved(-window.x0, -window.y0)
-        super().__init__(window.height, window.width, content, source.fill)
+        super().__init__(window.height, window.width, source.channels, content)
         self._source = source
         self._window = window
+
+    @cached_property
+    def fill(self) -> Image:
+        return self._source.fill
 
     def read(self, window: Window) -> Image:
         return self._source.read(window.moved(self._window.x0, self._window.y0))
@@ -161,33 +189,38 @@ class Recompressed(Picture):
     """A picture after a JPEG round trip."""
 
     def __init__(self, source: Picture) -> None:
-        fill = jpeg_roundtrip(np.tile(source.fill, (_BLOCK, _BLOCK, 1)))[0, 0]
         content = source.content
         if not content.is_empty:
             content = content.whole_blocks().intersect(source.window)
-        super().__init__(source.height, source.width, content, fill)
+        super().__init__(source.height, source.width, source.channels, content)
         self._source = source
+
+    @cached_property
+    def fill(self) -> Image:
+        block = np.tile(self._source.fill, (_BLOCK, _BLOCK, 1))
+        pixel: Image = jpeg_roundtrip(block)[0, 0]
+        return pixel
 
     def read(self, window: Window) -> Image:
         inner = self.content.intersect(window)
         if inner.is_empty:
-            return _on_canvas(window, self.fill, inner, None)
+            return _on_canvas(self, window, inner, None)
         # Where the content ends inside the picture, a whole block of fill surrounds it, whose
         # neighbours are fill, too: nothing outside of the content can change it.
         coded = inner.whole_blocks().intersect(self.content)
         image = jpeg_roundtrip(self._source.read(coded))
         y, x = inner.y0 - coded.y0, inner.x0 - coded.x0
         image = image[y : y + inner.height, x : x + inner.width]
-        return _on_canvas(window, self.fill, inner, image)
+        return _on_canvas(self, window, inner, image)
 
 
-def _on_canvas(window: Window, fill: Image, inner: Window, image: Image | None) -> Image:
-    """The pixels of `window`: `image` at `inner`, `fill` around it."""
+def _on_canvas(picture: Picture, window: Window, inner: Window, image: Image | None) -> Image:
+    """The pixels of `window`: `image` at `inner`, the fill around it."""
     if image is not None and inner == window:
         return image
-    canvas = np.empty((window.height, window.width, len(fill)), fill.dtype)
+    canvas = np.empty((window.height, window.width, picture.channels), picture.fill.dtype)
     # Filling by whole rows copies memory; filling by pixels is ten times slower.
-    canvas[:] = np.tile(fill, (window.width, 1))
+    canvas[:] = np.tile(picture.fill, (window.width, 1))
     if image is not None:
         y, x = inner.y0 - window.y0, inner.x0 - window.x0
         canvas[y : y + inner.height, x : x + inner.width] = image

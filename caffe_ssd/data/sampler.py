@@ -145,16 +145,20 @@ class PatchSampler:
         return accepted
 
     def _patches(self, draws: Draws, count: int) -> Boxes:
-        scale = draws.uniforms(*self.scales, count)
-        ratio = draws.uniforms(*self.aspect_ratios, count)
+        drawn = draws.units(4, count)
+        scale = _between(drawn[0], *self.scales)
+        ratio = _between(drawn[1], *self.aspect_ratios)
         ratio = np.minimum(np.maximum(ratio, scale * scale), 1 / (scale * scale))
         root = np.sqrt(ratio)
         # A cut-off ratio may round to a side of 1 + 1 ulp.
         size = np.minimum(np.stack([scale * root, scale / root], axis=1), np.float32(1))
-        x = draws.uniforms(np.zeros(count, np.float32), 1 - size[:, 0], count)
-        y = draws.uniforms(np.zeros(count, np.float32), 1 - size[:, 1], count)
-        corner = np.stack([x, y], axis=1)
+        corner = drawn[2:].T * (1 - size)
         return np.concatenate([corner, corner + size], axis=1)
+
+
+def _between(units: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    a, b = np.float32(low), np.float32(high)
+    return np.asarray(np.minimum(a + (b - a) * units, b))
 
 
 def patch_samplers(params: Iterable[BatchSampler]) -> tuple[PatchSampler, ...]:

@@ -161,7 +161,7 @@ class Transform:
             if expansion is not None:
                 box = expansion.crop_box(picture)
                 annotations = crop_annotations(annotations, box, emit=self.emit)
-                mean = self.mean.per_channel(len(picture.fill))
+                mean = self.mean.per_channel(picture.channels)
                 picture = self._passed_on(expansion.paste(picture, mean), sample)
         patch = draw_patch(self.samplers, draws, annotations.boxes)
         if patch is not None:

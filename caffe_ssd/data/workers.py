@@ -1,0 +1,147 @@
+"""Processes that compute batches.
+
+Worker w of k computes batches start + w, start + w + k, ... and sends them through its own pipe.
+It computes one when it gets a token, so it never runs further ahead than it has tokens.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count as count_from
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import torch
+
+from caffe_ssd.data.batches import Batch, BatchReader
+from caffe_ssd.errors import CaffeError, DataError
+
+# Batches a worker computes ahead: one travels while the next one is made.
+_TOKENS = 2
+
+Pipe: TypeAlias = "Connection[object, object]"
+
+
+class Workers:
+    """Starts the processes; `read` must be called with consecutive batch numbers.
+
+    Args:
+        reader: what each of them reads with.
+        start: number of the first batch.
+        count: how many processes, at least 1.
+    """
+
+    def __init__(self, reader: BatchReader, *, start: int, count: int) -> None:
+        # Forked workers need no importable main module; scripts without a main guard have none.
+        forks = "fork" in multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("fork" if forks else None)
+        self._start = start
+        self._pipes: list[Pipe] = []
+        self._processes: list[BaseProcess] = []
+        for worker in range(count):
+            ours, theirs = context.Pipe()
+            self._pipes.append(ours)
+            inherited = tuple(self._pipes) if forks else ()
+            batches = (start + worker, count)
+            process = context.Process(
+                target=_work,
+                args=(reader, theirs, batches, inherited),
+                name=f"caffe-data-{worker}",
+                daemon=True,
+            )
+            with _ready_to_fork():
+                process.start()
+            self._processes.append(process)
+            theirs.close()
+            for _ in range(_TOKENS):
+                ours.send(None)
+
+    def read(self, batch: int) -> Batch:
+        """The next batch; see `BatchReader.read`.
+
+        Raises:
+            DataError: a record is wrong, or the worker died.
+        """
+        worker = (batch - self._start) % len(self._pipes)
+        pipe = self._pipes[worker]
+        try:
+            header: Any = pipe.recv()
+            if isinstance(header, CaffeError):
+                raise header
+            tops = tuple(_receive(pipe, shape) for shape in header)
+            pipe.send(None)
+        except (EOFError, OSError):
+            self._processes[worker].join(timeout=1)
+            code = self._processes[worker].exitcode
+            raise DataError(
+                f"data worker {worker} ended unexpectedly (exit code {code}); an exit code of -9 "
+                "usually means that the machine ran out of memory"
+            ) from None
+        return tops
+
+    def close(self) -> None:
+        """End the processes; they hold nothing that needs an orderly end."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+
+
+def _receive(pipe: Pipe, shape: tuple[int, ...]) -> torch.Tensor:
+    top = torch.empty(shape)
+    pipe.recv_bytes_into(top.numpy().data.cast("B"))
+    return top
+
+
+def _work(
+    reader: BatchReader, pipe: Pipe, batches: tuple[int, int], inherited: Sequence[Pipe]
+) -> None:
+    # A Ctrl-C reaches the whole process group; the parent decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # With the parent's ends open here, its sudden death would not end the pipe.
+    for other in inherited:
+        other.close()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    try:
+        for batch in count_from(*batches):
+            pipe.recv()
+            _send(pipe, reader, batch)
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _send(pipe: Pipe, reader: BatchReader, batch: int) -> None:
+    try:
+        tops = [np.ascontiguousarray(top.numpy()) for top in reader.read(batch)]
+    except CaffeError as error:
+        pipe.send(error)
+        return
+    pipe.send([top.shape for top in tops])
+    for top in tops:
+        pipe.send_bytes(top.data.cast("B"))
+
+
+@contextmanager
+def _ready_to_fork() -> Iterator[None]:
+    """Hold back Ctrl-C until the worker ignores it, and the warning that threads are running."""
+    masks = hasattr(signal, "pthread_sigmask")
+    # A forked worker inherits the mask and never lifts it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    try:
+        with warnings.catch_warnings():
+            # The worker touches nothing that these threads may have locked.
+            warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+            yield
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
