@@ -1,5 +1,8 @@
 """pycaffe: SSD-Caffe's Python interface, on the engine `caffe_ssd`."""
 
+from caffe import io
+from caffe.classifier import Classifier
+from caffe.detector import Detector
 from caffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffe.net_spec import NetSpec, layers, params, to_proto
 from caffe.pycaffe import TEST, TRAIN, Net
@@ -29,6 +32,8 @@ __all__ = [
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",
+    "Classifier",
+    "Detector",
     "Layer",
     "NesterovSolver",
     "Net",
@@ -36,6 +41,7 @@ __all__ = [
     "RMSPropSolver",
     "SGDSolver",
     "get_solver",
+    "io",
     "layer_type_list",
     "layers",
     "params",
