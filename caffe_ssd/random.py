@@ -1,7 +1,7 @@
 """Caffe's random numbers: one MT19937 stream, and its exact formulas for what is drawn from it.
 
-Spec: caffe-solver.md section 10. The words equal those of numpy's `RandomState(seed)`. Normal values
-match in distribution only, as the reference's depend on its Boost version.
+Spec: caffe-solver.md section 10. The words equal those of numpy's `RandomState(seed)`. Normal
+values match in distribution only, as the reference's depend on its Boost version.
 """
 
 from __future__ import annotations
