@@ -5,6 +5,7 @@ Spec: caffe-net.md section 13; layerwise.py runs the layers.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from caffe_ssd.proto.caffe_pb2 import TEST, TRAIN, NetState
 from caffe_ssd.proto.text import read_net
 
 __all__ = ["TEST", "TRAIN", "Net"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class Net(LayerwiseNet):
@@ -52,6 +55,7 @@ class Net(LayerwiseNet):
         weights: str | None = None,
     ) -> None:
         if len(args) == 2 and isinstance(args[0], str):
+            _LOG.warning("Net(prototxt, caffemodel, phase) is deprecated; give weights by keyword")
             weights, phase = args
         elif len(args) == 2 and isinstance(args[1], str):
             phase, weights = args  # the form of later Caffe versions
