@@ -76,7 +76,7 @@ class Memory:
             if self._host is not None and self._host.size >= count:
                 self._host[:count] = content.numpy()
             else:
-                self._host = content.numpy()
+                self._host = content.clone().numpy()  # layers may hand one tensor to two blobs
             self._value, self._host_is_newer = None, True
         return self._fit_host(count).reshape(tuple(shape))
 

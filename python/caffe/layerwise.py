@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from caffe.blob import Blob, blob_of, parameter_gradient
 from caffe_ssd.errors import LayerError, NetError
+from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.hinge_loss import HingeLoss, shortfalls
-from caffe_ssd.layers.registry import Layer
+from caffe_ssd.layers.registry import Layer, Shape
 from caffe_ssd.net import Net as EngineNet
 from caffe_ssd.net.plan import Step, naming
 
@@ -65,6 +66,7 @@ class LayerwiseNet:
         self._layers: list[Layer] = engine.layers
         self._memories: dict[int, tuple[Any, Any]] = {}
         self._records: dict[int, _Record] = {}
+        self._seen_shapes: dict[int, tuple[Shape, ...]] = {}
         self._blobs: list[Blob] = []
         for step in engine.steps:
             self._make_blobs(step)
@@ -144,6 +146,9 @@ class LayerwiseNet:
             if value.blob in written and blob.data_memory.is_exposed:
                 data = data.clone()  # in place: the array is about to be overwritten
             bottoms.append(data.requires_grad_(flag and step.needs_backward))
+        self._check_shapes(i, bottoms)
+        if isinstance(layer, DetectionEvaluate):
+            layer.batch_size = self._blobs[0].shape[0]
         with torch.set_grad_enabled(step.needs_backward):
             result = layer(*bottoms)
         tops = (result,) if isinstance(result, Tensor) else tuple(result)
@@ -159,6 +164,13 @@ class LayerwiseNet:
             blob.reshape(*top.shape)
             if step.param.type not in _ALIASES_DATA:
                 blob.data_memory.write(top)
+
+    def _check_shapes(self, i: int, bottoms: Sequence[Tensor]) -> None:
+        """Let the layer refuse shapes that it has not seen in the pass before."""
+        shapes = tuple(tuple(bottom.shape) for bottom in bottoms)
+        if bottoms and self._seen_shapes.get(i) != shapes:
+            self._layers[i].top_shapes(*shapes)
+            self._seen_shapes[i] = shapes
 
     def run_backward(self, first: int | None = None, last: int = 0) -> None:
         """Run layers first..last by number, downwards, default all that need it."""
