@@ -10,7 +10,7 @@ same steps after exact rewrites (passes.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -110,6 +110,15 @@ class Net(nn.Module):
             copy_trained(self, carried, "the net definition")
         for step in self.steps:
             step.param.ClearField("blobs")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Net:
+        """What `.to()`, `.cuda()` and their kin do; shared storage stays shared."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for view, owner in self.shared_views:  # PyTorch moves each of them by itself
+            view.data = owner.data.view(view.shape)
+            if owner.grad is not None:
+                view.grad = owner.grad.view(view.shape)
+        return self
 
     def _set_requires_grad(self) -> None:
         for entry in self.learnable:

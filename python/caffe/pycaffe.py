@@ -273,6 +273,7 @@ class Net(LayerwiseNet):
 
     def copy_from(self, filename: str) -> None:
         """Load a caffemodel (binary, or HDF5 if it ends in `.h5`) by layer name."""
+        self.flush_parameters()  # what was written before must not come back over the weights
         copy_trained_file(self.engine, str(filename))
 
     def share_with(self, other: Net) -> None:
@@ -292,6 +293,7 @@ class Net(LayerwiseNet):
 
     def load_hdf5(self, filename: str) -> None:
         """Load a caffemodel.h5."""
+        self.flush_parameters()
         load_hdf5(self.engine, str(filename))
 
     def set_input_arrays(self, data: Array, labels: Array) -> None:

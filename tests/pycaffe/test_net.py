@@ -302,3 +302,18 @@ def test_input_arrays_are_used_in_place(tmp_path: Path) -> None:
     assert net.blobs["label"].data.tolist() == [2, 3]
     with pytest.raises(CaffeError, match="only be called if the first layer is MemoryData"):
         make_net(tmp_path).set_input_arrays(data, data)
+
+
+def test_arrays_reach_the_device_before_weights_are_loaded(
+    tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU an array written later than the load would undo it."""
+    net = make_net(tmp_path)
+    seen = []
+    monkeypatch.setattr(
+        net, "flush_parameters", lambda: seen.append(net.params["fc"][0].data.ravel().tolist())
+    )
+    before = net.params["fc"][0].data.ravel().tolist()
+    net.copy_from(weights)
+    assert seen == [before]
+    assert net.params["fc"][0].data.ravel().tolist() == list(range(6))
