@@ -97,6 +97,15 @@ class FlagParser(argparse.ArgumentParser):
         return args
 
 
+def add_lenient_flag(parser: FlagParser) -> None:
+    """Add the flag of actions that read prototxt of other forks."""
+    parser.add_flag(
+        "lenient",
+        action="store_true",
+        help="skip fields that this Caffe does not know, with a warning, instead of stopping",
+    )
+
+
 def required(args: argparse.Namespace, *names: str) -> None:
     """Make sure that flags are given.
 

@@ -15,6 +15,9 @@ ACTIONS = {
     "train": "train or finetune a model",
     "test": "score a model",
     "time": "benchmark a model's layers",
+    "detect": "find objects on pictures and draw them",
+    "summary": "list a net's layers, shapes and sizes",
+    "upgrade_net": "bring an old net or weights file up to date",
     "device_query": "show what the GPUs are",
 }
 
@@ -67,6 +70,7 @@ def _usage() -> str:
         "  caffe train -solver solver.prototxt -gpu 0",
         "  caffe test -model test.prototxt -weights net.caffemodel -gpu 0",
         "  caffe time -model deploy.prototxt -iterations 10",
+        "  caffe detect street.jpg -model deploy.prototxt -weights net.caffemodel",
         "",
         "caffe <action> --help lists the flags of an action.",
     ]

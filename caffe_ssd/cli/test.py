@@ -22,7 +22,7 @@ from torch import Tensor
 from caffe_ssd.boxes.average_precision import AP_VERSIONS
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser, net_state, required
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state, required
 from caffe_ssd.cli.whole_set import end_with_set, passes_over_set
 from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
@@ -67,11 +67,11 @@ def load_net(args: argparse.Namespace, phase: int, device: torch.device) -> Net:
     """The net of -model on the device, without weights.
 
     Args:
-        args: model, level, stage, workers.
+        args: model, level, stage, workers, lenient.
         phase: TRAIN (0) or TEST (1).
         device: where it shall run.
     """
-    param = read_net(args.model)
+    param = read_net(args.model, lenient=args.lenient)
     state = NetState()
     state.MergeFrom(param.state)
     state.MergeFrom(net_state(args, phase))
@@ -136,6 +136,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_reference_flags("model", "weights", "gpu", "iterations", "level", "stage")
     parser.add_flag("workers", type=int, default=None, help="data worker processes")
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "model", "weights")
     if args.iterations is not None and args.iterations < 1:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser, required
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, required
 from caffe_ssd.cli.test import DEFAULT_ITERATIONS, load_net
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Layer
@@ -94,6 +94,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_reference_flags("model", "phase", "gpu", "iterations", "level", "stage")
     parser.add_flag("workers", type=int, default=None, help="data worker processes")
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "model")
     if args.phase not in ("", "TRAIN", "TEST"):

@@ -15,7 +15,7 @@ import torch
 
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import progress_bar, set_up_logging
-from caffe_ssd.cli.flags import FlagParser, net_state, required
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state, required
 from caffe_ssd.cli.launch import launch
 from caffe_ssd.cli.results import ResultsFile
 from caffe_ssd.cli.signals import watch
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
     set_up_logging()
     args = _parse(arguments)
-    param = read_solver(args.solver)
+    param = read_solver(args.solver, lenient=args.lenient)
     # -level always counts, so it overrides the net's own; test nets do not see it.
     state = net_state(args, Phase.Value("TRAIN"))
     state.ClearField("phase")
@@ -90,7 +90,12 @@ def train(
         logging.getLogger("caffe_ssd").setLevel(logging.WARNING)
     devices.set_up_device(device, tf32=args.tf32)
     with ExitStack() as stack:
-        solver = Solver(param, runtime=_runtime(args, device, place), device=device)
+        solver = Solver(
+            param,
+            runtime=_runtime(args, device, place),
+            device=device,
+            lenient=args.lenient,
+        )
         solver.restart_data = args.restart_data
         _load(args, solver)
         effects = (args.sigint_effect, args.sighup_effect) if is_root else ("none", "none")
@@ -134,6 +139,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="augment without Caffe's passes through JPEG: faster, other numbers",
     )
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "solver")
     if args.snapshot and args.weights:

@@ -20,6 +20,7 @@ PathLike = str | os.PathLike[str]
 MessageT = TypeVar("MessageT", bound=Message)
 
 _MAX_BYTES = 2**31 - 1
+_HEAD_BYTES = 4096  # enough to tell text from anything else
 _MAGIC = (
     (b"\x89HDF", "an HDF5 file, whose name should end in .h5"),
     (b"PK\x03\x04", "a zip archive or a PyTorch file"),
@@ -87,6 +88,20 @@ def read_weights(path: PathLike) -> NetParameter:
     return net
 
 
+def is_binary(path: PathLike) -> bool:
+    """Whether a file is binary rather than text, judged by how it begins.
+
+    Raises:
+        FileError: the file cannot be opened.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise FileError(f"Could not open file {os.fspath(path)}: {error.strerror}") from error
+    return len(head) > 0 and not _looks_like_text(head)
+
+
 def _guess(data: bytes) -> str:
     """What a file that should be protobuf probably is, for the end of an error message."""
     if not data:
@@ -94,7 +109,7 @@ def _guess(data: bytes) -> str:
     for magic, description in _MAGIC:
         if data.startswith(magic):
             return description
-    if _looks_like_text(data[:4096]):
+    if _looks_like_text(data[:_HEAD_BYTES]):
         return "text, perhaps a prototxt"
     missing = _missing_bytes(data)
     if missing > 0:

@@ -49,6 +49,7 @@ class Solver:
         param: the settings; the paths in them are relative to the current folder.
         runtime: surroundings for the layers; its random stream is seeded when `random_seed` >= 0.
         device: where to train.
+        lenient: skip unknown fields of net files, with a warning.
 
     Attributes:
         net: the train net.
@@ -73,10 +74,12 @@ class Solver:
         *,
         runtime: Runtime | None = None,
         device: torch.device | str = "cpu",
+        lenient: bool = False,
     ) -> None:
         self.param = upgrade_solver(param)
         self.runtime = Runtime() if runtime is None else runtime
         self.device = torch.device(device)
+        self.lenient = lenient
         self.iter = 0
         self.schedule = ScheduleState()
         self.callbacks: list[Callback] = []
@@ -113,9 +116,9 @@ class Solver:
             torch.manual_seed(self.param.random_seed)
 
     def _build_nets(self) -> None:
-        self.net = self.make_net(train_source(self.param))
+        self.net = self.make_net(train_source(self.param, lenient=self.lenient))
         self.test_nets: list[Net] = []
-        for i, source in enumerate(test_sources(self.param)):
+        for i, source in enumerate(test_sources(self.param, lenient=self.lenient)):
             log.TEST_NET.write(index=i, source=source.origin)
             net = self.make_net(source)
             net.share_from(self.net)

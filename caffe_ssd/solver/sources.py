@@ -41,8 +41,12 @@ class NetSource:
     origin: str
 
 
-def train_source(solver: SolverParameter) -> NetSource:
+def train_source(solver: SolverParameter, *, lenient: bool = False) -> NetSource:
     """The train net; its origin is logged.
+
+    Args:
+        solver: the settings.
+        lenient: skip fields of the net's file that are unknown, with a warning.
 
     Raises:
         SolverError: not exactly one of the fields that name a train net is set.
@@ -51,11 +55,11 @@ def train_source(solver: SolverParameter) -> NetSource:
     """
     field = _train_field(solver)
     _TRAIN_SOURCES[field].write(path=getattr(solver, field))
-    return _source(solver, field, Phase.Value("TRAIN"), solver.train_state)
+    return _source(solver, field, Phase.Value("TRAIN"), solver.train_state, lenient=lenient)
 
 
-def test_sources(solver: SolverParameter) -> list[NetSource]:
-    """The test nets: those given explicitly, then copies of the general one.
+def test_sources(solver: SolverParameter, *, lenient: bool) -> list[NetSource]:
+    """The test nets: those given explicitly, then copies of the general one; see `train_source`.
 
     Raises:
         SolverError: test_iter, test_state or test_interval do not fit them.
@@ -70,7 +74,7 @@ def test_sources(solver: SolverParameter) -> list[NetSource]:
     nothing = NetState()
     states = list(solver.test_state) or [nothing] * len(fields)
     return [
-        _source(solver, field, Phase.Value("TEST"), state, index)
+        _source(solver, field, Phase.Value("TEST"), state, index, lenient=lenient)
         for (field, index), state in zip(fields, states, strict=True)
     ]
 
@@ -104,7 +108,13 @@ def _check_counts(solver: SolverParameter) -> None:
 
 
 def _source(
-    solver: SolverParameter, field: str, phase: int, own: NetState, index: int = 0
+    solver: SolverParameter,
+    field: str,
+    phase: int,
+    own: NetState,
+    index: int = 0,
+    *,
+    lenient: bool,
 ) -> NetSource:
     value = getattr(solver, field)
     if field.startswith("test_"):
@@ -112,7 +122,7 @@ def _source(
     if isinstance(value, NetParameter):
         param, origin = upgrade_net(value), field
     else:
-        param, origin = read_net(value), f"{field} file: {value}"
+        param, origin = read_net(value, lenient=lenient), f"{field} file: {value}"
     state = NetState(phase=phase)  # type: ignore[arg-type]
     state.MergeFrom(param.state)
     state.MergeFrom(own)

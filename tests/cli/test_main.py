@@ -27,7 +27,7 @@ def test_unknown_action(capsys: pytest.CaptureFixture[str]) -> None:
     message = capsys.readouterr().err
     assert message == (
         "caffe: unknown action 'trian'; did you mean train? "
-        "known: train, test, time, device_query\n"
+        "known: train, test, time, detect, summary, upgrade_net, device_query\n"
     )
 
 

@@ -1,0 +1,58 @@
+"""`caffe upgrade_net`: bring a net's definition or weights to the current format.
+
+Spec: caffe-net.md section 2. It does what the reference's upgrade_net_proto_text and
+upgrade_net_proto_binary do, and finds out by itself which of the two kinds a file is; the new
+file is of the same kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+
+from caffe_ssd.cli.console import set_up_logging
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag
+from caffe_ssd.proto.binary import is_binary, read_weights, write_binary
+from caffe_ssd.proto.caffe_pb2 import NetParameter
+from caffe_ssd.proto.text import read_net, write_text
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = (
+    "Bring an old net definition (prototxt) or weights file (caffemodel) to the current format."
+)
+EXAMPLES = """\
+  caffe upgrade_net old.prototxt new.prototxt
+  caffe upgrade_net old.caffemodel new.caffemodel"""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the action; returns the exit status."""
+    set_up_logging()
+    args = _parse(arguments)
+    if is_binary(args.source):
+        net = read_weights(args.source)
+        write_binary(args.target, net)
+        kind = "binary"
+    else:
+        net = read_net(args.source, lenient=args.lenient)
+        write_text(args.target, net)
+        kind = "text"
+    print(f"wrote {os.fspath(args.target)}: {kind}, {describe(net)}")
+    return 0
+
+
+def describe(net: NetParameter) -> str:
+    """How much a net message holds."""
+    blobs = sum(len(layer.blobs) for layer in net.layer)
+    return f"{len(net.layer)} layers, {blobs} blobs"
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = FlagParser("upgrade_net", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument("source", metavar="IN", help="the old file")
+    parser.add_argument("target", metavar="OUT", help="the new file, may be the old one")
+    parser.add_reference_flags()
+    add_lenient_flag(parser)
+    return parser.parse_flags(arguments)
