@@ -48,7 +48,7 @@ def build_net(param: NetParameter, state: NetState, runtime: Runtime | None = No
         NetError: the graph cannot be run.
         LayerError: one layer is refused.
     """
-    return Net(insert_splits(filter_net(param, state)), runtime or Runtime())
+    return Net(insert_splits(filter_net(param, state)), Runtime() if runtime is None else runtime)
 
 
 class Net(nn.Module):

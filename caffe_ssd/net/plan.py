@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from caffe_ssd.errors import LayerError, LayerParamError, NetError
+from caffe_ssd.errors import DataError, LayerError, LayerParamError, NetError
 from caffe_ssd.layers.registry import LayerType, layer_type
 from caffe_ssd.net.splits import unknown_bottom
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter
@@ -87,9 +87,14 @@ class Plan:
 
 @contextmanager
 def naming(step: Step) -> Iterator[None]:
-    """Adds the layer's name and type to a LayerError that passes through."""
+    """Adds the layer's name and type to an error that passes through."""
     try:
         yield
+    except DataError as error:
+        where = f"layer {step.param.name!r} ({step.param.type}): "
+        if str(error).startswith(where):
+            raise
+        raise type(error)(where + str(error)) from error
     except LayerError as error:
         if not error.layer_type:
             error.layer, error.layer_type = step.param.name, step.param.type

@@ -55,6 +55,10 @@ class Memory:
         self._value = value.to(device).reshape(tuple(shape))
         return self._value
 
+    def prefer_host(self) -> None:
+        """Take an array that somebody holds for newer: only its holder writes this memory."""
+        self._host_is_newer = self._host is not None
+
     def write(self, tensor: Tensor) -> None:
         """Take new content; arrays fetched before see it unless it has outgrown them."""
         self._value = tensor.detach()

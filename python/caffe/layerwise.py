@@ -105,6 +105,7 @@ class LayerwiseNet:
 
     def clear_param_diffs(self) -> None:
         """Zero the diffs of all learnt blobs."""
+        self.flush_parameters()
         for entry in self.engine.learnable:
             parameter_gradient(entry.blob).zero_()
 
@@ -126,7 +127,10 @@ class LayerwiseNet:
         total = 0.0
         for i in range(first, last + 1):
             step = self.engine.steps[i]
-            if step.param.type != "Input":
+            if step.param.type == "Input":
+                for value in step.tops:
+                    self._blobs[value.blob].data_memory.prefer_host()
+            else:
                 with naming(step):
                     self._run_layer(i, step)
             for value, weight in zip(step.tops, step.loss_weights, strict=True):
@@ -174,6 +178,7 @@ class LayerwiseNet:
 
     def run_backward(self, first: int | None = None, last: int = 0) -> None:
         """Run layers first..last by number, downwards, default all that need it."""
+        self.flush_parameters()
         first = len(self._layers) - 1 if first is None else first
         for i in range(first, last - 1, -1):
             step = self.engine.steps[i]

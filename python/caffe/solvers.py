@@ -7,6 +7,7 @@ mode set by `set_mode_cpu` or `set_mode_gpu` counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -34,6 +35,23 @@ class _BlobSolver(EngineSolver):
         if id(net) not in self._faces:
             self._faces[id(net)] = Net.of(net)
         return self._faces[id(net)]
+
+    def flush(self) -> None:
+        """Bring what scripts wrote into learnt blobs to the device."""
+        for face in self._faces.values():
+            face.flush_parameters()
+
+    def step(self, count: int) -> None:
+        self.flush()
+        super().step(count)
+
+    def snapshot(self) -> tuple[str, str]:
+        self.flush()
+        return super().snapshot()
+
+    def restore(self, path: str | Path) -> None:
+        self.flush()
+        super().restore(path)
 
     def forward(self, net: EngineNet) -> NetResult:
         face = self.face(net)
@@ -106,8 +124,16 @@ class Solver:
         self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]
     ) -> None:
         """Have functions called before the passes and before the update of every iteration."""
+
+        def flushed(function: Callable[[], None]) -> Callable[[], None]:
+            def call() -> None:
+                function()
+                self._solver.flush()
+
+            return call
+
         self._solver.callbacks.append(
-            Callback(on_start=on_start, on_gradients_ready=on_gradients_ready)
+            Callback(on_start=flushed(on_start), on_gradients_ready=flushed(on_gradients_ready))
         )
 
 
