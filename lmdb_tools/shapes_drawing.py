@@ -19,8 +19,8 @@ Array = NDArray[np.float32]
 Random = np.random.RandomState  # its streams never change, unlike those of numpy's Generator
 
 _SUPERSAMPLING = 4
-_SMALLEST, _LARGEST = 0.13, 0.60  # longer side of a shape's box over the shorter image side
-_MIN_VISIBLE = 0.35
+_SMALLEST, _LARGEST = 0.16, 0.60  # longer side of a shape's box over the shorter image side
+_MIN_VISIBLE = 0.45
 _DIFFICULT_BELOW = 0.6
 _MIN_CONTRAST = 0.32
 

@@ -41,6 +41,21 @@ class PriorRatios(NamedTuple):
         )
 
 
+class Augmentation(NamedTuple):
+    """How training images are varied; the defaults are SSD's.
+
+    distortion: vary brightness, contrast, hue and saturation.
+    max_expand_ratio: half of the images lie on a canvas up to this much larger; 1 for none.
+    min_scale: smallest side of a random crop, as a fraction of the image's.
+    overlaps: one crop each must overlap an object at least so much (IoU).
+    """
+
+    distortion: bool = True
+    max_expand_ratio: float = 4.0
+    min_scale: float = 0.3
+    overlaps: "tuple[float, ...]" = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
 class Dataset(NamedTuple):
     """A data set for training and scoring.
 
@@ -57,6 +72,7 @@ class Dataset(NamedTuple):
     use_difficult: train on objects marked difficult (COCO: crowd).
     force_color: read grey images as colour.
     prior_ratios: see `PriorRatios`.
+    augmentation: see `Augmentation`.
     preparation: command that makes the data bases, the lists and the sizes.
     """
 
@@ -73,6 +89,7 @@ class Dataset(NamedTuple):
     use_difficult: bool = True
     force_color: bool = False
     prior_ratios: PriorRatios = PriorRatios(first=(10, 20), lowest=20, highest=90)
+    augmentation: Augmentation = Augmentation()
     preparation: str = ""
 
 

@@ -187,6 +187,12 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--test-interval", type=_positive, metavar="N", help="iterations between tests")
     add("--snapshot-interval", type=_positive, metavar="N", help="iterations between snapshots")
     add("--base-lr", type=float, metavar="LR", help="learning rate at the start (0.1)")
+    add(
+        "--statistics-kept",
+        type=float,
+        metavar="F",
+        help="share of BatchNorm's statistics that a pass keeps (0.999); 0.99 for short trainings",
+    )
     add("--random-seed", type=int, metavar="N", help="makes a training repeatable")
     add("--workers", type=int, metavar="N", help="processes that prepare data")
     add("--weights", metavar="FILE", help="model to start from where there is no snapshot")
@@ -221,7 +227,10 @@ def _customised(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     # The reader wraps at the end of the data base: passes must end there with it.
     given["test_batch_size"] = math.gcd(dataset.num_test_image, schedule.test_batch_size)
     schedule = schedule._replace(**_present(given))
-    return recipe._replace(dataset=dataset, schedule=schedule)
+    detector = recipe.detector
+    if getattr(args, "statistics_kept", None) is not None:
+        detector = detector._replace(statistics_kept=args.statistics_kept)
+    return recipe._replace(detector=detector, dataset=dataset, schedule=schedule)
 
 
 def _dataset(dataset: Dataset, args: argparse.Namespace) -> Dataset:

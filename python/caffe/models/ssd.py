@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
-from caffe.models.datasets import MEAN_BGR, Dataset
+from caffe.models.datasets import MEAN_BGR, Augmentation, Dataset
 from caffe.models.multibox_head import CreateMultiBoxHead
 from caffe.models.named_layers import CreateAnnotatedDataLayer
 from caffe.proto import caffe_pb2
@@ -42,6 +42,8 @@ class Detector(NamedTuple):
     image_size: height and width in pixels.
     normalization: initial scale of the L2 normalisation on every map, -1 for none.
     head_batch_norm: batch norm in the heads.
+    statistics_kept: share of its running statistics that batch norm keeps in a training pass.
+        Caffe's 0.999, where it is not given, remembers a thousand passes: half a short training.
     """
 
     body: Any
@@ -50,6 +52,7 @@ class Detector(NamedTuple):
     image_size: int = 300
     normalization: float = 20
     head_batch_norm: bool = True
+    statistics_kept: "float | None" = None
 
     @property
     def resize_name(self) -> str:
@@ -65,7 +68,7 @@ def train_net(detector: Detector, dataset: Dataset, batch_size: int) -> Any:
         batch_size=batch_size,
         label_map_file=dataset.label_map,
         transform_param=_train_transform(detector, dataset),
-        batch_sampler=_batch_samplers(),
+        batch_sampler=_batch_samplers(dataset.augmentation),
     )
     mbox = _add_predictions(net, detector, dataset)
     net.mbox_loss = L.MultiBoxLoss(
@@ -76,7 +79,7 @@ def train_net(detector: Detector, dataset: Dataset, batch_size: int) -> Any:
         include={"phase": caffe_pb2.Phase.Value("TRAIN")},
         propagate_down=[True, True, False, False],
     )
-    return net.to_proto()
+    return _with_statistics_kept(net.to_proto(), detector)
 
 
 def test_net(detector: Detector, dataset: Dataset, batch_size: int, output_dir: str) -> Any:
@@ -103,7 +106,7 @@ def test_net(detector: Detector, dataset: Dataset, batch_size: int, output_dir: 
         },
         include={"phase": caffe_pb2.Phase.Value("TEST")},
     )
-    return net.to_proto()
+    return _with_statistics_kept(net.to_proto(), detector)
 
 
 def deploy_net(detector: Detector, test: Any) -> Any:
@@ -113,6 +116,15 @@ def deploy_net(detector: Detector, test: Any) -> Any:
     net.input_shape.add().dim.extend([1, 3, detector.image_size, detector.image_size])
     net.layer.extend(test.layer[1:-1])
     return net
+
+
+def _with_statistics_kept(param: Any, detector: Detector) -> Any:
+    """Write `statistics_kept` into every BatchNorm, if it is given."""
+    if detector.statistics_kept is not None:
+        for layer in param.layer:
+            if layer.type == "BatchNorm":
+                layer.batch_norm_param.moving_average_fraction = detector.statistics_kept
+    return param
 
 
 def _add_predictions(net: NetSpec, detector: Detector, dataset: Dataset) -> "list[Any]":
@@ -171,19 +183,27 @@ def _transform(
 
 
 def _train_transform(detector: Detector, dataset: Dataset) -> "dict[str, Any]":
-    return dict(
-        _transform(detector, dataset, list(INTERPOLATIONS)),
-        mirror=True,
-        distort_param=DISTORTION,
-        expand_param={"prob": 0.5, "max_expand_ratio": 4.0},
-        emit_constraint={"emit_type": caffe_pb2.EmitConstraint.CENTER},
-    )
+    augmentation = dataset.augmentation
+    transform = _transform(detector, dataset, list(INTERPOLATIONS))
+    transform["mirror"] = True
+    transform["emit_constraint"] = {"emit_type": caffe_pb2.EmitConstraint.CENTER}
+    if augmentation.distortion:
+        transform["distort_param"] = DISTORTION
+    if augmentation.max_expand_ratio > 1:
+        ratio = augmentation.max_expand_ratio
+        transform["expand_param"] = {"prob": 0.5, "max_expand_ratio": ratio}
+    return transform
 
 
-def _batch_samplers() -> "list[dict[str, Any]]":
-    """Return the whole image, five patches of rising overlap with an object, and a free one."""
-    patch = {"min_scale": 0.3, "max_scale": 1.0, "min_aspect_ratio": 0.5, "max_aspect_ratio": 2.0}
-    constraints = [{"min_jaccard_overlap": overlap} for overlap in (0.1, 0.3, 0.5, 0.7, 0.9)]
+def _batch_samplers(augmentation: Augmentation) -> "list[dict[str, Any]]":
+    """Return the whole image, patches of rising overlap with an object, and a free one."""
+    patch = {
+        "min_scale": augmentation.min_scale,
+        "max_scale": 1.0,
+        "min_aspect_ratio": 0.5,
+        "max_aspect_ratio": 2.0,
+    }
+    constraints = [{"min_jaccard_overlap": overlap} for overlap in augmentation.overlaps]
     constraints.append({"max_jaccard_overlap": 1.0})
     whole = {"max_trials": 1, "max_sample": 1}  # type: dict[str, Any]
     return [whole] + [

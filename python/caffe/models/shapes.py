@@ -1,0 +1,62 @@
+"""A small DSOD for the synthetic shapes of `python -m lmdb_tools.shapes`: minutes on two cores.
+
+The published generators at a smaller scale: a 96 px image, four maps, narrow dense blocks.
+"""
+
+from caffe.models.datasets import VOC0712, Augmentation, PriorRatios
+from caffe.models.dsod import DenseBody
+from caffe.models.recipe import Recipe, Schedule
+from caffe.models.ssd import Detector
+
+SHAPES = VOC0712._replace(
+    name="shapes",
+    train_data="shapes_trainval_lmdb",
+    test_data="shapes_test_lmdb",
+    label_map="shapes/labelmap_shapes.prototxt",
+    name_size_file="shapes/test_name_size.txt",
+    num_test_image=300,
+    num_classes=6,
+    results="data/shapes/results/{job}",
+    # Sides of objects are 16 to 60 percent of the image's; crops enlarge them.
+    prior_ratios=PriorRatios(first=(15, 32), lowest=32, highest=80),
+    # The pictures vary in colour and light by themselves, and minutes are short.
+    augmentation=Augmentation(
+        distortion=False, max_expand_ratio=1, min_scale=0.6, overlaps=(0.5, 0.7)
+    ),
+    preparation="sh examples/shapes/demo.sh OUT",
+)
+
+DSOD_SHAPES = Detector(
+    body=DenseBody(
+        stem=(24, 24, 48),
+        bottleneck=48,
+        growth=16,
+        blocks=(2, 2, 2, 2),
+        last_transition=64,
+        extras=(64, 64),
+    ),
+    image_size=96,
+    steps=(8, 16, 32, 48),  # maps of 12, 6, 3 and 2 rows
+    aspect_ratios=((1.5,),) * 4,
+    statistics_kept=0.99,
+)
+
+VARIANTS = ("tiny",)
+
+
+def dsod_shapes(variant: str = "tiny") -> Recipe:
+    """Five kinds of shapes, from scratch."""
+    schedule = Schedule(
+        base_lr=0.05,
+        stepvalues=(1300, 1760),
+        max_iter=2000,
+        test_interval=500,
+        snapshot=500,
+        batch_size=16,
+        accum_batch_size=16,
+        test_batch_size=20,
+        random_seed=1,
+    )
+    return Recipe(
+        "DSOD_tiny", f"DSOD_tiny_{DSOD_SHAPES.resize_name}", DSOD_SHAPES, SHAPES, schedule
+    )
