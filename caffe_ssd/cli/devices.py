@@ -75,7 +75,9 @@ def default_workers(device: torch.device, num_processes: int = 1) -> int:
     """How many data worker processes a training process should have."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     most = _MAX_WORKERS_CUDA if device.type == "cuda" else _MAX_WORKERS_CPU
-    return max(0, min(most, ((cores or 1) - 1) // num_processes))
+    if cores is None:
+        return 0
+    return max(0, min(most, (cores - 1) // num_processes))
 
 
 def _ids(gpu: str) -> list[int]:

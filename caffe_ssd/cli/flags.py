@@ -58,7 +58,7 @@ class FlagParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self._unused: list[str] = []
-        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.add_flag("debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""

@@ -6,6 +6,7 @@ reaches this process only; it hands signals on to the root, which decides for al
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -38,14 +39,23 @@ def launch(job: Job, devices: list[torch.device]) -> int:
         )
 
         def hand_on(number: int, frame: FrameType | None) -> None:
-            os.kill(context.pids()[0], number)
+            with contextlib.suppress(ProcessLookupError):  # the root may have ended
+                os.kill(context.pids()[0], number)
 
         before = {number: signal.signal(number, hand_on) for number in _HANDED_ON}
         try:
             while not context.join():
                 pass
         except ProcessExitedException as error:
-            return error.exit_code if error.exit_code > 0 else 1
+            if error.exit_code > 0:  # it has said why
+                return error.exit_code
+            name = signal.Signals(-error.exit_code).name if error.exit_code else "no status"
+            print(
+                f"caffe: the process of device {error.error_index} was ended by {name} (out of "
+                "memory?); the others were stopped",
+                file=sys.stderr,
+            )
+            return 1
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

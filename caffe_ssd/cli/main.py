@@ -78,7 +78,7 @@ def _usage() -> str:
 
 
 def _fail(arguments: list[str], error: CaffeError, status: int) -> int:
-    if "--debug" in arguments:
+    if "--debug" in arguments or "-debug" in arguments:
         raise error
     print(f"caffe: {error}", file=sys.stderr)
     return status

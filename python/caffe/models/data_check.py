@@ -35,6 +35,8 @@ def require(dataset: Dataset, published: Dataset, training: bool) -> None:
         made = [need for need in missing if need.command == command]
         lines += [f"  missing: {need.path} ({need.what})" for need in made]
         lines += ["  made by:", f"      {command}"]
+    if published.label_map in [need.path for need in missing]:
+        lines.append("  (the label map is part of this project: start the script in its folder)")
     raise ValueError("\n".join(lines))
 
 

@@ -145,7 +145,7 @@ def _finish(
 def _parser(script: str, description: "str | None", example: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         description=description,
-        epilog=f"example: python {script} {example}",
+        epilog=f"example: python {os.path.relpath(script)} {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
