@@ -15,6 +15,7 @@ ACTIONS = {
     "train": "train or finetune a model",
     "test": "score a model",
     "time": "benchmark a model's layers",
+    "recalibrate": "recompute BatchNorm's statistics after a short training",
     "detect": "find objects on pictures and draw them",
     "summary": "list a net's layers, shapes and sizes",
     "upgrade_net": "bring an old net or weights file up to date",

@@ -26,8 +26,7 @@ def test_unknown_action(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
     message = capsys.readouterr().err
     assert message == (
-        "caffe: unknown action 'trian'; did you mean train? "
-        "known: train, test, time, detect, summary, upgrade_net, device_query\n"
+        f"caffe: unknown action 'trian'; did you mean train? known: {', '.join(ACTIONS)}\n"
     )
 
 

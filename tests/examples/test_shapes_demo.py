@@ -10,12 +10,13 @@ from pathlib import Path
 
 import cv2
 import pytest
+from caffe.models.job import write_prototxt
 from caffe.models.recipe import default_places, make_nets, make_solver
 from caffe.models.shapes import DSOD_SHAPES, SHAPES, dsod_shapes
-from google.protobuf import text_format
 
 from caffe_ssd.net import Net, build_net
-from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase
+from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.text import read_net
 from lmdb_tools.shapes_drawing import CLASSES
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "shapes" / "demo.sh"
@@ -34,12 +35,14 @@ def run_demo(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def deploy() -> Net:
-    message = text_format.MessageToString(make_nets(dsod_shapes(), "results")["deploy"])
-    param = text_format.Parse(message, NetParameter())
+@pytest.fixture
+def deploy(tmp_path: Path) -> Net:
+    path = tmp_path / "deploy.prototxt"
+    write_prototxt(str(path), make_nets(dsod_shapes(), "results")["deploy"])
+    param = read_net(path)
     for layer in param.layer:
-        layer.detection_output_param.ClearField("save_output_param")
+        if layer.type == "DetectionOutput":  # it would look for the test set's files
+            layer.detection_output_param.ClearField("save_output_param")
     return build_net(param, NetState(phase=Phase.Value("TEST")))
 
 
