@@ -97,7 +97,9 @@ def print_summary(
     """Print tables for people on stdout."""
     console = Console(highlight=False, emoji=False, markup=False)
     num_boxes = sum(summary.boxes_of.values())
-    console.print(f"{os.fspath(database)}: {summary.num_records} records, {num_boxes} boxes")
+    console.print(
+        f"{os.fspath(database)}: {summary.num_records} records, {num_boxes} boxes", soft_wrap=True
+    )
     _print_shapes(console, summary)
     console.print(_class_table(summary, names))
     if num_boxes:
@@ -109,7 +111,7 @@ def print_summary(
             f"{summary.num_empty} boxes have no area, {summary.num_outside} leave their image"
         )
     for key, fault in summary.broken[:20]:
-        console.print(f"broken: {key} {fault}")
+        console.print(f"broken: {key} {fault}", soft_wrap=True)
     if len(summary.broken) > 20:
         console.print(f"... and {len(summary.broken) - 20} more broken records")
 

@@ -7,6 +7,8 @@ Quirk: `data_param.backend` defaults to LEVELDB, so a prototxt for LMDB must nam
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -40,6 +42,26 @@ class _Environment:
 
 
 _OPEN: WeakValueDictionary[tuple[str, int], _Environment] = WeakValueDictionary()
+_OPENING = threading.Lock()
+_CLOSING_SECONDS = 5.0
+
+
+def _shared_environment(key: tuple[str, int], path: str) -> _Environment:
+    """The environment of a path, opened if nobody has it open."""
+    deadline = time.monotonic() + _CLOSING_SECONDS
+    while True:
+        with _OPENING:
+            environment = _OPEN.get(key)
+            if environment is not None:
+                return environment
+            try:
+                environment = _OPEN[key] = _Environment(path)
+                return environment
+            except lmdb.Error as error:
+                # Another thread is just closing it: it has left the table, but not yet the library.
+                if "already open" not in str(error) or time.monotonic() > deadline:
+                    raise
+        time.sleep(0.01)
 
 
 class LmdbSource:
@@ -113,15 +135,12 @@ class LmdbSource:
             data = os.path.join(self.path, "data.mdb") if os.path.isdir(self.path) else self.path
             # The inode tells a database from a newer one that replaced it under the same name.
             key = (os.path.realpath(self.path), os.stat(data).st_ino)
-            environment = _OPEN.get(key)
-            if environment is None:
-                try:
-                    environment = _OPEN[key] = _Environment(self.path)
-                except lmdb.Error as error:
-                    raise DataError(
-                        f"data source {self.path!r} cannot be opened as an LMDB: {error}"
-                    ) from None
-            self._environment = environment
+            try:
+                self._environment = _shared_environment(key, self.path)
+            except lmdb.Error as error:
+                raise DataError(
+                    f"data source {self.path!r} cannot be opened as an LMDB: {error}"
+                ) from None
         return self._environment.handle
 
 

@@ -26,6 +26,7 @@ ELSEWHERE = {
     *("AnnotatedData", "Data", "Input"),
     *("DetectionEvaluate", "DetectionOutput", "MultiBoxLoss", "Normalize", "Permute", "PriorBox"),
     "SmoothL1Loss",
+    "Python",  # tests/pycaffe/test_python_layer.py
 }
 TYPES = [t for t in layer_types() if t not in ELSEWHERE]
 
