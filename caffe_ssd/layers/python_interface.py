@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caffe_ssd.errors import LayerError
+from caffe_ssd.layers.blob_shape import BlobShape
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
 
@@ -29,7 +30,7 @@ def host_array(tensor: Tensor) -> Array:
     return array
 
 
-class ArrayBlob:
+class ArrayBlob(BlobShape):
     """A bottom or top: two arrays of one shape that can be written in place.
 
     Args:
@@ -37,39 +38,9 @@ class ArrayBlob:
     """
 
     def __init__(self, shape: Shape = ()) -> None:
-        self._shape = shape
+        super().__init__(shape)
         self._data: Array = np.zeros(prod(shape), np.float32)
         self._diff: Array = np.zeros(prod(shape), np.float32)
-
-    @property
-    def shape(self) -> list[int]:
-        """The length of each axis."""
-        return list(self._shape)
-
-    @property
-    def count(self) -> int:
-        """The number of elements."""
-        return prod(self._shape)
-
-    @property
-    def num(self) -> int:
-        """Axis 0, 1 if there is none; like the three below only for up to 4 axes."""
-        return self._legacy_axis(0)
-
-    @property
-    def channels(self) -> int:
-        """Axis 1, 1 if there is none."""
-        return self._legacy_axis(1)
-
-    @property
-    def height(self) -> int:
-        """Axis 2, 1 if there is none."""
-        return self._legacy_axis(2)
-
-    @property
-    def width(self) -> int:
-        """Axis 3, 1 if there is none."""
-        return self._legacy_axis(3)
 
     @property
     def data(self) -> Array:
@@ -83,7 +54,7 @@ class ArrayBlob:
 
     def reshape(self, *shape: int) -> None:
         """Change the shape; the content stays as a flat prefix, new elements are zero."""
-        self._shape = tuple(int(n) for n in shape)
+        super().reshape(*shape)
         self._data = _at_least(self._data, self.count)
         self._diff = _at_least(self._diff, self.count)
 
@@ -92,11 +63,6 @@ class ArrayBlob:
         array = host_array(values).reshape(-1)
         self._data = array.copy() if copy else array
         self.reshape(*values.shape)
-
-    def _legacy_axis(self, axis: int) -> int:
-        if len(self._shape) > 4:
-            raise ValueError(f"num, channels, height, width need <= 4 axes, not {self.shape}")
-        return self._shape[axis] if axis < len(self._shape) else 1
 
 
 def _at_least(flat: Array, count: int) -> Array:

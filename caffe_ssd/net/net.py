@@ -79,6 +79,9 @@ class Net(nn.Module):
         self._load_inline_blobs()
         self._set_requires_grad()
         self.train(self.is_train)
+        self._finals = {
+            self.blob_names[blob]: value for blob, value in self.plan.final_values().items()
+        }
         self._plain = plain_program(self.plan.steps, self.layers)
         self.program = fuse_batch_norm(self._plain)
 
@@ -209,9 +212,7 @@ class Net(nn.Module):
         inputs = {} if inputs is None else inputs
         self._check_names("input", inputs, self.inputs)
         self._check_names("blob", keep, self.blob_names)
-        finals = self.plan.final_values()
-        names = {n: i for i, n in enumerate(self.blob_names)}
-        wanted = {finals[names[name]]: name for name in [*self.outputs, *keep]}
+        wanted = {self._finals[name]: name for name in [*self.outputs, *keep]}
         program = self.program if not keep else self._plain
         return self._run(program, inputs, wanted)
 

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from caffe_ssd.layers.blob_shape import BlobShape
+
 Array = NDArray[np.float32]
 
 
@@ -141,7 +143,7 @@ def parameter_gradient(parameter: nn.Parameter) -> Tensor:
     return parameter.grad
 
 
-class Blob:
+class Blob(BlobShape):
     """A named array of a net with its gradient.
 
     Args:
@@ -153,39 +155,9 @@ class Blob:
     def __init__(
         self, shape: Sequence[int] = (), data: Memory | None = None, diff: Memory | None = None
     ) -> None:
-        self._shape = tuple(int(n) for n in shape)
+        super().__init__(shape)
         self.data_memory = Memory() if data is None else data
         self.diff_memory = Memory() if diff is None else diff
-
-    @property
-    def shape(self) -> list[int]:
-        """The length of each axis."""
-        return list(self._shape)
-
-    @property
-    def count(self) -> int:
-        """The number of elements."""
-        return prod(self._shape)
-
-    @property
-    def num(self) -> int:
-        """Axis 0, 1 if there is none; like the three below only for up to 4 axes."""
-        return self._legacy_axis(0)
-
-    @property
-    def channels(self) -> int:
-        """Axis 1, 1 if there is none."""
-        return self._legacy_axis(1)
-
-    @property
-    def height(self) -> int:
-        """Axis 2, 1 if there is none."""
-        return self._legacy_axis(2)
-
-    @property
-    def width(self) -> int:
-        """Axis 3, 1 if there is none."""
-        return self._legacy_axis(3)
 
     @property
     def data(self) -> Array:
@@ -196,15 +168,6 @@ class Blob:
     def diff(self) -> Array:
         """The gradient, writable in place."""
         return self.diff_memory.array(self._shape)
-
-    def reshape(self, *shape: int) -> None:
-        """Change the shape; content stays as a flat prefix, new elements are zero."""
-        self._shape = tuple(int(n) for n in shape)
-
-    def _legacy_axis(self, axis: int) -> int:
-        if len(self._shape) > 4:
-            raise ValueError(f"num, channels, height, width need <= 4 axes, not {self.shape}")
-        return self._shape[axis] if axis < len(self._shape) else 1
 
     def __repr__(self) -> str:
         return f"Blob(shape={self.shape})"
