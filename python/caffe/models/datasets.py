@@ -10,6 +10,7 @@ from google.protobuf import text_format
 from caffe.proto import caffe_pb2
 
 MEAN_BGR = (104, 117, 123)
+LARGE_IMAGE_PX = 512
 
 
 class PriorRatios(NamedTuple):
@@ -72,6 +73,7 @@ class Dataset(NamedTuple):
     use_difficult: train on objects marked difficult (COCO: crowd).
     force_color: read grey images as colour.
     prior_ratios: see `PriorRatios`.
+    large_prior_ratios: the same for images of 512 px and more, which show smaller objects.
     augmentation: see `Augmentation`.
     preparation: command that makes the data bases, the lists and the sizes.
     """
@@ -89,8 +91,13 @@ class Dataset(NamedTuple):
     use_difficult: bool = True
     force_color: bool = False
     prior_ratios: PriorRatios = PriorRatios(first=(10, 20), lowest=20, highest=90)
+    large_prior_ratios: PriorRatios = PriorRatios(first=(7, 15), lowest=15, highest=90)
     augmentation: Augmentation = Augmentation()
     preparation: str = ""
+
+    def ratios_for(self, image_size: int) -> PriorRatios:
+        """Return the prior sizes for square images of `image_size` pixels."""
+        return self.large_prior_ratios if image_size >= LARGE_IMAGE_PX else self.prior_ratios
 
 
 VOC0712 = Dataset(
@@ -134,6 +141,7 @@ COCO = Dataset(
     use_difficult=False,
     force_color=True,
     prior_ratios=PriorRatios(first=(7, 15), lowest=15, highest=90),
+    large_prior_ratios=PriorRatios(first=(4, 10), lowest=10, highest=90),
     preparation="python -m lmdb_tools.make_lmdb --layout coco ~/data/coco",
 )
 

@@ -15,26 +15,30 @@ class Schedule(NamedTuple):
     base_lr: learning rate before the first step.
     stepvalues: iterations at which the learning rate becomes a tenth.
     max_iter: iterations.
-    test_interval: iterations between tests.
+    test_interval: iterations between tests; none for no test net.
     snapshot: iterations between snapshots.
     display: iterations between log lines.
     test_initialization: test before the first iteration.
     batch_size: images per device.
     accum_batch_size: images per iteration, accumulated over several passes where needed.
     test_batch_size: images per pass of the test net.
+    num_devices: GPUs of the published training.
+    debug_info: log the magnitudes of every blob in every pass.
     random_seed: of the solver; none for another one each time.
     """
 
     base_lr: float
     stepvalues: "tuple[int, ...]"
     max_iter: int
-    test_interval: int
+    test_interval: "int | None"
     snapshot: int
     display: int = 20
     test_initialization: bool = False
     batch_size: int = 4
     accum_batch_size: int = 128
     test_batch_size: int = 2
+    num_devices: int = 8
+    debug_info: bool = False
     random_seed: "int | None" = None
 
     def stretched(self, max_iter: int) -> "Schedule":
@@ -55,6 +59,8 @@ class Recipe(NamedTuple):
     detector: the net.
     dataset: what it learns and is scored on.
     schedule: how.
+    weights: model to start from; none to learn from scratch.
+    folder: first part of folder names where it is not `name`.
     """
 
     name: str
@@ -62,6 +68,8 @@ class Recipe(NamedTuple):
     detector: Detector
     dataset: Dataset
     schedule: Schedule
+    weights: "str | None" = None
+    folder: "str | None" = None
 
     @property
     def model_name(self) -> str:
@@ -90,7 +98,8 @@ class Places(NamedTuple):
 
 def default_places(recipe: Recipe, postfix: str = "") -> Places:
     """Return the folders of the original scripts; `postfix` sets scoring apart from training."""
-    parts = (recipe.name, recipe.dataset.name, recipe.job)
+    folder = recipe.name if recipe.folder is None else recipe.folder
+    parts = (folder, recipe.dataset.name, recipe.job)
     results = recipe.dataset.results.format(job=recipe.job + postfix)
     return Places(
         model_dir=os.path.join("models", *parts) + postfix,
@@ -122,15 +131,9 @@ def make_solver(recipe: Recipe, places: Places, gpus: "list[int]") -> Any:
         places: where the nets lie and snapshots go.
         gpus: ids of the devices; none means the CPU, which counts as one device.
     """
-    schedule, dataset = recipe.schedule, recipe.dataset
+    schedule = recipe.schedule
     solver = caffe_pb2.SolverParameter(
         train_net=os.path.join(places.model_dir, "train.prototxt"),
-        test_net=[os.path.join(places.model_dir, "test.prototxt")],
-        test_iter=[math.ceil(dataset.num_test_image / schedule.test_batch_size)],
-        test_interval=schedule.test_interval,
-        test_initialization=schedule.test_initialization,
-        eval_type="detection",
-        ap_version="11point",
         base_lr=schedule.base_lr,
         lr_policy="multistep",
         gamma=0.1,
@@ -145,13 +148,28 @@ def make_solver(recipe: Recipe, places: Places, gpus: "list[int]") -> Any:
         snapshot=schedule.snapshot,
         snapshot_prefix=places.snapshot_prefix(recipe),
         snapshot_after_train=True,
-        debug_info=False,
+        debug_info=schedule.debug_info,
         solver_mode=caffe_pb2.SolverParameter.GPU if gpus else caffe_pb2.SolverParameter.CPU,
         device_id=gpus[0] if gpus else 0,
+        **_test_fields(recipe, places),
     )
     if schedule.random_seed is not None:
         solver.random_seed = schedule.random_seed
     return solver
+
+
+def _test_fields(recipe: Recipe, places: Places) -> "dict[str, Any]":
+    schedule = recipe.schedule
+    if schedule.test_interval is None:
+        return {}
+    return {
+        "test_net": [os.path.join(places.model_dir, "test.prototxt")],
+        "test_iter": [math.ceil(recipe.dataset.num_test_image / schedule.test_batch_size)],
+        "test_interval": schedule.test_interval,
+        "test_initialization": schedule.test_initialization,
+        "eval_type": "detection",
+        "ap_version": "11point",
+    }
 
 
 def make_scoring_solver(recipe: Recipe, places: Places, gpus: "list[int]") -> Any:
@@ -159,7 +177,10 @@ def make_scoring_solver(recipe: Recipe, places: Places, gpus: "list[int]") -> An
 
     `caffe test` only adds up outputs; the solver is what computes the mAP (ssd-data.md section 5).
     """
-    solver = make_solver(recipe, places, gpus)
+    schedule = recipe.schedule
+    if schedule.test_interval is None:
+        schedule = schedule._replace(test_interval=schedule.snapshot)
+    solver = make_solver(recipe._replace(schedule=schedule), places, gpus)
     solver.max_iter = 0
     solver.test_initialization = True
     solver.show_per_class_result = True

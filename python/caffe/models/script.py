@@ -27,9 +27,6 @@ from caffe.models.recipe import (
 
 logger = logging.getLogger("caffe.models")
 
-# What the published files were generated for; used where files are only generated.
-PUBLISHED_GPUS = list(range(8))
-
 
 def train(
     make_recipe: "Callable[[str], Recipe]",
@@ -82,7 +79,7 @@ def _train(make_recipe: "Callable[[str], Recipe]", script: str, args: argparse.N
     places = _places(recipe, args, "")
     if not args.no_run:
         data_check.require(recipe.dataset, published.dataset, training=True)
-    gpus = _gpus(args)
+    gpus = _gpus(recipe, args)
     snapshot = _snapshot(recipe, places, args)
     if snapshot is not None:
         logger.info("resuming from %s", snapshot)
@@ -93,7 +90,7 @@ def _train(make_recipe: "Callable[[str], Recipe]", script: str, args: argparse.N
         log=os.path.join(places.job_dir, f"{recipe.model_name}.log"),
         gpus=gpus,
         snapshot=snapshot,
-        weights=_existing(args.weights, "--weights"),
+        weights=_weights(recipe, args),
         workers=args.workers,
     )
     return _finish(places, recipe, messages, shell, script, args)
@@ -117,7 +114,7 @@ def _score(make_recipe: "Callable[[str], Recipe]", script: str, args: argparse.N
             "train first, or give a model with --weights"
         )
     logger.info("scoring %s", weights)
-    gpus = _gpus(args)[:1]  # tests run on the first device only
+    gpus = _gpus(recipe, args)[:1]  # tests run on the first device only
     messages = make_nets(recipe, places.output_dir)
     messages["solver"] = make_scoring_solver(recipe, places, gpus)
     shell = shell_job(
@@ -159,22 +156,26 @@ def _add_common(parser: argparse.ArgumentParser, variants: "tuple[str, ...]") ->
     add("--num-test-image", type=_positive, metavar="N", help="(lines of --name-size-file)")
     add("--label-map", metavar="FILE", help="label map of the data bases")
     add("--num-classes", type=_positive, metavar="N", help="with background (from --label-map)")
-    add("--gpu", metavar="IDS", help="ids like 0,1,2, `all`, or `none` for the CPU (0 to 7)")
+    add(
+        "--gpu",
+        metavar="IDS",
+        help="ids like 0,1,2, `all`, or `none` for the CPU",
+    )
     add("--model-dir", metavar="DIR", help="for prototxt files (models/NAME/DATA/JOB)")
     add("--job-dir", metavar="DIR", help="for shell job and log (jobs/NAME/DATA/JOB)")
     add("--output-dir", metavar="DIR", help="for detections on the test set (below ~/data)")
-    add("--no-run", action="store_true", help="write the files only; for 8 GPUs unless --gpu says")
+    add("--no-run", action="store_true", help="write the files only, for as many GPUs as published")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--train-data", metavar="LMDB", help="data base to train on")
-    add("--batch-size", type=_positive, metavar="N", help="images per device and pass (4)")
+    add("--batch-size", type=_positive, metavar="N", help="images per device and pass")
     add(
         "--accum-batch-size",
         type=_positive,
         metavar="N",
-        help="images per iteration, accumulated over passes (128)",
+        help="images per iteration, accumulated over passes",
     )
     add("--max-iter", type=_positive, metavar="N", help="stretches or shrinks the whole schedule")
     add(
@@ -186,7 +187,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     add("--test-interval", type=_positive, metavar="N", help="iterations between tests")
     add("--snapshot-interval", type=_positive, metavar="N", help="iterations between snapshots")
-    add("--base-lr", type=float, metavar="LR", help="learning rate at the start (0.1)")
+    add("--base-lr", type=float, metavar="LR", help="learning rate at the start")
     add(
         "--statistics-kept",
         type=float,
@@ -195,7 +196,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     add("--random-seed", type=int, metavar="N", help="makes a training repeatable")
     add("--workers", type=int, metavar="N", help="processes that prepare data")
-    add("--weights", metavar="FILE", help="model to start from where there is no snapshot")
+    add("--weights", metavar="FILE", help="model to start from, or `none`")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--snapshot", metavar="FILE", help="resume from it (the newest there is)")
     start.add_argument("--no-resume", action="store_true", help="start anew despite snapshots")
@@ -263,14 +264,15 @@ def _places(recipe: Recipe, args: argparse.Namespace, postfix: str) -> Places:
     return places._replace(**_present(given))
 
 
-def _gpus(args: argparse.Namespace) -> "list[int]":
+def _gpus(recipe: Recipe, args: argparse.Namespace) -> "list[int]":
+    published = recipe.schedule.num_devices
     if args.no_run:
         # Files may be meant for another machine: only what is asked for counts.
         if args.gpu is None:
-            return PUBLISHED_GPUS
+            return list(range(published))
         if args.gpu != "all":
             return choose_gpus(args.gpu, num_available=sys.maxsize)
-    gpus = choose_gpus(args.gpu, count_gpus(), most=len(PUBLISHED_GPUS))
+    gpus = choose_gpus(args.gpu, count_gpus(), most=published)
     if not gpus and args.gpu is None:
         logger.info("no GPU: running on the CPU")
     return gpus
@@ -285,6 +287,19 @@ def _snapshot(recipe: Recipe, places: Places, args: argparse.Namespace) -> "str 
     if newest is not None and args.weights is not None:
         logger.info("--weights %s not used: there is a snapshot (see --no-resume)", args.weights)
     return newest
+
+
+def _weights(recipe: Recipe, args: argparse.Namespace) -> "str | None":
+    if args.weights == "none":
+        return None
+    if args.weights is not None:
+        return _existing(args.weights, "--weights")
+    if recipe.weights is None or args.no_run or os.path.exists(recipe.weights):
+        return recipe.weights
+    raise ValueError(
+        f"the training starts from {recipe.weights}, which is missing; name another place with "
+        "--weights FILE, or learn from scratch with --weights none"
+    )
 
 
 def _existing(path: "str | None", flag: str) -> "str | None":

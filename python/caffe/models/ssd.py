@@ -10,7 +10,7 @@ from caffe import layers as L
 from caffe import params as P
 from caffe.models.datasets import MEAN_BGR, Augmentation, Dataset
 from caffe.models.multibox_head import CreateMultiBoxHead
-from caffe.models.named_layers import CreateAnnotatedDataLayer
+from caffe.models.named_layers import CreateAnnotatedDataLayer, UnpackVariable
 from caffe.proto import caffe_pb2
 
 NEG_POS_RATIO = 3.0
@@ -40,8 +40,9 @@ class Detector(NamedTuple):
     steps: pixels between the priors of each map.
     aspect_ratios: of the priors of each map, without 1 and without their inverses.
     image_size: height and width in pixels.
-    normalization: initial scale of the L2 normalisation on every map, -1 for none.
-    head_batch_norm: batch norm in the heads.
+    normalizations: initial scale of the L2 normalisation of each map, or one for all; -1 for none.
+    head_batch_norm: batch norm in the heads, and no bias.
+    head_lr_mult: learning rate of the heads, times the net's.
     statistics_kept: share of its running statistics that batch norm keeps in a training pass.
         Caffe's 0.999, where it is not given, remembers a thousand passes: half a short training.
     """
@@ -50,8 +51,9 @@ class Detector(NamedTuple):
     steps: "tuple[int, ...]"
     aspect_ratios: "tuple[tuple[float, ...], ...]"
     image_size: int = 300
-    normalization: float = 20
+    normalizations: "float | tuple[float, ...]" = 20
     head_batch_norm: bool = True
+    head_lr_mult: float = 1
     statistics_kept: "float | None" = None
 
     @property
@@ -130,7 +132,8 @@ def _with_statistics_kept(param: Any, detector: Detector) -> Any:
 def _add_predictions(net: NetSpec, detector: Detector, dataset: Dataset) -> "list[Any]":
     detector.body.add_to(net, "data")
     sources = detector.body.sources
-    min_sizes, max_sizes = dataset.prior_ratios.sizes(detector.image_size, len(sources))
+    ratios = dataset.ratios_for(detector.image_size)
+    min_sizes, max_sizes = ratios.sizes(detector.image_size, len(sources))
     return CreateMultiBoxHead(
         net,
         data_layer="data",
@@ -140,8 +143,9 @@ def _add_predictions(net: NetSpec, detector: Detector, dataset: Dataset) -> "lis
         max_sizes=max_sizes,
         aspect_ratios=detector.aspect_ratios,
         steps=detector.steps,
-        normalizations=[detector.normalization] * len(sources),
+        normalizations=UnpackVariable(detector.normalizations, len(sources)),
         use_batchnorm=detector.head_batch_norm,
+        lr_mult=detector.head_lr_mult,
         prior_variance=[0.1, 0.1, 0.2, 0.2],
         clip=False,
         kernel_size=3,
