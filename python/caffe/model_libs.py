@@ -23,6 +23,13 @@ from caffe.models.dsod import (
     bl_layer,
     transition,
 )
+from caffe.models.grp_dsod import (
+    GRP_DSOD300,
+    GRP_DSOD320,
+    Gated_module,
+    GatedPyramid,
+    GRP_DSOD320_V6_Recurrent_Pyramid,
+)
 from caffe.models.multibox_head import CreateMultiBoxHead
 from caffe.models.named_layers import ConvBNLayer, CreateAnnotatedDataLayer, UnpackVariable
 from caffe.proto import caffe_pb2
@@ -31,11 +38,16 @@ __all__ = [
     "DSOD300",
     "DSOD300_LITE",
     "DSOD300_SMALLEST",
+    "GRP_DSOD300",
+    "GRP_DSOD320",
     "ConvBNLayer",
     "CreateAnnotatedDataLayer",
     "CreateMultiBoxHead",
     "DSOD300_V3_Body",
     "DenseBody",
+    "GRP_DSOD320_V6_Recurrent_Pyramid",
+    "GatedPyramid",
+    "Gated_module",
     "L",
     "P",
     "UnpackVariable",

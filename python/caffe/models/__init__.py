@@ -6,6 +6,7 @@ annotations, and ValueError where the engine would raise a CaffeError.
 
 * blocks      convolutions with their batch norms, in both orders
 * dsod        the densely connected bodies, DS/A-B-k-theta
+* grp_dsod    those of GRP-DSOD: a pyramid of maps, a gate on each
 * named_layers, multibox_head   what `caffe.model_libs` offers to SSD's scripts
 * datasets    the published data sets: paths, classes, result files
 * ssd         the train, test and deploy net of any body

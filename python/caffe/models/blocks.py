@@ -26,9 +26,16 @@ def convolution(bottom: Top, num_output: int, kernel_size: int = 1, stride: int 
     return conv
 
 
-def batch_norm(bottom: Top) -> Top:
-    """Return BatchNorm with the learnt scale and shift that Caffe keeps in a Scale layer."""
-    norm = L.BatchNorm(bottom, param=FROZEN_STATISTICS)
+def batch_norm(bottom: Top, in_place: bool = False, eps: "float | None" = None) -> Top:
+    """Return BatchNorm with the learnt scale and shift that Caffe keeps in a Scale layer.
+
+    Args:
+        bottom: the blob to normalise.
+        in_place: write over it.
+        eps: added to the variances; Caffe's 1e-5 where it is not given.
+    """
+    fields = {} if eps is None else {"eps": eps}
+    norm = L.BatchNorm(bottom, in_place=in_place, param=FROZEN_STATISTICS, **fields)
     scale: Top = L.Scale(
         norm, in_place=True, filler={"value": 1}, bias_term=True, bias_filler={"value": 0}
     )

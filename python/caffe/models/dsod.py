@@ -8,12 +8,16 @@ map. The maps to predict from are called First, Second, Third, ...:
         + 1x1 convolution of the pooled First                  = Second  1/16
     half of it 1x1 after pooling, half 3x3 with stride 2       = Third   1/32, and so on
 
+`conv`, where functions have it, is a convolution with its batch norm and ReLU in some order; it is
+called with (bottom, num_output, kernel_size, stride).
+
 Source: Shen et al., "DSOD: Learning Deeply Supervised Object Detectors from Scratch", table 1.
 Quirk: the last transition has 256 channels whatever theta says (the paper's table prints 1568).
 """
 
 # ruff: noqa: B905  (zip has no `strict` in Python 3.6)
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from caffe import NetSpec
@@ -59,6 +63,16 @@ class DenseBody(NamedTuple):
             widths.append(channels)
         return (*widths, self.last_transition)
 
+    def check(self) -> None:
+        """Raise a ValueError if no body can be made of this description."""
+        if len(self.blocks) != NUM_BLOCKS:
+            raise ValueError(f"blocks must be {NUM_BLOCKS} numbers of layers, got {self.blocks}")
+        if not self.stem:
+            raise ValueError("stem must have at least one convolution")
+        most = len(MAP_NAMES) - 2
+        if len(self.extras) > most:
+            raise ValueError(f"extras may be up to {most} widths, got {self.extras}")
+
     def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
         """Add the body to a net and return its coarsest map.
 
@@ -69,7 +83,7 @@ class DenseBody(NamedTuple):
         Raises:
             ValueError: the description has not four blocks, no stem, or too many maps.
         """
-        _check(self)
+        self.check()
         widths = self.transitions
         x = max_pool(add_stem(net[from_layer], self.stem))
         x = add_dense_block(x, self.blocks[0], self.growth, self.bottleneck)
@@ -101,37 +115,43 @@ TINY = DenseBody(
 )
 
 
-def _check(body: DenseBody) -> None:
-    if len(body.blocks) != NUM_BLOCKS:
-        raise ValueError(f"blocks must be {NUM_BLOCKS} numbers of layers, got {body.blocks}")
-    if not body.stem:
-        raise ValueError("stem must have at least one convolution")
-    most = len(MAP_NAMES) - 2
-    if len(body.extras) > most:
-        raise ValueError(f"extras may be up to {most} widths, got {body.extras}")
-
-
-def add_stem(bottom: Top, widths: "tuple[int, ...]") -> Top:
+def add_stem(
+    bottom: Top, widths: "tuple[int, ...]", conv: "Callable[..., Top]" = conv_bn_relu
+) -> Top:
     """Return 3x3 convolutions with batch norm and ReLU, the first with stride 2."""
     for index, num_output in enumerate(widths):
-        bottom = conv_bn_relu(bottom, num_output, 3, stride=2 if index == 0 else 1)
+        bottom = conv(bottom, num_output, 3, stride=2 if index == 0 else 1)
     return bottom
 
 
-def bl_layer(bottom: Top, growth: int, bottleneck: int, stride: int = 1) -> Top:
+def bl_layer(
+    bottom: Top,
+    growth: int,
+    bottleneck: int,
+    stride: int = 1,
+    conv: "Callable[..., Top]" = bn_relu_conv,
+) -> Top:
     """Return the new channels of a dense layer: 1x1 to `bottleneck`, then 3x3 to `growth`."""
-    return bn_relu_conv(bn_relu_conv(bottom, bottleneck), growth, 3, stride)
+    return conv(conv(bottom, bottleneck), growth, 3, stride)
 
 
-def add_bl_layer(bottom: Top, growth: int, bottleneck: int) -> Top:
+def add_bl_layer(
+    bottom: Top, growth: int, bottleneck: int, conv: "Callable[..., Top]" = bn_relu_conv
+) -> Top:
     """Return a dense layer: its bottom with `bl_layer` of it appended."""
-    return concat(bottom, bl_layer(bottom, growth, bottleneck))
+    return concat(bottom, bl_layer(bottom, growth, bottleneck, conv=conv))
 
 
-def add_dense_block(bottom: Top, num_layers: int, growth: int, bottleneck: int) -> Top:
+def add_dense_block(
+    bottom: Top,
+    num_layers: int,
+    growth: int,
+    bottleneck: int,
+    conv: "Callable[..., Top]" = bn_relu_conv,
+) -> Top:
     """Return `num_layers` dense layers on each other."""
     for _ in range(num_layers):
-        bottom = add_bl_layer(bottom, growth, bottleneck)
+        bottom = add_bl_layer(bottom, growth, bottleneck, conv)
     return bottom
 
 
@@ -140,10 +160,12 @@ def transition(bottom: Top, num_output: int) -> Top:
     return convolution(bn_relu(bottom, in_place=False), num_output)
 
 
-def add_downsampling(bottom: Top, num_output: int) -> Top:
+def add_downsampling(
+    bottom: Top, num_output: int, conv: "Callable[..., Top]" = bn_relu_conv
+) -> Top:
     """Return a map of half the size: `num_output` pooled and `num_output` strided channels."""
-    pooled = bn_relu_conv(max_pool(bottom), num_output)
-    return concat(pooled, bl_layer(bottom, num_output, num_output, stride=2))
+    pooled = conv(max_pool(bottom), num_output)
+    return concat(pooled, bl_layer(bottom, num_output, num_output, stride=2, conv=conv))
 
 
 def DSOD300_V3_Body(net: NetSpec, from_layer: str = "data", body: DenseBody = DSOD300) -> NetSpec:

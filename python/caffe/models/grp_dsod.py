@@ -1,0 +1,235 @@
+"""The bodies of GRP-DSOD (GFR-DSOD): DSOD with a pyramid of maps and a gate on each.
+
+The backbone has DSOD's widths and depths, but every convolution comes before its batch norm and
+ReLU. Stem and block 1 join First; then each map takes the next coarser one, and a gate:
+
+    First = block 2, stem, block 1                      at 1/8 of the image
+    Second, Third, ... as in DSOD; the coarsest is called Recurrent<n>
+    RecurrentI = twice as large next coarser map, map I   no copy for the coarsest
+    RecurrentI_gate = RecurrentI + global * ReLU(channels * RecurrentI)
+
+`channels` (a factor per channel) and `global` (one per image) are sigmoids of what a squeezed
+global average of the map says.
+
+Source: Shen et al., "Improving Object Detection from Scratch via Gated Feature Reuse".
+Quirk: maps grow by frozen deconvolutions of stride 2. Their filler is bilinear, but they are not
+    grouped: each of their outputs takes the sum of all channels. A kernel of 1, for maps of an
+    odd size, leaves zeros between the values.
+Quirk: the inner products of the gates have no filler, so they start at zero and only the biases
+    of the two sigmoids ever learn: unless its weights are set, a trained gate is a constant.
+Quirk: batch norm runs in place with an eps of 1e-4 (DSOD: 1e-5, in a blob of its own).
+"""
+
+# ruff: noqa: B905  (zip has no `strict` in Python 3.6)
+
+from typing import NamedTuple
+
+from caffe import NetSpec
+from caffe import layers as L
+from caffe import params as P
+from caffe.models.blocks import batch_norm, concat, convolution, max_pool
+from caffe.models.dsod import (
+    MAP_NAMES,
+    TINY,
+    DenseBody,
+    add_dense_block,
+    add_downsampling,
+    add_stem,
+)
+from caffe.net_spec import Top
+
+EPS = 1e-4
+SQUEEZE = 16  # a gate squeezes the averages of its channels to a 16th of their number
+
+
+class GatedPyramid(NamedTuple):
+    """A body of GRP-DSOD.
+
+    backbone: widths and depths; see `DenseBody`.
+    shallow: channels of each of stem, block 1 and enlarged Second in Recurrent1.
+    kernels: of the deconvolutions, finest first: 2 gives maps of an even size, 1 of an odd one.
+    """
+
+    backbone: DenseBody = DenseBody(last_transition=171, extras=(86, 86, 86, 128))
+    shallow: int = 128
+    kernels: "tuple[int, ...]" = (2, 2, 2, 1, 1)
+
+    def for_image(self, image_size: int) -> "GatedPyramid":
+        """Return this body with the kernels that square images of `image_size` pixels need."""
+        size = -(-image_size // 8)
+        kernels = []
+        for _ in self.backbone.sources[1:]:
+            kernels.append(1 if size % 2 else 2)
+            size = -(-size // 2)
+        return self._replace(kernels=tuple(kernels))
+
+    @property
+    def sources(self) -> "tuple[str, ...]":
+        """Names of the maps to predict from, finest first."""
+        return tuple(_pyramid_name(level) + "_gate" for level in range(1, self.num_maps + 1))
+
+    @property
+    def num_maps(self) -> int:
+        """Number of maps to predict from."""
+        return len(self.backbone.sources)
+
+    @property
+    def enlarged(self) -> "tuple[int, ...]":
+        """Channels that each map but the coarsest takes of the next coarser one."""
+        return (self.shallow, self.backbone.last_transition, *self.backbone.extras)[:-1]
+
+    @property
+    def channels(self) -> "tuple[int, ...]":
+        """Channels of each map to predict from."""
+        first = self.backbone.transitions[1] + 2 * self.shallow
+        halves = (self.backbone.last_transition, *self.backbone.extras)
+        own = (first, *(2 * half for half in halves))
+        return tuple(width + extra for width, extra in zip(own, (*self.enlarged, 0)))
+
+    def check(self) -> None:
+        """Raise a ValueError if no body can be made of this description."""
+        self.backbone.check()
+        wanted = self.num_maps - 1
+        if len(self.kernels) != wanted or not set(self.kernels) <= {1, 2}:
+            raise ValueError(f"kernels must be {wanted} numbers, each 1 or 2, got {self.kernels}")
+
+    def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
+        """Add the body to a net and return its coarsest map.
+
+        Args:
+            net: has `from_layer`; gets the maps named in `sources`.
+            from_layer: name of the image blob.
+
+        Raises:
+            ValueError: a description that no body fits; see `check`.
+        """
+        self.check()
+        maps = self._add_maps(net, from_layer)
+        steps = zip(maps, maps[1:], self.enlarged, self.kernels)
+        for level, (finer, coarser, num_output, kernel_size) in enumerate(steps, 1):
+            enlarged = enlarge(coarser, num_output, kernel_size)
+            net[_pyramid_name(level)] = concat(enlarged, finer)
+        for level, width in enumerate(self.channels, 1):
+            gated = Gated_module(net, _pyramid_name(level), width)
+        return gated
+
+    def _add_maps(self, net: NetSpec, from_layer: str) -> "list[Top]":
+        """Add the backbone and return its maps, finest first."""
+        body, widths, conv = self.backbone, self.backbone.transitions, conv_bn_relu_in_place
+
+        def block(x: Top, index: int) -> Top:
+            """Return dense block `index` and the convolution that follows it."""
+            x = add_dense_block(x, body.blocks[index], body.growth, body.bottleneck, conv)
+            return conv(x, widths[index])
+
+        stem = add_stem(net[from_layer], body.stem, conv)
+        block_1 = block(max_pool(stem), 0)
+        block_2 = block(max_pool(block_1), 1)
+        shallow = [
+            conv(max_pool(stem, kernel_size=4, stride=4), self.shallow),
+            conv(max_pool(block_1), self.shallow),
+        ]
+        names = (*MAP_NAMES[: self.num_maps - 1], _pyramid_name(self.num_maps))
+        first = net[names[0]] = concat(block_2, *shallow)
+        x = block(block(max_pool(block_2), 2), 3)
+        x = net[names[1]] = concat(x, conv(max_pool(first), body.last_transition))
+        maps = [first, x]
+        for name, num_output in zip(names[2:], body.extras):
+            x = net[name] = add_downsampling(x, num_output, conv)
+            maps.append(x)
+        return maps
+
+
+GRP_DSOD320 = GatedPyramid()
+GRP_DSOD300 = GRP_DSOD320.for_image(300)
+
+# Four maps of a 128 px image, for demos and tests. For 96 px: GRP_TINY.for_image(96).
+GRP_TINY = GatedPyramid(backbone=TINY, shallow=16).for_image(128)
+
+
+def _pyramid_name(level: int) -> str:
+    return f"Recurrent{level}"
+
+
+def _norm_relu(bottom: Top) -> Top:
+    relu: Top = L.ReLU(batch_norm(bottom, in_place=True, eps=EPS), in_place=True)
+    return relu
+
+
+def conv_bn_relu_in_place(
+    bottom: Top, num_output: int, kernel_size: int = 1, stride: int = 1
+) -> Top:
+    """Return convolution, batch norm and ReLU in one blob."""
+    return _norm_relu(convolution(bottom, num_output, kernel_size, stride))
+
+
+def enlarge(bottom: Top, num_output: int, kernel_size: int) -> Top:
+    """Return a map of (n - 1) * 2 + kernel_size rows for one of n, with batch norm and ReLU."""
+    grown = L.Deconvolution(
+        bottom,
+        param=[{"lr_mult": 0, "decay_mult": 0}],
+        convolution_param={
+            "num_output": num_output,
+            "kernel_size": kernel_size,
+            "stride": 2,
+            "bias_term": False,
+            "weight_filler": {"type": "bilinear"},
+        },
+    )
+    return _norm_relu(grown)
+
+
+def Gated_module(net: NetSpec, from_layer: str, num_output: int) -> Top:
+    """Add a gate to a map: channels scaled, then the whole, then the map itself added.
+
+    Args:
+        net: has `from_layer`; gets `<from_layer>_gate` and the named layers before it.
+        from_layer: name of the map (N, C, H, W).
+        num_output: its channels C, at least 16.
+
+    Returns:
+        The gated map (N, C, H, W).
+
+    Raises:
+        ValueError: too few channels.
+    """
+    if num_output < SQUEEZE:
+        raise ValueError(f"{from_layer}: a gate needs {SQUEEZE} channels or more, got {num_output}")
+    x = net[from_layer]
+    pool = net[from_layer + "_pool"] = L.Pooling(x, pool=P.Pooling.AVE, global_pooling=True)
+    squeezed = net[from_layer + "_fc"] = L.InnerProduct(pool, num_output=num_output // SQUEEZE)
+    squeezed = net[from_layer + "_relu"] = L.ReLU(squeezed, in_place=True)
+    per_channel = _sigmoid_of(squeezed, num_output)  # (N, C)
+    scaled = net[from_layer + "_att"] = L.ReLU(_times(x, per_channel), in_place=True)
+    per_image = L.Reshape(_sigmoid_of(squeezed, 1), shape={"dim": [-1]})  # (N,)
+    gated: Top = L.Eltwise(x, _times(scaled, per_image))
+    net[from_layer + "_gate"] = gated
+    return gated
+
+
+def _sigmoid_of(bottom: Top, num_output: int) -> Top:
+    sigmoid: Top = L.Sigmoid(L.InnerProduct(bottom, num_output=num_output), in_place=True)
+    return sigmoid
+
+
+def _times(bottom: Top, factor: Top) -> Top:
+    """Return the product with a factor that has the bottom's first axes."""
+    product: Top = L.Scale(bottom, factor, axis=0, bias_term=False, bias_filler={"value": 0})
+    return product
+
+
+def GRP_DSOD320_V6_Recurrent_Pyramid(
+    net: NetSpec, from_layer: str = "data", body: GatedPyramid = GRP_DSOD320
+) -> NetSpec:
+    """Add GRP-DSOD320's body (or another) to a net, under the name the original scripts use.
+
+    Args:
+        net: see `GatedPyramid.add_to`.
+        from_layer: see `GatedPyramid.add_to`.
+        body: which one.
+
+    Returns:
+        The net.
+    """
+    body.add_to(net, from_layer)
+    return net
