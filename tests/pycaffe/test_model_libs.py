@@ -237,7 +237,7 @@ def test_transition_widths(body: DenseBody, transitions: tuple[int, ...]) -> Non
 def test_body_complaints() -> None:
     n = caffe.NetSpec()
     n.data = L.Input()
-    with pytest.raises(ValueError, match=r"blocks must be 4 .*\(6, 8\)"):
+    with pytest.raises(ValueError, match=r"blocks must be 3 or more .*\(6, 8\)"):
         DenseBody(blocks=(6, 8)).add_to(n)
     with pytest.raises(ValueError, match="stem must have"):
         DenseBody(stem=()).add_to(n)

@@ -1,6 +1,6 @@
 """The bodies of DSOD: densely connected, trained from scratch (DS/A-B-k-theta).
 
-A body is a stem, four dense blocks with a transition after each, and extra layers that halve the
+A body is a stem, dense blocks with a transition after each, and a front end whose layers halve the
 map. The maps to predict from are called First, Second, Third, ...:
 
     stem, pool, block 1, transition, pool, block 2, transition = First   1/8 of the image
@@ -8,45 +8,62 @@ map. The maps to predict from are called First, Second, Third, ...:
         + 1x1 convolution of the pooled First                  = Second  1/16
     half of it 1x1 after pooling, half 3x3 with stride 2       = Third   1/32, and so on
 
+The paper's ablations are bodies too: a single 7x7 convolution for a stem, a plain front end (SSD's
+pairs of 1x1 and 3x3 convolutions, nothing reused), and no block beyond the third, which exists
+only because its transition does not pool.
+
 `conv`, where functions have it, is a convolution with its batch norm and ReLU in some order; it is
 called with (bottom, num_output, kernel_size, stride).
 
-Source: Shen et al., "DSOD: Learning Deeply Supervised Object Detectors from Scratch", table 1.
-Quirk: the last transition has 256 channels whatever theta says (the paper's table prints 1568).
+Source: Shen et al., "DSOD: Learning Deeply Supervised Object Detectors from Scratch", tables 1, 3.
+Quirk: DSOD300's last transition has 256 channels whatever theta says (the table prints 1568).
 """
 
 # ruff: noqa: B905  (zip has no `strict` in Python 3.6)
 
+import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from caffe import NetSpec
 from caffe.models.blocks import bn_relu, bn_relu_conv, concat, conv_bn_relu, convolution, max_pool
 from caffe.net_spec import Top
 
 MAP_NAMES = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth")
-NUM_BLOCKS = 4
+FEWEST_BLOCKS = 3
+NOTATION = re.compile(r"DS/(\d+)-(\d+)-(\d+)-(\d+(?:\.\d+)?)")
 
 
 class DenseBody(NamedTuple):
     """A body in the notation of the paper, DS/A-B-k-theta.
 
     stem: channels of the stem's convolutions; the first (A) has stride 2.
+    stem_kernel: size of its convolutions.
     bottleneck: channels B of the 1x1 convolution in a dense layer.
     growth: channels k that a dense layer adds.
-    blocks: dense layers in each of the four blocks.
+    blocks: dense layers in each block. The first two transitions are followed by pooling, those
+        after the third block are not.
     compression: theta, what a transition keeps of its channels.
-    last_transition: channels after block 4, and of the pooled First that joins them.
+    last_transition: channels after the last block, and of the pooled First that joins them; none
+        for what theta says.
     extras: half the channels of Third, Fourth, ...
+    dense_front: maps from Second on keep the previous map, pooled, as half of their channels.
     """
 
     stem: "tuple[int, ...]" = (64, 64, 128)
+    stem_kernel: int = 3
     bottleneck: int = 192
     growth: int = 48
     blocks: "tuple[int, ...]" = (6, 8, 8, 8)
     compression: float = 1.0
-    last_transition: int = 256
+    last_transition: "int | None" = 256
     extras: "tuple[int, ...]" = (256, 128, 128, 128)
+    dense_front: bool = True
+
+    @property
+    def notation(self) -> str:
+        """`DS/A-B-k-theta`."""
+        return f"DS/{self.stem[0]}-{self.bottleneck}-{self.growth}-{self.compression:g}"
 
     @property
     def sources(self) -> "tuple[str, ...]":
@@ -58,15 +75,18 @@ class DenseBody(NamedTuple):
         """Channels after each block."""
         channels = self.stem[-1]
         widths = []
-        for num_layers in self.blocks[:-1]:
+        for num_layers in self.blocks:
             channels = int((channels + num_layers * self.growth) * self.compression)
             widths.append(channels)
-        return (*widths, self.last_transition)
+        if self.last_transition is not None:
+            widths[-1] = self.last_transition
+        return tuple(widths)
 
     def check(self) -> None:
         """Raise a ValueError if no body can be made of this description."""
-        if len(self.blocks) != NUM_BLOCKS:
-            raise ValueError(f"blocks must be {NUM_BLOCKS} numbers of layers, got {self.blocks}")
+        if len(self.blocks) < FEWEST_BLOCKS:
+            fewest = f"blocks must be {FEWEST_BLOCKS} or more numbers of layers"
+            raise ValueError(f"{fewest}, got {self.blocks}")
         if not self.stem:
             raise ValueError("stem must have at least one convolution")
         most = len(MAP_NAMES) - 2
@@ -81,11 +101,11 @@ class DenseBody(NamedTuple):
             from_layer: name of the image blob.
 
         Raises:
-            ValueError: the description has not four blocks, no stem, or too many maps.
+            ValueError: the description has too few blocks, no stem, or too many maps.
         """
         self.check()
         widths = self.transitions
-        x = max_pool(add_stem(net[from_layer], self.stem))
+        x = max_pool(add_stem(net[from_layer], self.stem, kernel_size=self.stem_kernel))
         x = add_dense_block(x, self.blocks[0], self.growth, self.bottleneck)
         x = max_pool(transition(x, widths[0]))
         x = add_dense_block(x, self.blocks[1], self.growth, self.bottleneck)
@@ -93,16 +113,43 @@ class DenseBody(NamedTuple):
         x = max_pool(first)
         for num_layers, width in zip(self.blocks[2:], widths[2:]):
             x = transition(add_dense_block(x, num_layers, self.growth, self.bottleneck), width)
-        pooled_first = bn_relu_conv(max_pool(first), self.last_transition)
-        x = net[MAP_NAMES[1]] = concat(x, pooled_first)
+        if self.dense_front:
+            x = concat(x, bn_relu_conv(max_pool(first), widths[-1]))
+        net[MAP_NAMES[1]] = x
         for name, num_output in zip(MAP_NAMES[2:], self.extras):
-            x = net[name] = add_downsampling(x, num_output)
+            add = add_downsampling if self.dense_front else add_plain_downsampling
+            x = net[name] = add(x, num_output)
         return x
 
 
+def dense_body(notation: str, **fields: Any) -> DenseBody:
+    """Return DSOD300's body with the sizes of another notation, and other fields changed.
+
+    Args:
+        notation: DS/A-B-k-theta, e.g. `DS/64-36-48-1`.
+        fields: of `DenseBody`.
+
+    Raises:
+        ValueError: the notation is not of that form.
+    """
+    match = NOTATION.fullmatch(notation)
+    if match is None:
+        raise ValueError(f"notation must be like DS/64-192-48-1 (DS/A-B-k-theta), got {notation!r}")
+    first, bottleneck, growth = (int(number) for number in match.groups()[:3])
+    sizes = DenseBody(
+        stem=(first, first, 2 * first),
+        bottleneck=bottleneck,
+        growth=growth,
+        compression=float(match.group(4)),
+    )
+    return sizes._replace(**fields)
+
+
 DSOD300 = DenseBody()  # DS/64-192-48-1
-DSOD300_LITE = DenseBody(bottleneck=256, growth=64, blocks=(3, 4, 4, 4))  # DS/64-256-64-1
-DSOD300_SMALLEST = DenseBody(bottleneck=64, growth=16)  # DS/64-64-16-1
+DSOD300_LITE = dense_body("DS/64-256-64-1", blocks=(3, 4, 4, 4))
+DSOD300_SMALLEST = dense_body("DS/64-64-16-1")
+DSOD300_PLAIN = DenseBody(last_transition=None, dense_front=False)
+DSOD512 = DenseBody(extras=(256, 128, 128, 128, 128))
 
 # Four maps of a 96 px to 128 px image, under a hundredth of DSOD300's work: for demos and tests.
 TINY = DenseBody(
@@ -116,11 +163,14 @@ TINY = DenseBody(
 
 
 def add_stem(
-    bottom: Top, widths: "tuple[int, ...]", conv: "Callable[..., Top]" = conv_bn_relu
+    bottom: Top,
+    widths: "tuple[int, ...]",
+    conv: "Callable[..., Top]" = conv_bn_relu,
+    kernel_size: int = 3,
 ) -> Top:
-    """Return 3x3 convolutions with batch norm and ReLU, the first with stride 2."""
+    """Return convolutions with batch norm and ReLU, the first with stride 2."""
     for index, num_output in enumerate(widths):
-        bottom = conv(bottom, num_output, 3, stride=2 if index == 0 else 1)
+        bottom = conv(bottom, num_output, kernel_size, stride=2 if index == 0 else 1)
     return bottom
 
 
@@ -166,6 +216,11 @@ def add_downsampling(
     """Return a map of half the size: `num_output` pooled and `num_output` strided channels."""
     pooled = conv(max_pool(bottom), num_output)
     return concat(pooled, bl_layer(bottom, num_output, num_output, stride=2, conv=conv))
+
+
+def add_plain_downsampling(bottom: Top, num_output: int) -> Top:
+    """Return a map of half the size as SSD does: `num_output` channels, then twice as many."""
+    return bn_relu_conv(bn_relu_conv(bottom, num_output), 2 * num_output, 3, stride=2)
 
 
 def DSOD300_V3_Body(net: NetSpec, from_layer: str = "data", body: DenseBody = DSOD300) -> NetSpec:

@@ -76,13 +76,13 @@ class GatedPyramid(NamedTuple):
     @property
     def enlarged(self) -> "tuple[int, ...]":
         """Channels that each map but the coarsest takes of the next coarser one."""
-        return (self.shallow, self.backbone.last_transition, *self.backbone.extras)[:-1]
+        return (self.shallow, self.backbone.transitions[-1], *self.backbone.extras)[:-1]
 
     @property
     def channels(self) -> "tuple[int, ...]":
         """Channels of each map to predict from."""
         first = self.backbone.transitions[1] + 2 * self.shallow
-        halves = (self.backbone.last_transition, *self.backbone.extras)
+        halves = (self.backbone.transitions[-1], *self.backbone.extras)
         own = (first, *(2 * half for half in halves))
         return tuple(width + extra for width, extra in zip(own, (*self.enlarged, 0)))
 
@@ -132,7 +132,7 @@ class GatedPyramid(NamedTuple):
         names = (*MAP_NAMES[: self.num_maps - 1], _pyramid_name(self.num_maps))
         first = net[names[0]] = concat(block_2, *shallow)
         x = block(block(max_pool(block_2), 2), 3)
-        x = net[names[1]] = concat(x, conv(max_pool(first), body.last_transition))
+        x = net[names[1]] = concat(x, conv(max_pool(first), widths[-1]))
         maps = [first, x]
         for name, num_output in zip(names[2:], body.extras):
             x = net[name] = add_downsampling(x, num_output, conv)
