@@ -81,7 +81,8 @@ class FlagParser(argparse.ArgumentParser):
         """Add one flag in all spellings; see `argparse.ArgumentParser.add_argument`."""
         spellings = [f"--{name}", f"-{name}"]
         if "_" in name:
-            spellings.append(f"--{name.replace('_', '-')}")
+            dashed = name.replace("_", "-")
+            spellings += [f"--{dashed}", f"-{dashed}"]
         self.add_argument(*spellings, dest=name, **options)  # type: ignore[arg-type]
 
     def parse_flags(self, arguments: list[str]) -> argparse.Namespace:

@@ -35,10 +35,13 @@ from caffe_ssd.solver.parallel import (
 )
 from caffe_ssd.solver.solver import Solver
 
+logger = logging.getLogger(__name__)
+
 DESCRIPTION = "Train or finetune the net of a solver file."
 EXAMPLES = """\
   caffe train -solver solver.prototxt -gpu 0
   caffe train -solver solver.prototxt -weights VGG_ILSVRC_16.caffemodel -gpu 0,1
+  caffe train -solver solver.prototxt -gpu 0,1,2,3 -sync-bn -sync-loss
   caffe train -solver solver.prototxt -snapshot models/net_iter_8000.solverstate
   torchrun --nnodes 2 --nproc-per-node 4 -m caffe_ssd.cli.main train -solver solver.prototxt
 
@@ -64,6 +67,9 @@ def run(arguments: list[str]) -> int:
         return train(args, param.SerializeToString(), device, place)
     devices.announce(chosen)
     if len(chosen) == 1:
+        for flag in ("sync_bn", "sync_loss"):
+            if getattr(args, flag):
+                logger.warning("-%s has no effect on one device", flag)
         return train(args, param.SerializeToString(), chosen[0], None)
     return launch(partial(train, args, param.SerializeToString()), chosen)
 
@@ -104,7 +110,7 @@ def train(
         stop_the_others = _do_nothing
         if place is not None:
             stack.enter_context(process_group(place, device))
-            stop_the_others = join(solver, place)
+            stop_the_others = join(solver, place, sync_bn=args.sync_bn, sync_loss=args.sync_loss)
         if is_root:
             _observe(solver, stack)
         return _solve(solver, stop_the_others)
@@ -140,6 +146,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
     add_lenient_flag(parser)
+    parser.add_flag(
+        "sync_bn",
+        action="store_true",
+        help="several GPUs: batch-normalise by the statistics of all GPUs' batches together",
+    )
+    parser.add_flag(
+        "sync_loss",
+        action="store_true",
+        help="several GPUs: divide losses by the matches on all GPUs, not each GPU by its own",
+    )
     args = parser.parse_flags(arguments)
     required(args, "solver")
     if args.snapshot and args.weights:

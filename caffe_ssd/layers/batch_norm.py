@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from caffe_ssd.errors import LayerParamError, ShapeError
+from caffe_ssd.layers.peers import Peers, in_step
 from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.synced_batch_norm import joint_statistics, synced_batch_norm
 
 
 def batch_norm_train(
@@ -27,6 +29,7 @@ def batch_norm_train(
     *,
     eps: float,
     moving_average_fraction: float,
+    peers: Peers | None = None,
 ) -> Tensor:
     """Normalise by the batch's statistics and add them to the running ones, in place.
 
@@ -39,23 +42,43 @@ def batch_norm_train(
         bias: (C,), added to the result; None for 0.
         eps: added to the variance.
         moving_average_fraction: what the running sums are multiplied by before the addition.
+        peers: devices whose batches count as one with x; None: x alone, as in the original.
 
     Returns:
         Shaped like x.
     """
-    # Momentum 1 makes the kernel store the batch mean and unbiased variance themselves.
-    mean, variance = torch.zeros_like(mean_sum), torch.zeros_like(variance_sum)
-    single = x.numel() == x.shape[1]
-    centred = x - x.detach() if single else x  # exactly 0, or the small eps blows up its rounding
-    y = torch.batch_norm(
-        centred, weight, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled
-    )
-    if single:  # the unbiased variance of one element is 0 / 0
-        mean, variance = x.detach().flatten(), torch.zeros_like(variance_sum)
+    if peers is None:
+        mean, variance = torch.zeros_like(mean_sum), torch.zeros_like(variance_sum)
+        y = _normalize_alone(x, mean, variance, weight, bias, eps)
+    else:
+        joint = joint_statistics(x, peers)
+        mean, variance = joint.mean, joint.unbiased_variance
+        y = synced_batch_norm(x, weight, bias, joint, eps=eps, peers=peers)
     with torch.no_grad():
         sums = [mean_sum, variance_sum, factor]
         torch._foreach_mul_(sums, moving_average_fraction)
         torch._foreach_add_(sums, [mean, variance, torch.ones_like(factor)])
+    return y
+
+
+def _normalize_alone(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """The normalised x; `mean` and `variance`, zeros, become x's, the latter unbiased."""
+    single = x.numel() == x.shape[1]
+    centred = x - x.detach() if single else x  # exactly 0, or the small eps blows up its rounding
+    # Momentum 1 makes the kernel store the batch mean and unbiased variance themselves.
+    y = torch.batch_norm(
+        centred, weight, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled
+    )
+    if single:  # the unbiased variance of one element is 0 / 0
+        mean.copy_(x.detach().flatten())
+        variance.zero_()
     return y
 
 
@@ -93,9 +116,13 @@ class BatchNorm(Layer):
         use_global_stats: normalise by the running statistics and leave them alone.
         eps: see `batch_norm_train`.
         moving_average_fraction: see `batch_norm_train`.
+
+    Attributes:
+        peers: devices to share batch statistics with while all are in step; None: none.
     """
 
     blob_lr_mult = 0.0
+    peers: Peers | None = None
 
     def __init__(
         self,
@@ -144,6 +171,7 @@ class BatchNorm(Layer):
             bias,
             eps=self.eps,
             moving_average_fraction=self.moving_average_fraction,
+            peers=in_step(self.peers),
         )
 
 

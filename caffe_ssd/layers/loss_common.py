@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
-from caffe_ssd.layers.registry import Shape
+from caffe_ssd.layers.peers import Peers, in_step
+from caffe_ssd.layers.registry import Layer, Shape
 from caffe_ssd.proto.caffe_pb2 import LossParameter
 
 Mode = LossParameter.NormalizationMode
@@ -30,7 +31,35 @@ def read_mode(param: LossParameter, default: Mode) -> Mode:
     return default
 
 
-def normalizer(mode: Mode, *, outer: int, inner: int, valid: Tensor | None) -> Tensor | float:
+class CountingLoss(Layer):
+    """A loss that may be divided by how many positions count, which differs from batch to batch.
+
+    Attributes:
+        peers: devices that count together while all are in step; None: this one counts alone.
+    """
+
+    peers: Peers | None = None
+
+
+def share_of_count(count: Tensor, peers: Peers | None) -> Tensor:
+    """What a device divides its summed loss by: the count, at least 1.
+
+    With peers it is the mean of their counts: as the devices' gradients are averaged, all of them
+    together are then divided by the count of all, as one device with the whole batch would.
+
+    Args:
+        count: a scalar.
+        peers: of a `CountingLoss`.
+    """
+    peers = in_step(peers)
+    if peers is None:
+        return count.clamp(min=1)
+    return peers.total(count).clamp(min=1) / peers.count
+
+
+def normalizer(
+    mode: Mode, *, outer: int, inner: int, valid: Tensor | None, peers: Peers | None = None
+) -> Tensor | float:
     """What the summed loss is divided by, at least 1.
 
     Args:
@@ -38,9 +67,10 @@ def normalizer(mode: Mode, *, outer: int, inner: int, valid: Tensor | None) -> T
         outer: number of items.
         inner: positions per item.
         valid: which positions count, boolean of any shape; None for all.
+        peers: see `share_of_count`.
     """
     if mode == LossParameter.VALID and valid is not None:
-        return valid.sum().clamp(min=1)
+        return share_of_count(valid.sum(), peers)
     if mode in (LossParameter.VALID, LossParameter.FULL):
         return max(outer * inner, 1)
     return max(outer, 1) if mode == LossParameter.BATCH_SIZE else 1

@@ -19,7 +19,7 @@ from caffe_ssd.boxes.ground_truth import GroundTruth, read_ground_truth
 from caffe_ssd.boxes.matching import Matches
 from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.layers.detection_common import check_head_shapes, check_num_classes, split_priors
-from caffe_ssd.layers.loss_common import read_mode
+from caffe_ssd.layers.loss_common import CountingLoss, read_mode, share_of_count
 from caffe_ssd.layers.multibox_examples import MatchRule, MiningRule, Priors, match_tables, mine
 from caffe_ssd.layers.multibox_terms import (
     class_loss,
@@ -27,13 +27,13 @@ from caffe_ssd.layers.multibox_terms import (
     location_pair,
     ranking_loss,
 )
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import LossParameter, MultiBoxLossParameter
 
 DEFAULT_PROPAGATE_DOWN = (True, True, False, False)
 
 
-class MultiBoxLoss(Layer):
+class MultiBoxLoss(CountingLoss):
     """The layer.
 
     Args:
@@ -178,18 +178,17 @@ class MultiBoxLoss(Layer):
         )
         return location_loss(*pair, smooth=self.smooth_location)
 
-    def _normalizer(self, match: Tensor) -> int:
+    def _normalizer(self, match: Tensor) -> Tensor | int:
         """What both terms are divided by; [N, L, P]."""
         match self.normalization:
             case LossParameter.FULL:
-                count = len(match) * match.shape[2]
+                return max(1, len(match) * match.shape[2])
             case LossParameter.VALID:
-                count = int((match >= 0).sum())
+                return share_of_count((match >= 0).sum(), self.peers)
             case LossParameter.BATCH_SIZE:
-                count = len(match)
+                return max(1, len(match))
             case _:
-                count = 1
-        return max(1, count)
+                return 1
 
 
 @register_layer("MultiBoxLoss", bottoms=4, is_loss=True, not_forced=(2, 3))

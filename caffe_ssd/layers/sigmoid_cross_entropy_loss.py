@@ -15,13 +15,19 @@ from torch.nn import functional as F
 
 from caffe_ssd.errors import ShapeError
 from caffe_ssd.layers.common import forbid_gradient
-from caffe_ssd.layers.loss_common import Mode, check_batch, normalizer, read_mode
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.loss_common import CountingLoss, Mode, check_batch, normalizer, read_mode
+from caffe_ssd.layers.peers import Peers
+from caffe_ssd.layers.registry import LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import LossParameter
 
 
 def sigmoid_loss(
-    logits: Tensor, targets: Tensor, *, mode: Mode, ignore_label: int | None = None
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    mode: Mode,
+    ignore_label: int | None = None,
+    peers: Peers | None = None,
 ) -> Tensor:
     """The normalised cross-entropy, a scalar.
 
@@ -30,6 +36,7 @@ def sigmoid_loss(
         targets: as many; no gradient.
         mode: see `loss_common.normalizer`.
         ignore_label: see the module.
+        peers: see `loss_common.share_of_count`.
     """
     targets = targets.detach().reshape(logits.shape)
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
@@ -39,10 +46,10 @@ def sigmoid_loss(
         loss = torch.where(valid, loss, 0)
     outer = logits.shape[0]
     inner = math.prod(logits.shape[1:])
-    return loss.sum() / normalizer(mode, outer=outer, inner=inner, valid=valid)
+    return loss.sum() / normalizer(mode, outer=outer, inner=inner, valid=valid, peers=peers)
 
 
-class SigmoidCrossEntropyLoss(Layer):
+class SigmoidCrossEntropyLoss(CountingLoss):
     """The layer.
 
     Args:
@@ -64,7 +71,9 @@ class SigmoidCrossEntropyLoss(Layer):
         return ((),)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        loss = sigmoid_loss(logits, targets, mode=self.mode, ignore_label=self.ignore_label)
+        loss = sigmoid_loss(
+            logits, targets, mode=self.mode, ignore_label=self.ignore_label, peers=self.peers
+        )
         return forbid_gradient(loss, targets, "targets")
 
 

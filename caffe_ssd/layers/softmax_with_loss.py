@@ -19,6 +19,7 @@ from torch import Tensor
 
 from caffe_ssd.layers.common import canonical_axis, forbid_gradient
 from caffe_ssd.layers.loss_common import (
+    CountingLoss,
     Mode,
     check_batch,
     check_label_count,
@@ -26,7 +27,8 @@ from caffe_ssd.layers.loss_common import (
     normalizer,
     read_mode,
 )
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.peers import Peers
+from caffe_ssd.layers.registry import LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import LossParameter
 
 LARGEST_LOSS = -math.log(torch.finfo(torch.float32).tiny)
@@ -45,7 +47,13 @@ class _Capped(torch.autograd.Function):
 
 
 def softmax_loss(
-    scores: Tensor, labels: Tensor, *, axis: int, mode: Mode, ignore_label: int | None = None
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    axis: int,
+    mode: Mode,
+    ignore_label: int | None = None,
+    peers: Peers | None = None,
 ) -> Tensor:
     """The normalised cross-entropy, a scalar.
 
@@ -55,6 +63,7 @@ def softmax_loss(
         axis: the class axis, not negative.
         mode: see `loss_common.normalizer`.
         ignore_label: positions with this label count nothing.
+        peers: see `loss_common.share_of_count`.
     """
     shape = tuple(scores.shape)
     index, valid = class_labels(
@@ -65,11 +74,12 @@ def softmax_loss(
     if valid is not None:
         loss = torch.where(valid, loss, 0)
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    total: Tensor = loss.sum() / normalizer(mode, outer=outer, inner=inner, valid=valid)
+    divisor = normalizer(mode, outer=outer, inner=inner, valid=valid, peers=peers)
+    total: Tensor = loss.sum() / divisor
     return total
 
 
-class SoftmaxWithLoss(Layer):
+class SoftmaxWithLoss(CountingLoss):
     """The layer.
 
     Args:
@@ -89,7 +99,12 @@ class SoftmaxWithLoss(Layer):
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         loss = softmax_loss(
-            scores, labels, axis=self.axis, mode=self.mode, ignore_label=self.ignore_label
+            scores,
+            labels,
+            axis=self.axis,
+            mode=self.mode,
+            ignore_label=self.ignore_label,
+            peers=self.peers,
         )
         return forbid_gradient(loss, labels, "labels")
 

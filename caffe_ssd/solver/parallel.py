@@ -4,6 +4,10 @@ Spec: caffe-solver.md section 8. The batch size of a prototxt is per device. Eve
 its loss and batch-normalises by itself; running statistics come from device 0, whose blobs replace
 everybody's before each iteration. Device 0 alone displays, tests and writes snapshots.
 
+Two options the original does not have let the batches of all devices count as one: `sync_bn` for
+the statistics of BatchNorm, `sync_loss` for what losses are divided by where that is counted, as
+the matches of MultiBoxLoss are. With both, G devices with n images each train as one with G * n.
+
 The solver knows nothing of this: `join` gives it two callbacks, and `worker_settings` takes away
 from the other devices what only device 0 does.
 """
@@ -21,6 +25,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from caffe_ssd.errors import UsageError
+from caffe_ssd.layers.batch_norm import BatchNorm
+from caffe_ssd.layers.loss_common import CountingLoss
+from caffe_ssd.layers.peers import Peers
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.solver.hooks import Callback
 from caffe_ssd.solver.solver import Solver
@@ -102,13 +109,27 @@ def worker_settings(param: SolverParameter, rank: int) -> SolverParameter:
     return worker
 
 
-def join(solver: Solver, place: Place) -> Callable[[], None]:
+def join(
+    solver: Solver, place: Place, *, sync_bn: bool = False, sync_loss: bool = False
+) -> Callable[[], None]:
     """Make the solver train together with those of the other processes.
+
+    Args:
+        solver: its net is the same on every device.
+        place: where this process stands.
+        sync_bn: BatchNorm layers normalise by the statistics of all devices' batches.
+        sync_loss: losses that count what they are divided by count on all devices.
 
     Returns:
         What the root calls when it ends early, so that the others do not wait for it for ever.
     """
     control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    peers = Peers()
+    for layer in solver.net.layers:
+        if isinstance(layer, BatchNorm) and sync_bn:
+            layer.peers = peers
+        if isinstance(layer, CountingLoss) and sync_loss:
+            layer.peers = peers
 
     def tell(word: int) -> int:
         message = torch.tensor(word)
@@ -119,8 +140,10 @@ def join(solver: Solver, place: Place) -> Callable[[], None]:
         if tell(_GO_ON) == _STOP:
             raise StoppedByRoot
         broadcast([entry.blob.detach() for entry in solver.net.learnable])
+        peers.in_step = True
 
     def on_gradients_ready() -> None:
+        peers.in_step = False  # tests and the last displayed pass are the root's alone
         gradients = [entry.blob.grad for entry in solver.net.learnable]
         average([grad for grad in gradients if grad is not None])
 

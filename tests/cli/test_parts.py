@@ -35,7 +35,9 @@ def test_flags_may_be_written_in_four_ways(arguments: list[str]) -> None:
     assert parser().parse_flags(arguments).solver == "s"
 
 
-@pytest.mark.parametrize("flag", ["-sigint_effect", "--sigint_effect", "--sigint-effect"])
+@pytest.mark.parametrize(
+    "flag", ["-sigint_effect", "--sigint_effect", "--sigint-effect", "-sigint-effect"]
+)
 def test_underscores_may_be_dashes(flag: str) -> None:
     assert parser().parse_flags([flag, "none"]).sigint_effect == "none"
 
