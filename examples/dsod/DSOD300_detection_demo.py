@@ -17,13 +17,13 @@ from caffe.models.detection import (
     open_net,
     read_image,
 )
+from caffe.models.dsod_recipes import dsod_pascal
 from caffe.models.job import newest_snapshot
-from caffe.models.published import dsod300_pascal
 from caffe.models.recipe import default_places
 
 
 def parse_args() -> argparse.Namespace:
-    model_dir = default_places(dsod300_pascal()).model_dir
+    model_dir = default_places(dsod_pascal()).model_dir
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=f"example: python {sys.argv[0]} --image street.jpg --threshold 0.4",
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
 def find_weights(model: str) -> str:
     """Return the newest snapshot in the folder of a deploy net."""
     folder = os.path.dirname(model)
-    recipe = dsod300_pascal()
+    recipe = dsod_pascal()
     newest = newest_snapshot(os.path.join(folder, recipe.model_name), ".caffemodel")
     if newest is None:
         raise ValueError(f"no {recipe.model_name}_iter_N.caffemodel in {folder}; give --weights")

@@ -6,8 +6,8 @@ scored with --weights.
 
 import sys
 
-from caffe.models.published import VARIANTS, dsod300_pascal
+from caffe.models.dsod_recipes import VARIANTS, dsod_pascal
 from caffe.models.script import score
 
 if __name__ == "__main__":
-    sys.exit(score(dsod300_pascal, VARIANTS, __file__, __doc__))
+    sys.exit(score(dsod_pascal, VARIANTS, __file__, __doc__))

@@ -11,7 +11,7 @@ import caffe
 import cv2
 import numpy as np
 import pytest
-from caffe.models import detection, published
+from caffe.models import detection, dsod_recipes
 from caffe.models.detection import Detection
 from caffe.models.recipe import make_nets
 
@@ -118,7 +118,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def write_tiny_model(folder: Path) -> tuple[Path, Path]:
     """Write a tiny DSOD as generated, result files and all, and random weights."""
-    deploy = make_nets(published.dsod300_pascal("tiny"), str(folder / "results"))["deploy"]
+    deploy = make_nets(dsod_recipes.dsod_pascal("tiny"), str(folder / "results"))["deploy"]
     model, weights = folder / "deploy.prototxt", folder / "tiny.caffemodel"
     model.write_text(str(deploy))
     plain = type(deploy)()

@@ -10,7 +10,7 @@ import caffe
 import pytest
 from caffe import layers as L
 from caffe import model_libs
-from caffe.models import datasets, published, ssd
+from caffe.models import datasets, dsod_recipes, ssd
 from caffe.models.dsod import DSOD300, DSOD300_LITE, DSOD300_SMALLEST, TINY, DenseBody
 from caffe.models.multibox_head import CreateMultiBoxHead
 from caffe.models.recipe import Places, Recipe, make_nets, make_solver
@@ -20,9 +20,9 @@ from google.protobuf.json_format import ParseDict
 from tests.support.golden import GOLDEN, needs_golden
 
 RECIPES = {
-    "DSOD300_pascal": published.dsod300_pascal,
-    "DSOD300_pascal++": published.dsod300_pascal_plus,
-    "DSOD300_coco": published.dsod300_coco,
+    "DSOD300_pascal": dsod_recipes.dsod_pascal,
+    "DSOD300_pascal++": dsod_recipes.dsod_pascal_plus,
+    "DSOD300_coco": dsod_recipes.dsod_coco,
 }
 
 
@@ -270,7 +270,7 @@ def count_floats(net: Any) -> int:
     [("DSOD300", 14_795_828), ("lite", 10_436_854), ("smallest", 5_872_372)],
 )
 def test_parameter_totals(variant: str, floats: int) -> None:
-    nets = make_nets(published.dsod300_pascal(variant), "results")
+    nets = make_nets(dsod_recipes.dsod_pascal(variant), "results")
     assert count_floats(nets["deploy"]) == floats
 
 
@@ -285,7 +285,7 @@ def test_parameter_totals_are_the_recorded_ones() -> None:
 
 
 def test_engine_counts_the_same_parameters(tmp_path: Any) -> None:
-    recipe = published.dsod(datasets.VOC0712, published.dsod300_pascal().schedule, "tiny")
+    recipe = dsod_recipes.dsod(datasets.VOC0712, dsod_recipes.dsod_pascal().schedule, "tiny")
     deploy = make_nets(recipe, "")["deploy"]
     for layer in deploy.layer:
         if layer.type == "DetectionOutput":
@@ -309,11 +309,11 @@ def test_prior_sizes_of_few_maps() -> None:
 
 def test_unknown_variant() -> None:
     with pytest.raises(ValueError, match=r"variant must be one of DSOD300, lite.* got 'huge'"):
-        published.dsod300_coco("huge")
+        dsod_recipes.dsod_coco("huge")
 
 
 def test_deploy_net_leaves_the_test_net_alone() -> None:
-    recipe = published.dsod300_pascal("tiny")
+    recipe = dsod_recipes.dsod_pascal("tiny")
     test = ssd.test_net(recipe.detector, recipe.dataset, 2, "results")
     before = len(test.layer)
     deploy = ssd.deploy_net(recipe.detector, test)

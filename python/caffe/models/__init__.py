@@ -11,7 +11,10 @@ annotations, and ValueError where the engine would raise a CaffeError.
 * datasets    the published data sets: paths, classes, result files
 * ssd         the train, test and deploy net of any body
 * recipe      body x data set x schedule: a model that can be trained, and its solver
-* published   the models themselves
-* devices, data_check, job, script   the command line of the example scripts
+* dsod_recipes, ...             what is trained: variants x data sets
+* ablations   the ablation table of DSOD, as bodies
+* arithmetic  parameters counted
+* transfer    a trained model as the start of one with other classes
+* devices, data_check, flags, job, script   the command line of the example scripts
 * detection   a trained model at work on pictures
 """

@@ -127,6 +127,17 @@ VOC0712_PLUS = VOC0712._replace(
     preparation="python -m lmdb_tools.make_lmdb --layout voc0712plus ~/data/VOCdevkit",
 )
 
+# Trained on VOC2012 trainval only (comp3: no other data), tested like the above.
+VOC12 = VOC0712_PLUS._replace(
+    name="VOC12",
+    train_data="examples/VOC12/VOC12_trainval_lmdb",
+    test_data="examples/VOC12/VOC12_test_lmdb",
+    label_map="data/VOC12/labelmap_voc.prototxt",
+    name_size_file="data/VOC12/test_name_size.txt",
+    output_prefix="comp3_det_test_",
+    preparation="python -m lmdb_tools.make_lmdb --layout voc12 ~/data/VOCdevkit",
+)
+
 COCO = Dataset(
     name="coco",
     train_data="examples/coco/coco_train_lmdb",

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from caffe.models.datasets import Dataset
@@ -94,6 +95,17 @@ class Places(NamedTuple):
     def snapshot_prefix(self, recipe: Recipe) -> str:
         """Return the path of snapshots up to `_iter_N`."""
         return os.path.join(self.snapshot_dir, recipe.model_name)
+
+
+def choose(models: "Mapping[str, Any]", variant: str) -> Any:
+    """Return the entry of a variant.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if variant not in models:
+        raise ValueError(f"variant must be one of {', '.join(models)}, got {variant!r}")
+    return models[variant]
 
 
 def default_places(recipe: Recipe, postfix: str = "") -> Places:

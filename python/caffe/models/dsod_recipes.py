@@ -1,0 +1,120 @@
+"""The trainings of DSOD: variants x data sets."""
+
+from caffe.models.ablations import ABLATIONS
+from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12, Dataset
+from caffe.models.dsod import (
+    DSOD300,
+    DSOD300_LITE,
+    DSOD300_PLAIN,
+    DSOD300_SMALLEST,
+    DSOD512,
+    TINY,
+    DenseBody,
+)
+from caffe.models.recipe import Recipe, Schedule, choose
+from caffe.models.ssd import LOC_WEIGHT, Detector
+
+# SSD's rule: 4e-4 per image with batch norm, times 25 when the loss is divided by the number of
+# matches. From scratch DSOD learns ten times faster.
+DSOD_LR = 10 * 0.0004 * 25 / LOC_WEIGHT
+NEVER = 10**6  # more iterations than any training has
+
+
+def dsod300_detector(body: DenseBody) -> Detector:
+    """Return a net of six maps of a 300 px image."""
+    return Detector(
+        body=body,
+        steps=(8, 16, 32, 64, 100, 300),
+        aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    )
+
+
+# Name of files and folders, and net. The first is what scripts train without flags.
+MODELS = {
+    "DSOD300": ("DSOD300", dsod300_detector(DSOD300)),
+    "lite": ("DSOD300_lite", dsod300_detector(DSOD300_LITE)),
+    "smallest": ("DSOD300_smallest", dsod300_detector(DSOD300_SMALLEST)),
+    "plain": ("DSOD300_plain", dsod300_detector(DSOD300_PLAIN)),
+    # A map more for the larger image. No score was published.
+    "DSOD512": (
+        "DSOD512",
+        Detector(
+            body=DSOD512,
+            steps=(8, 16, 32, 64, 128, 256, 512),
+            aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+            image_size=512,
+        ),
+    ),
+    # Not published: four maps of a small image, for demos on a CPU.
+    "tiny": (
+        "DSOD_tiny",
+        Detector(
+            body=TINY,
+            steps=(8, 16, 32, 64),
+            aspect_ratios=((2,), (2, 3), (2, 3), (2,)),
+            image_size=128,
+        ),
+    ),
+}
+MODELS.update(
+    (f"ablation{row.number}", (f"DSOD300_ablation{row.number}", dsod300_detector(row.body)))
+    for row in ABLATIONS
+)
+VARIANTS = tuple(MODELS)
+
+
+def dsod(dataset: Dataset, schedule: Schedule, variant: str = "DSOD300") -> Recipe:
+    """Return a DSOD of one of `VARIANTS` on any data set.
+
+    Raises:
+        ValueError: an unknown variant.
+    """
+    name, detector = choose(MODELS, variant)
+    return Recipe(name, f"{name}_{detector.resize_name}", detector, dataset, schedule)
+
+
+def dsod_pascal(variant: str = "DSOD300") -> Recipe:
+    """VOC07+12, tested on VOC2007: 77.7 mAP (smallest 73.6, lite 76.7)."""
+    schedule = Schedule(
+        base_lr=DSOD_LR,
+        stepvalues=(20000, 40000, 60000, 80000, 100000),
+        max_iter=100000,
+        test_interval=2000,
+        snapshot=2000,
+        test_initialization=True,
+    )
+    return dsod(VOC0712, schedule, variant)
+
+
+def dsod_pascal_plus(variant: str = "DSOD300") -> Recipe:
+    """VOC07++12, tested on VOC2012: 76.3 mAP."""
+    schedule = Schedule(
+        base_lr=DSOD_LR,
+        stepvalues=(20000, 40000, 60000, 80000, 100000),
+        max_iter=120000,
+        test_interval=160000,  # never: the test set's annotations are not public
+        snapshot=2000,
+        test_batch_size=1,
+    )
+    return dsod(VOC0712_PLUS, schedule, variant)
+
+
+def dsod_pascal12(variant: str = "DSOD300") -> Recipe:
+    """VOC2012 alone (comp3), tested on VOC2012: 70.8 mAP. Its script was not published."""
+    schedule = dsod_pascal().schedule._replace(
+        test_interval=NEVER, test_initialization=False, test_batch_size=1
+    )
+    return dsod(VOC12, schedule, variant)
+
+
+def dsod_coco(variant: str = "DSOD300") -> Recipe:
+    """COCO trainval, tested on minival: 29.3 AP on test-dev 2015."""
+    schedule = Schedule(
+        base_lr=DSOD_LR,
+        stepvalues=(80000, 140000, 200000, 260000, 320000),
+        max_iter=320000,
+        test_interval=NEVER,  # COCO's own metric is computed from the result files
+        snapshot=10000,
+        display=10,
+    )
+    return dsod(COCO, schedule, variant)

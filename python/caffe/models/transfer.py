@@ -1,0 +1,133 @@
+"""A trained model as the start of one with other classes.
+
+Only the class predictions depend on the classes. Their outputs, ordered by prior and then by class,
+are picked by a class map, or left out and learnt anew; everything else stays as it is.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from caffe.proto import caffe_pb2
+
+CONF = "_mbox_conf"
+COORDINATES = 4
+
+
+def read_class_map(path: str, num_classes: int) -> "list[int]":
+    """Return the old label of each new label, from lines of `old,new,name`.
+
+    Args:
+        path: e.g. data/coco/coco_voc_map.txt.
+        num_classes: of the new model, background included.
+
+    Raises:
+        ValueError: the file cannot be read, a line is malformed, or a new label is not there.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except OSError as error:
+        raise ValueError(f"cannot read class map {path}: {error.strerror}") from error
+    old_labels = {}
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            old, new = (int(part) for part in line.split(",")[:2])
+        except ValueError:
+            wanted = "expected old label,new label,name"
+            raise ValueError(f"{path}:{number}: {wanted}, got {line!r}") from None
+        old_labels[new] = old
+    if sorted(old_labels) != list(range(num_classes)):
+        raise ValueError(
+            f"class map {path} has the new labels {sorted(old_labels)}, "
+            f"but the model has labels 0 to {num_classes - 1}"
+        )
+    return [old_labels[label] for label in range(num_classes)]
+
+
+def read_model(path: str) -> Any:
+    """Return the NetParameter of a caffemodel.
+
+    Raises:
+        ValueError: the file cannot be read, or is no binary caffemodel.
+    """
+    net = caffe_pb2.NetParameter()
+    try:
+        with open(path, "rb") as file:
+            net.ParseFromString(file.read())
+    except OSError as error:
+        raise ValueError(f"cannot read model {path}: {error.strerror}") from error
+    except DecodeError as error:
+        raise ValueError(f"{path} is no binary caffemodel") from error
+    return net
+
+
+def write_model(path: str, net: Any) -> None:
+    """Write a caffemodel through a temporary file beside it."""
+    unfinished = f"{path}.{os.getpid()}.tmp"
+    with open(unfinished, "wb") as file:
+        file.write(net.SerializeToString())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def count_classes_of(net: Any) -> int:
+    """Return the number of classes that a trained detector tells apart, background included.
+
+    Raises:
+        ValueError: the model has no prediction layers of the multibox head.
+    """
+    sizes = {layer.name: layer.blobs[0].shape.dim[0] for layer in net.layer if layer.blobs}
+    for name, size in sizes.items():
+        boxes = sizes.get(name.replace(CONF, "_mbox_loc"))
+        if name.endswith(CONF) and boxes is not None:
+            return int(size) // (int(boxes) // COORDINATES)
+    raise ValueError("the model has no layers *_mbox_loc and *_mbox_conf to count its classes by")
+
+
+def with_classes(net: Any, old_labels: "list[int]") -> Any:
+    """Return a model that predicts only some of its classes, in a new order.
+
+    Args:
+        net: the trained detector.
+        old_labels: for each new label the old one.
+
+    Raises:
+        ValueError: a label that the model does not have.
+    """
+    num_classes = count_classes_of(net)
+    if max(old_labels) >= num_classes:
+        raise ValueError(f"label {max(old_labels)} is none of the model's 0 to {num_classes - 1}")
+    picked = caffe_pb2.NetParameter()
+    picked.CopyFrom(net)
+    for layer in picked.layer:
+        if CONF in layer.name:
+            for blob in layer.blobs:
+                _pick(blob, num_classes, old_labels)
+    return picked
+
+
+def _pick(blob: Any, num_classes: int, labels: "list[int]") -> None:
+    """Keep some classes of a blob whose first axis is priors x classes."""
+    shape = list(blob.shape.dim)
+    if shape[0] % num_classes != 0:
+        return  # BatchNorm's factor
+    values = np.array(blob.data, dtype=np.float32).reshape([-1, num_classes, *shape[1:]])
+    kept = values[:, labels]
+    del blob.data[:]
+    blob.data.extend(kept.ravel().tolist())
+    blob.shape.dim[0] = kept.shape[0] * kept.shape[1]
+
+
+def without_classes(net: Any) -> Any:
+    """Return a model that has forgotten its class predictions."""
+    kept = caffe_pb2.NetParameter()
+    kept.CopyFrom(net)
+    del kept.layer[:]
+    kept.layer.extend(layer for layer in net.layer if CONF not in layer.name)
+    return kept
