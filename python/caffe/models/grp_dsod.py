@@ -12,9 +12,10 @@ ReLU. Stem and block 1 join First; then each map takes the next coarser one, and
 global average of the map says.
 
 Source: Shen et al., "Improving Object Detection from Scratch via Gated Feature Reuse".
-Quirk: maps grow by frozen deconvolutions of stride 2. Their filler is bilinear, but they are not
-    grouped: each of their outputs takes the sum of all channels. A kernel of 1, for maps of an
-    odd size, leaves zeros between the values.
+Quirk: maps grow by frozen deconvolutions of stride 2. Caffe's bilinear filler makes a kernel of 2
+    a single 1 in the corner, and they are not grouped: the sum of all channels goes to every
+    second row and column, alike in each output, and the rest is zero, until batch norm.
+Quirk: kernels are 2 or 1 only to hit the finer map's size, even or odd.
 Quirk: the inner products of the gates have no filler, so they start at zero and only the biases
     of the two sigmoids ever learn: unless its weights are set, a trained gate is a constant.
 Quirk: batch norm runs in place with an eps of 1e-4 (DSOD: 1e-5, in a blob of its own).
@@ -89,6 +90,8 @@ class GatedPyramid(NamedTuple):
     def check(self) -> None:
         """Raise a ValueError if no body can be made of this description."""
         self.backbone.check()
+        if not self.backbone.dense_front:
+            raise ValueError("a pyramid needs a backbone with a dense front end")
         wanted = self.num_maps - 1
         if len(self.kernels) != wanted or not set(self.kernels) <= {1, 2}:
             raise ValueError(f"kernels must be {wanted} numbers, each 1 or 2, got {self.kernels}")
@@ -122,7 +125,7 @@ class GatedPyramid(NamedTuple):
             x = add_dense_block(x, body.blocks[index], body.growth, body.bottleneck, conv)
             return conv(x, widths[index])
 
-        stem = add_stem(net[from_layer], body.stem, conv)
+        stem = add_stem(net[from_layer], body.stem, conv, body.stem_kernel)
         block_1 = block(max_pool(stem), 0)
         block_2 = block(max_pool(block_1), 1)
         shallow = [
@@ -131,7 +134,9 @@ class GatedPyramid(NamedTuple):
         ]
         names = (*MAP_NAMES[: self.num_maps - 1], _pyramid_name(self.num_maps))
         first = net[names[0]] = concat(block_2, *shallow)
-        x = block(block(max_pool(block_2), 2), 3)
+        x = max_pool(block_2)
+        for index in range(2, len(widths)):
+            x = block(x, index)
         x = net[names[1]] = concat(x, conv(max_pool(first), widths[-1]))
         maps = [first, x]
         for name, num_output in zip(names[2:], body.extras):
