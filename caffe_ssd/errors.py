@@ -71,8 +71,10 @@ class LayerError(CaffeError):
         self.layer_type = layer_type
 
     def __str__(self) -> str:
-        where = f"layer {self.layer!r} ({self.layer_type}): " if self.layer_type else ""
-        return where + self.message
+        if not self.layer and not self.layer_type:
+            return self.message
+        kind = f" ({self.layer_type})" if self.layer_type else ""
+        return f"layer {self.layer!r}{kind}: {self.message}"
 
 
 class UnknownLayerError(LayerError):
@@ -80,9 +82,11 @@ class UnknownLayerError(LayerError):
 
     def __init__(self, layer_type: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        close = get_close_matches(layer_type, known, n=3)
+        what = f"unknown layer type {layer_type!r}" if layer_type else "type is missing"
+        spelled = {name.lower(): name for name in known}
+        close = [spelled[name] for name in get_close_matches(layer_type.lower(), spelled, n=3)]
         hint = f"did you mean {', '.join(close)}? " if close else ""
-        message = f"unknown layer type {layer_type!r}; {hint}known types: {', '.join(known)}"
+        message = f"{what}; {hint}known types: {', '.join(known)}"
         super().__init__(message, layer_type=layer_type)
 
 

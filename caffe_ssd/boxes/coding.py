@@ -98,19 +98,20 @@ def check_priors(
     """
     if code_type != CodeType.CORNER:
         flat = (priors[:, 2:] <= priors[:, :2]).any(1)
-        _refuse_first(priors, flat, numbers, "no width or no height")
+        rule = "a width and a height, xmin < xmax and ymin < ymax"
+        _refuse_first(priors, flat, numbers, rule)
     if variances is not None:
         wrong = (variances <= 0).any(1)
-        _refuse_first(variances, wrong, numbers, "a variance that is not positive")
+        _refuse_first(variances, wrong, numbers, "positive variances")
 
 
-def _refuse_first(values: Tensor, wrong: Tensor, numbers: Tensor | None, complaint: str) -> None:
+def _refuse_first(values: Tensor, wrong: Tensor, numbers: Tensor | None, rule: str) -> None:
     if not bool(wrong.any()):
         return
     index = int(wrong.nonzero()[0])
     number = index if numbers is None else int(numbers[index])
     shown = ", ".join(f"{value:g}" for value in values[index].tolist())
-    raise LayerError(f"prior {number} has {complaint}: ({shown})")
+    raise LayerError(f"prior {number} must have {rule}, got ({shown})")
 
 
 def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,7 +67,10 @@ def read_ground_truth(
     rows = blob.detach().reshape(-1, 8).cpu()
     rows = rows[rows[:, _ITEM].long() != _PADDING]
     if bool((rows[:, _LABEL].long() == background_label_id).any()):
-        raise LayerError(f"the background label {background_label_id} is in the ground truth")
+        raise LayerError(
+            f"the background label {background_label_id} is in the ground truth; only labels of "
+            "objects are allowed (see background_label_id)"
+        )
     item = rows[:, _ITEM].long()
     used = (item >= 0) & (item < num_images)
     if not use_difficult:

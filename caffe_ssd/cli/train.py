@@ -23,7 +23,7 @@ from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Runtime, SourceLayer
 from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import Phase, SolverParameter
-from caffe_ssd.proto.text import read_solver
+from caffe_ssd.proto.text import naming_solver, read_solver
 from caffe_ssd.solver import log
 from caffe_ssd.solver.parallel import (
     Place,
@@ -96,12 +96,13 @@ def train(
         logging.getLogger("caffe_ssd").setLevel(logging.WARNING)
     devices.set_up_device(device, tf32=args.tf32)
     with ExitStack() as stack:
-        solver = Solver(
-            param,
-            runtime=_runtime(args, device, place),
-            device=device,
-            lenient=args.lenient,
-        )
+        with naming_solver(args.solver):
+            solver = Solver(
+                param,
+                runtime=_runtime(args, device, place),
+                device=device,
+                lenient=args.lenient,
+            )
         solver.restart_data = args.restart_data
         _load(args, solver)
         effects = (args.sigint_effect, args.sighup_effect) if is_root else ("none", "none")

@@ -31,7 +31,8 @@ def learnt_axis(bottom: Shape, *, axis: int, num_axes: int) -> tuple[int, Shape]
     end = len(bottom) if num_axes == -1 else start + num_axes
     if end > len(bottom):
         raise LayerParamError(
-            f"axis {axis} and num_axes {num_axes} reach beyond a bottom of shape {list(bottom)}"
+            f"axis {axis} and num_axes {num_axes} reach beyond a bottom of shape {list(bottom)}; "
+            f"num_axes may be at most {len(bottom) - start}, or -1 for all the rest"
         )
     return start, bottom[start:end]
 

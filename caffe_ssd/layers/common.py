@@ -12,6 +12,14 @@ from caffe_ssd.fillers import fill
 from caffe_ssd.layers.registry import LayerSpec, Shape
 from caffe_ssd.proto.caffe_pb2 import FillerParameter
 
+# Under this key a net notes (name, type) of the layer in the metadata of its tops' autograd nodes.
+MAKER = "caffe layer"
+
+NO_GRADIENT_HINT = (
+    "set propagate_down: false for this bottom, or lr_mult: 0 in the layers below, "
+    "so that none is asked for"
+)
+
 
 def constant(value: float) -> FillerParameter:
     """The filler that sets every element to one value."""
@@ -25,7 +33,10 @@ def canonical_axis(axis: int, rank: int, what: str = "axis") -> int:
         LayerParamError: outside -rank..rank-1.
     """
     if not -rank <= axis < rank:
-        raise LayerParamError(f"{what} {axis} is out of range for a bottom with {rank} axes")
+        raise LayerParamError(
+            f"{what} {axis} is out of range for a bottom with {rank} axes; "
+            f"allowed: {-rank}..{rank - 1}"
+        )
     return axis % rank
 
 
@@ -86,7 +97,12 @@ class _NoGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         if ctx.needs_input_grad[1]:
-            raise LayerError(f"has no gradient with respect to its {ctx.what}")
+            layer, layer_type = ctx.metadata.get(MAKER, ("", ""))  # in a net, which sets it
+            raise LayerError(
+                f"has no gradient with respect to its {ctx.what}; {NO_GRADIENT_HINT}",
+                layer=layer,
+                layer_type=layer_type,
+            )
         return grads[0], None, None
 
 

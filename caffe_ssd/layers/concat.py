@@ -44,7 +44,10 @@ class Concat(Layer):
 def _build(spec: LayerSpec) -> Concat:
     param = spec.param.concat_param
     if param.HasField("axis") and param.HasField("concat_dim"):
-        raise LayerParamError("give either axis or concat_dim, not both")
+        raise LayerParamError(
+            "give either axis or concat_dim, "
+            f"got axis: {param.axis} and concat_dim: {param.concat_dim}"
+        )
     axis = param.concat_dim if param.HasField("concat_dim") else param.axis
     layer = Concat(axis=canonical_axis(axis, len(spec.bottoms[0])))
     layer.top_shapes(*spec.bottoms)

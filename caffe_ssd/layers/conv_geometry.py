@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import canonical_axis
@@ -94,10 +95,19 @@ def read_geometry(param: ConvolutionParameter, bottom: Shape) -> ConvGeometry:
     if pad is None:
         pad = _per_axis("pad", param.pad, num_axes, 0)
     dilation = _per_axis("dilation", param.dilation, num_axes, 1)
-    for what, values in (("kernel size", kernel), ("stride", stride), ("dilation", dilation)):
+    for what, values in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
         if any(value < 1 for value in values):
-            raise LayerParamError(f"{what} must be positive, got {list(values)}")
+            _refuse_size(param, what, values)
     return ConvGeometry(axis=axis, kernel=kernel, stride=stride, pad=pad, dilation=dilation)
+
+
+def _refuse_size(param: ConvolutionParameter, name: str, values: Sequence[int]) -> NoReturn:
+    fields = [f"{name}_h", f"{name}_w"] if name != "dilation" else []
+    missing = [field for field in fields if not param.HasField(field)]
+    if len(missing) == 1:
+        raise LayerParamError(f"{missing[0]} is missing; give {' and '.join(fields)} together")
+    word = "kernel size" if name == "kernel" else name
+    raise LayerParamError(f"{word} must be positive, got {list(values)}")
 
 
 def _pair(
@@ -113,7 +123,10 @@ def _pair(
         )
     if repeated:
         word = "kernel_size" if name == "kernel" else name
-        raise LayerParamError(f"give either {word} or {name}_h and {name}_w, not both")
+        given = [word, *(field for field in fields if param.HasField(field))]
+        raise LayerParamError(
+            f"give either {word} or {name}_h and {name}_w, got {', '.join(given)}"
+        )
     return tuple(getattr(param, field) for field in fields)
 
 

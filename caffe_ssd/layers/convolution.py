@@ -137,11 +137,11 @@ def check_conv_settings(
         raise LayerParamError(f"group must be positive, got {param.group}")
     if channels % param.group:
         raise LayerParamError(
-            f"{channels} input channels are not a multiple of group {param.group}"
+            f"the number of input channels must be a multiple of group {param.group}, got {channels}"
         )
     if param.num_output % param.group:
         raise LayerParamError(
-            f"num_output {param.num_output} is not a multiple of group {param.group}"
+            f"num_output must be a multiple of group {param.group}, got {param.num_output}"
         )
     return channels
 

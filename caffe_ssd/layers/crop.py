@@ -37,7 +37,7 @@ class Crop(Layer):
             if size - offset < want:
                 raise ShapeError(
                     f"a window of {list(wanted)} at {list(self.offsets)} leaves bottom 0 of shape "
-                    f"{list(bottom)}"
+                    f"{list(bottom)}, which is cut from axis {self.axis} on; it must lie inside"
                 )
         return ((*bottom[: self.axis], *wanted),)
 

@@ -23,7 +23,9 @@ def check_num_classes(num_classes: int | None) -> int:
         LayerParamError: it is absent (None) or 0.
     """
     if num_classes is None:
-        raise LayerParamError("num_classes is missing")
+        raise LayerParamError(
+            "num_classes is missing; give the number of classes, background included"
+        )
     if num_classes == 0:
         raise LayerParamError("num_classes must be at least 1, got 0")
     return num_classes

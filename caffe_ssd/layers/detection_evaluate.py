@@ -94,7 +94,10 @@ class DetectionEvaluate(Layer):
     def _check_labels(self, found: Tensor, gts: Tensor) -> None:
         for what, rows in (("the detections", found), ("the ground truth", gts)):
             if bool((rows[:, _LABEL].long() == self.background_label_id).any()):
-                raise LayerError(f"the background label {self.background_label_id} is among {what}")
+                raise LayerError(
+                    f"the background label {self.background_label_id} is among {what}; only labels "
+                    "of objects are allowed (see background_label_id)"
+                )
 
     def _judge(self, found: Tensor, gts: Tensor) -> Tensor:
         """Rows (image, label, score, tp, fp) by image and label, then as they were judged."""

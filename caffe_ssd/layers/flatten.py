@@ -32,7 +32,10 @@ class Flatten(Layer):
         start = canonical_axis(self.axis, len(bottom))
         end = canonical_axis(self.end_axis, len(bottom), "end_axis")
         if end < start:
-            raise LayerParamError(f"end_axis {self.end_axis} lies before axis {self.axis}")
+            raise LayerParamError(
+                f"end_axis {self.end_axis} lies before axis {self.axis}; it must be that axis or a "
+                "later one"
+            )
         merged = math.prod(bottom[start : end + 1])
         return ((*bottom[:start], merged, *bottom[end + 1 :]),)
 

@@ -251,12 +251,15 @@ def _read_mining(param: MultiBoxLossParameter) -> MiningRule | None:
     if param.HasField("do_neg_mining") and param.do_neg_mining != mines:
         kind = MultiBoxLossParameter.MiningType.Name(param.mining_type)
         raise LayerParamError(
-            f"do_neg_mining {str(param.do_neg_mining).lower()} contradicts mining_type {kind}"
+            f"do_neg_mining: {str(param.do_neg_mining).lower()} contradicts mining_type: {kind}; "
+            "give mining_type alone"
         )
     if not mines:
         return None
     if not param.share_location:
-        raise LayerParamError("mining needs share_location: true, or set mining_type: NONE")
+        raise LayerParamError(
+            "mining needs share_location: true, got false; set it, or mining_type: NONE"
+        )
     hard_example = param.mining_type == MultiBoxLossParameter.HARD_EXAMPLE
     if hard_example and param.sample_size <= 0:
         raise LayerParamError(f"sample_size must be positive, got {param.sample_size}")

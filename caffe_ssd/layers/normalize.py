@@ -112,7 +112,9 @@ def _spread(scale: Tensor, x: Tensor) -> Tensor:
 def _build(spec: LayerSpec) -> Normalize:
     (bottom,) = spec.bottoms
     if len(bottom) < 2:
-        raise ShapeError(f"bottom must have at least 2 axes (N, C, ...), got shape {bottom}")
+        raise ShapeError(
+            f"bottom 0 must have at least 2 axes (N, C, ...), got shape {list(bottom)}"
+        )
     param = spec.param.norm_param
     filler = param.scale_filler if param.HasField("scale_filler") else UNIT_SCALE
     return Normalize(

@@ -40,7 +40,10 @@ def _build(spec: LayerSpec) -> Permute:
     given = list(spec.param.permute_param.order)
     for axis in given:
         if axis >= len(bottom):
-            raise LayerParamError(f"order {axis} is no axis of the bottom's shape {bottom}")
+            raise LayerParamError(
+                f"order {axis} is no axis of the bottom's shape {list(bottom)}; "
+                f"allowed: 0..{len(bottom) - 1}"
+            )
         if given.count(axis) > 1:
-            raise LayerParamError(f"axis {axis} stands more than once in order {given}")
+            raise LayerParamError(f"axis {axis} may stand only once in order, got {given}")
     return Permute(order=given + [axis for axis in range(len(bottom)) if axis not in given])

@@ -104,7 +104,10 @@ class Pooling(Layer):
 def _build(spec: LayerSpec) -> Pooling:
     param = spec.param.pooling_param
     if spec.num_tops == 2 and param.pool != PoolingParameter.MAX:
-        raise ShapeError("the second top, indices of the maxima, needs pool: MAX")
+        raise ShapeError(
+            "the second top, indices of the maxima, needs pool: MAX, "
+            f"got {PoolingParameter.PoolMethod.Name(param.pool)}"
+        )
     layer = Pooling(
         method=param.pool,
         window=_read_window(param),
@@ -124,13 +127,14 @@ def _read_window(param: PoolingParameter) -> Window | None:
     if min(stride) < 1:
         raise LayerParamError(f"stride must be positive, got {list(stride)}")
     if pad != (0, 0) and param.pool == PoolingParameter.STOCHASTIC:
-        raise LayerParamError("pad needs pool: MAX or AVE")
+        raise LayerParamError(f"pad needs pool: MAX or AVE, got pad {list(pad)} with STOCHASTIC")
     if param.global_pooling:
         if kernel is not None:
-            raise LayerParamError("global_pooling takes no kernel size")
+            raise LayerParamError(f"global_pooling takes no kernel size, got {list(kernel)}")
         if pad != (0, 0) or stride != (1, 1):
             raise LayerParamError(
-                f"global_pooling needs pad 0 and stride 1, got {list(pad)} and {list(stride)}"
+                "global_pooling needs pad 0 and stride 1, "
+                f"got pad {list(pad)} and stride {list(stride)}"
             )
         return None
     if kernel is None:
@@ -144,12 +148,16 @@ def _read_window(param: PoolingParameter) -> Window | None:
 
 def _pair(param: PoolingParameter, both: str, prefix: str) -> Pair | None:
     """(rows, columns) of a setting given for both axes or per axis; None if not given."""
-    per_axis = [param.HasField(f"{prefix}_{axis}") for axis in "hw"]
-    if not any(per_axis):
+    given = [name for name in (f"{prefix}_h", f"{prefix}_w") if param.HasField(name)]
+    if not given:
         value = getattr(param, both)
         return (value, value) if param.HasField(both) else None
     if param.HasField(both):
-        raise LayerParamError(f"give either {both} or {prefix}_h and {prefix}_w, not both")
-    if not all(per_axis):
-        raise LayerParamError(f"{prefix}_h and {prefix}_w must be given together")
+        raise LayerParamError(
+            f"give either {both} or {prefix}_h and {prefix}_w, got {', '.join([both, *given])}"
+        )
+    if len(given) != 2:
+        raise LayerParamError(
+            f"{prefix}_h and {prefix}_w must be given together, got {given[0]} alone"
+        )
     return getattr(param, f"{prefix}_h"), getattr(param, f"{prefix}_w")

@@ -109,7 +109,7 @@ def _check_sizes(param: PriorBoxParameter) -> None:
             raise LayerParamError(f"min_size must be positive, got {size:g}")
     if high and len(high) != len(low):
         raise LayerParamError(
-            f"needs as many max_size as min_size or none, got {len(high)} and {len(low)}"
+            f"needs as many max_size as min_size ({len(low)}), or none, got {len(high)}"
         )
     for small, large in zip(low, high, strict=False):
         if large <= small:

@@ -72,7 +72,10 @@ class Recurrent(Layer):
                 f"got {list(x)}"
             )
         if cont != x[:2]:
-            raise ShapeError(f"bottom 1 must have shape {list(x[:2])}, got {list(cont)}")
+            raise ShapeError(
+                f"bottom 1, the sequence indicators, must have shape {list(x[:2])}, "
+                f"got {list(cont)}"
+            )
         if self.has_static and bottoms[2][:1] != x[1:2]:
             raise ShapeError(
                 f"bottom 2, the static input, must have {x[1]} items, got shape {list(bottoms[2])}"
@@ -136,8 +139,10 @@ def build_recurrent(kind: type[Recurrent], spec: LayerSpec) -> Recurrent:
     exposed = kind.num_states if param.expose_hidden else 0
     extra = len(spec.bottoms) - 2 - exposed
     if extra not in (0, 1):
+        states = f" (with expose_hidden, {exposed} of them initial states)" if exposed else ""
         raise ShapeError(
-            f"takes {2 + exposed} bottoms, and one more for a static input, got {len(spec.bottoms)}"
+            f"takes {2 + exposed} bottoms{states}, and one more for a static input, "
+            f"got {len(spec.bottoms)}"
         )
     if spec.num_tops != 1 + exposed:
         raise ShapeError(f"makes {1 + exposed} tops, got {spec.num_tops}")

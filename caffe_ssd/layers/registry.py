@@ -204,4 +204,5 @@ def _check_count(what: str, count: int, allowed: range) -> None:
         wanted = f"at least {allowed.start}"
     else:
         wanted = " or ".join(map(str, allowed))
-    raise ShapeError(f"takes {wanted} {what}s, got {count}")
+    plural = "" if wanted.split()[-1] == "1" else "s"
+    raise ShapeError(f"takes {wanted} {what}{plural}, got {count}")

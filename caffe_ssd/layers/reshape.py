@@ -40,12 +40,14 @@ class Reshape(Layer):
             rest = math.prod(size for size in shape if size != -1)
             if rest == 0 or count % rest:
                 raise ShapeError(
-                    f"cannot infer a size: {shape} does not divide bottom 0 of shape {list(bottom)}"
+                    f"cannot infer a size: without the -1, {shape} must divide the {count} "
+                    f"elements of bottom 0 of shape {list(bottom)}"
                 )
             shape[shape.index(-1)] = count // rest
         elif math.prod(shape) != count:
             raise ShapeError(
-                f"{shape} has another number of elements than bottom 0 of shape {list(bottom)}"
+                f"{shape} has another number of elements than bottom 0 of shape {list(bottom)}; "
+                f"it must have {count}"
             )
         return (tuple(shape),)
 
@@ -55,19 +57,23 @@ class Reshape(Layer):
     def _replaced(self, rank: int) -> tuple[int, int]:
         start = self.axis if self.axis >= 0 else rank + self.axis + 1
         if not 0 <= start <= rank:
-            raise LayerParamError(f"axis {self.axis} is out of range for a bottom with {rank} axes")
+            raise LayerParamError(
+                f"axis {self.axis} is out of range for a bottom with {rank} axes; "
+                f"allowed: {-rank - 1}..{rank}"
+            )
         end = rank if self.num_axes == -1 else start + self.num_axes
         if end > rank:
             raise LayerParamError(
                 f"axis {self.axis} and num_axes {self.num_axes} reach beyond a bottom with "
-                f"{rank} axes"
+                f"{rank} axes; num_axes may be at most {rank - start}, or -1 for all the rest"
             )
         return start, end
 
     def _copied(self, bottom: Shape, axis: int) -> int:
         if axis >= len(bottom):
             raise LayerParamError(
-                f"dim 0 copies axis {axis}, which bottom 0 of shape {list(bottom)} lacks"
+                f"dim 0 copies axis {axis}, which bottom 0 of shape {list(bottom)} lacks; "
+                "a size is needed there"
             )
         return bottom[axis]
 

@@ -51,7 +51,8 @@ class Slice(Layer):
             return [b - a for a, b in pairwise((0, *self.points, size))]
         if size % self.num_tops:
             raise ShapeError(
-                f"axis {self.axis} of size {size} cannot be cut into {self.num_tops} equal pieces"
+                f"axis {self.axis} of size {size} cannot be cut into {self.num_tops} equal pieces; "
+                "give slice_point, or a number of tops that divides it"
             )
         return [size // self.num_tops] * self.num_tops
 
@@ -60,7 +61,10 @@ class Slice(Layer):
 def _build(spec: LayerSpec) -> Slice:
     param = spec.param.slice_param
     if param.HasField("axis") and param.HasField("slice_dim"):
-        raise LayerParamError("give either axis or slice_dim, not both")
+        raise LayerParamError(
+            "give either axis or slice_dim, "
+            f"got axis: {param.axis} and slice_dim: {param.slice_dim}"
+        )
     points = tuple(param.slice_point)
     if points and len(points) != spec.num_tops - 1:
         raise LayerParamError(

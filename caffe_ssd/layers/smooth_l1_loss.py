@@ -30,6 +30,6 @@ def _build(spec: LayerSpec) -> SmoothL1Loss:
     if prediction != target or not spec.bottoms[0]:
         raise ShapeError(
             "prediction and target must have the same shape, got "
-            f"{spec.bottoms[0]} and {spec.bottoms[1]}"
+            f"{list(spec.bottoms[0])} and {list(spec.bottoms[1])}"
         )
     return SmoothL1Loss()

@@ -31,7 +31,7 @@ def level_window(sizes: Pair, level: int) -> Window:
     if pad[0] >= rows or pad[1] >= columns:
         raise ShapeError(
             f"a plane of {list(sizes)} is too small for {bins} x {bins} bins: "
-            f"pad {list(pad)} must be below the kernel size {list(kernel)}"
+            f"pad {list(pad)} must be below the kernel size {list(kernel)}; lower pyramid_height"
         )
     return Window(kernel=kernel, stride=kernel, pad=pad)
 

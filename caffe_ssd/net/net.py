@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from caffe_ssd.errors import NetError
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, SourceLayer, build_layer
+from caffe_ssd.net.no_backward import name_maker
 from caffe_ssd.net.passes import Instruction, fuse_batch_norm, plain_program
 from caffe_ssd.net.plan import AUTOMATIC, Plan, Step, Value, make_plan, naming, plan_backward
 from caffe_ssd.net.sharing import LearnableBlob, SharedBlobs
@@ -236,6 +237,8 @@ class Net(nn.Module):
             ]
             with torch.set_grad_enabled(grad and op.needs_backward), naming(op.step):
                 tops = self._run_layer(op, bottoms, inputs)
+            if grad and op.needs_backward:
+                tops = name_maker(tops, op.step)
             if not op.bottoms:
                 tops = tuple(top.to(device, non_blocking=True) for top in tops)
                 batch_size = _first_size(tops) if batch_size is None else batch_size

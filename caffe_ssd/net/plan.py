@@ -156,7 +156,7 @@ class _Wiring:
     def _bottom(self, param: LayerParameter, j: int) -> Value:
         name = param.bottom[j]
         if name not in self.available:
-            raise NetError(unknown_bottom(name, param.name, j))
+            raise NetError(unknown_bottom(name, param.name, j, self.available))
         blob = self.available.pop(name)
         return Value(blob, self._versions[blob])
 

@@ -61,8 +61,8 @@ class SharedBlobs:
         """
         if len(param.param) > len(layer.blobs):
             raise LayerParamError(
-                f"Too many params specified for layer {param.name}: "
-                f"{len(param.param)} given, it has {len(layer.blobs)} blobs"
+                f"Too many params specified: {len(param.param)} `param` entries, "
+                f"allowed: one per learnt blob, of which it has {len(layer.blobs)}"
             )
         for i, blob in enumerate(layer.blobs):
             spec = param.param[i] if i < len(param.param) else ParamSpec()

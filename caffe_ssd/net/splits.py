@@ -18,11 +18,15 @@ Quirk: an explicit loss weight of a top counts as a use, moves to the Split (who
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
+from difflib import get_close_matches
 
 from caffe_ssd.errors import NetError
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter
 
 _Top = tuple[int, int]  # (layer index, top index)
+
+_MOST_SHOWN = 5
 
 
 def insert_splits(param: NetParameter) -> NetParameter:
@@ -64,7 +68,7 @@ def _count_uses(param: NetParameter) -> tuple[dict[_Top, int], dict[_Top, _Top]]
     for i, layer in enumerate(param.layer):
         for j, bottom in enumerate(layer.bottom):
             if bottom not in newest:
-                raise NetError(unknown_bottom(bottom, layer.name, j))
+                raise NetError(unknown_bottom(bottom, layer.name, j, newest))
             producer_of[i, j] = newest[bottom]
             uses[newest[bottom]] += 1
         for j, top in enumerate(layer.top):
@@ -74,11 +78,23 @@ def _count_uses(param: NetParameter) -> tuple[dict[_Top, int], dict[_Top, _Top]]
     return uses, producer_of
 
 
-def unknown_bottom(blob: str, layer: str, index: int) -> str:
-    """The message for a bottom that nothing produces."""
+def unknown_bottom(blob: str, layer: str, index: int, known: Collection[str]) -> str:
+    """The message for a bottom that nothing produces.
+
+    Args:
+        blob: its name.
+        layer: name of the layer that reads it.
+        index: which bottom of that layer.
+        known: the blobs made before.
+    """
+    newest_first = list(known)[::-1]
+    close = get_close_matches(blob, newest_first, n=3)
+    shown = close if close else newest_first[:_MOST_SHOWN]
+    hint = f"{'did you mean' if close else 'the last ones made are'}: {', '.join(shown)}"
     return (
         f"Unknown bottom blob '{blob}' (layer '{layer}', bottom index {index}): "
         "no layer before it makes this blob; check the spelling and the order of the layers"
+        + (f" ({hint})" if shown else "")
     )
 
 

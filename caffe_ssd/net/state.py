@@ -5,7 +5,7 @@ Spec: caffe-net.md section 3.
 
 from __future__ import annotations
 
-from caffe_ssd.errors import NetError
+from caffe_ssd.errors import LayerParamError
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState, NetStateRule
 
 
@@ -13,7 +13,7 @@ def filter_net(param: NetParameter, state: NetState) -> NetParameter:
     """The net without the layers whose rules do not fit the state; it carries that state.
 
     Raises:
-        NetError: a layer has both kinds of rules.
+        LayerParamError: a layer has both kinds of rules.
     """
     filtered = NetParameter()
     filtered.CopyFrom(param)
@@ -25,7 +25,12 @@ def filter_net(param: NetParameter, state: NetState) -> NetParameter:
 
 def _is_kept(layer: LayerParameter, state: NetState) -> bool:
     if layer.include and layer.exclude:
-        raise NetError(f"layer {layer.name!r} has include and exclude rules; give one kind only")
+        raise LayerParamError(
+            f"has {len(layer.include)} include and {len(layer.exclude)} exclude rules; "
+            "give one kind only",
+            layer=layer.name,
+            layer_type=layer.type,
+        )
     if layer.include:
         return any(_is_met(rule, state) for rule in layer.include)
     return not any(_is_met(rule, state) for rule in layer.exclude)

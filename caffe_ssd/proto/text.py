@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar, cast
@@ -116,11 +118,18 @@ def read_solver(path: PathLike, *, lenient: bool = False) -> SolverParameter:
         SolverError: both `type` and `solver_type` are given; names the file.
     """
     solver = read_text(path, SolverParameter(), lenient=lenient)
-    try:
+    with naming_solver(path):
         upgrade_solver_in_place(solver)
+    return solver
+
+
+@contextmanager
+def naming_solver(path: PathLike) -> Iterator[None]:
+    """Adds the solver's file to an error about its settings that passes through."""
+    try:
+        yield
     except SolverError as error:
         raise SolverError(f"{os.fspath(path)}: {error}") from error
-    return solver
 
 
 def _describe(error: text_format.ParseError, message: Message, source: str) -> str:
@@ -138,7 +147,7 @@ def _hint(what: str, root: Descriptor) -> str:
     if match := _NO_FIELD.search(what):
         fields = [field.name for field in pool.FindMessageTypeByName(match["message"]).fields]
         close = get_close_matches(match["name"], fields, n=3)
-        return f" Did you mean {' or '.join(close)}?" if close else ""
+        return f" Did you mean {' or '.join(close)}?" if close else f" Known: {', '.join(fields)}."
     if match := _NO_VALUE.search(what):
         values = pool.FindEnumTypeByName(match["enum"]).values_by_name
         return f" Allowed: {', '.join(values)}."

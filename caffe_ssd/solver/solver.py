@@ -108,7 +108,7 @@ class Solver:
         check_policy(param)
         check_test_settings(param)
         if param.snapshot > 0:
-            _probe(param.snapshot_prefix)
+            _probe(param.snapshot_prefix, param.snapshot)
 
     def _seed(self) -> None:
         if self.param.random_seed >= 0:
@@ -370,10 +370,10 @@ def output_values(net: Net, result: NetResult) -> dict[str, list[float]]:
     return {name: result.blobs[name].detach().flatten().tolist() for name in net.outputs}
 
 
-def _probe(prefix: str) -> None:
+def _probe(prefix: str, interval: int) -> None:
     """Make sure that snapshots can be written before hours of training."""
     if not prefix:
-        raise SolverError("snapshot > 0 needs a snapshot_prefix")
+        raise SolverError(f"snapshot > 0 needs a snapshot_prefix, got snapshot: {interval} alone")
     probe = Path(f"{prefix}_iter_0.tempfile")
     try:
         probe.touch()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from caffe_ssd.errors import SolverError
+from caffe_ssd.errors import FileError, SolverError
 from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase, SolverParameter
 from caffe_ssd.proto.text import read_net
 from caffe_ssd.proto.upgrade import upgrade_net
@@ -122,8 +122,17 @@ def _source(
     if isinstance(value, NetParameter):
         param, origin = upgrade_net(value), field
     else:
-        param, origin = read_net(value, lenient=lenient), f"{field} file: {value}"
+        param, origin = _read_net(value, field, lenient=lenient), f"{field} file: {value}"
     state = NetState(phase=phase)  # type: ignore[arg-type]
     state.MergeFrom(param.state)
     state.MergeFrom(own)
     return NetSource(param=param, state=state, origin=origin)
+
+
+def _read_net(path: str, field: str, *, lenient: bool) -> NetParameter:
+    try:
+        return read_net(path, lenient=lenient)
+    except FileError as error:
+        raise FileError(
+            f"the solver's {field}: {error}; relative paths begin at the current folder"
+        ) from error

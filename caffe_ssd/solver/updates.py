@@ -97,28 +97,37 @@ def regularize(gradients: Tensors, weights: Tensors, decays: Sequence[float], ki
     chosen = [i for i, decay in enumerate(decays) if decay != 0]
     if not chosen:
         return
-    if kind not in ("L1", "L2"):
-        raise SolverError(f"unknown regularization_type {kind!r}; known: L1, L2")
+    _check_regularization(kind)
     terms = [weights[i] for i in chosen]
     if kind == "L1":
         terms = list(torch._foreach_sign(terms))
     _add_scaled([gradients[i] for i in chosen], terms, [decays[i] for i in chosen])
 
 
+def _check_regularization(kind: str) -> None:
+    if kind not in ("L1", "L2"):
+        raise SolverError(f"unknown regularization_type {kind!r}; known: L1, L2")
+
+
 def update_rule(param: SolverParameter) -> UpdateRule:
     """The rule of the solver's `type`.
 
     Raises:
-        SolverError: the type is unknown or does not take the given momentum or rms_decay.
+        SolverError: the type or regularization_type is unknown, or the type does not take the given
+            momentum or rms_decay.
     """
     if param.type not in _RULES:
         close = get_close_matches(param.type, _RULES, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise SolverError(f"unknown solver type {param.type!r}; {hint}known: {', '.join(_RULES)}")
     if param.type in ("AdaGrad", "RMSProp") and param.momentum != 0:
-        raise SolverError(f"{param.type} takes no momentum, got momentum: {param.momentum:g}")
+        raise SolverError(
+            f"type {param.type} takes no momentum, got momentum: {param.momentum:g}; remove it"
+        )
     if param.type == "RMSProp" and not 0 <= param.rms_decay < 1:
         raise SolverError(f"rms_decay must be at least 0 and below 1, got {param.rms_decay:g}")
+    if param.weight_decay != 0:
+        _check_regularization(param.regularization_type)
     return _RULES[param.type]
 
 

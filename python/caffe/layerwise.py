@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from caffe.blob import Blob, blob_of, parameter_gradient
 from caffe_ssd.errors import LayerError, NetError
+from caffe_ssd.layers.common import NO_GRADIENT_HINT
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.hinge_loss import HingeLoss, shortfalls
 from caffe_ssd.layers.registry import Layer, Shape
 from caffe_ssd.net import Net as EngineNet
+from caffe_ssd.net.no_backward import NO_BACKWARD
 from caffe_ssd.net.plan import Step, naming
 
 _ALIASES_DATA = {"Split", "Flatten", "Reshape"}
@@ -191,12 +193,12 @@ class LayerwiseNet:
         if record is None:
             raise NetError(f"backward before forward in layer {step.param.name!r}")
         if not step.type.has_backward:
-            raise LayerError("this layer has no backward pass; keep gradients from reaching it")
+            raise LayerError(NO_BACKWARD)
         for j in step.type.not_forced:
             if j < len(step.propagate_down) and step.propagate_down[j]:
                 raise LayerError(
                     f"bottom {j} ({step.param.bottom[j]!r}) cannot receive a gradient; "
-                    "set propagate_down or lr_mult so that none is asked for"
+                    f"{NO_GRADIENT_HINT}"
                 )
         diffs = [self._top_diff(v.blob, top) for v, top in zip(step.tops, record.tops, strict=True)]
         learnt = [blob for blob in self._layers[i].blobs if blob.requires_grad]

@@ -17,7 +17,7 @@ from caffe_ssd.errors import SolverError
 from caffe_ssd.net import Net as EngineNet
 from caffe_ssd.net import NetResult
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.proto.text import read_solver
+from caffe_ssd.proto.text import naming_solver, read_solver
 from caffe_ssd.solver.hooks import Callback
 from caffe_ssd.solver.solver import Solver as EngineSolver
 
@@ -95,7 +95,8 @@ class Solver:
             )
         if self.type_name:
             param.type = self.type_name
-        self._solver = _BlobSolver(param)
+        with naming_solver(str(solver_file)):
+            self._solver = _BlobSolver(param)
         self.net = self._solver.face(self._solver.net)
         self.test_nets = [self._solver.face(net) for net in self._solver.test_nets]
 

@@ -148,12 +148,18 @@ def test_blobs_in_the_message_replace_the_fillers():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("num_output: 4 kernel_size: 1 group: 3", "4 input channels are not a multiple of group 3"),
-        ("num_output: 5 kernel_size: 1 group: 2", "num_output 5 is not a multiple of group 2"),
+        (
+            "num_output: 4 kernel_size: 1 group: 3",
+            "channels must be a multiple of group 3, got 4",
+        ),
+        (
+            "num_output: 5 kernel_size: 1 group: 2",
+            "must be a multiple of group 2, got 5",
+        ),
         ("num_output: 5 kernel_size: 1 group: 0", "group must be positive, got 0"),
         ("num_output: 5", "kernel_size is missing"),
         ("num_output: 5 kernel_size: 0", r"kernel size must be positive, got \[0, 0\]"),
-        ("num_output: 5 kernel_h: 3", r"kernel size must be positive, got \[3, 0\]"),
+        ("num_output: 5 kernel_h: 3", "kernel_w is missing; give kernel_h and kernel_w"),
         ("num_output: 5 kernel_size: 3 kernel_h: 3", "either kernel_size or kernel_h and kernel_w"),
         ("num_output: 5 kernel_size: 3 stride: 0", r"stride must be positive, got \[0, 0\]"),
         ("num_output: 5 kernel_size: [1, 2, 3]", r"one per spatial axis \(2\), got \[1, 2, 3\]"),

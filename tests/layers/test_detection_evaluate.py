@@ -1,4 +1,4 @@
-"""DetectionEvaluate against the recorded cases and the example of the spec."""
+"""DetectionEvaluate against the example of the spec."""
 
 from __future__ import annotations
 
@@ -11,27 +11,6 @@ from caffe_ssd.evaluate.results import ImageSize
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.registry import LayerSpec, build_layer
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
-from tests.support.golden import needs_golden
-from tests.support.layer_cases import (
-    case_id,
-    check_refusal,
-    error_cases,
-    layer_cases,
-    run_layer_case,
-)
-
-
-@needs_golden
-@pytest.mark.parametrize("case", layer_cases("DetectionEvaluate"), ids=case_id)
-def test_recorded_case(case, tmp_path):
-    run_layer_case(case, tmp_path)
-
-
-@needs_golden
-@pytest.mark.parametrize("entry", error_cases("DetectionEvaluate"), ids=case_id)
-def test_refusal(entry, tmp_path):
-    check_refusal(entry, tmp_path)
-
 
 DETECTIONS = [
     [0, 1, 0.3, 0.1, 0, 0.4, 0.3],

@@ -1,4 +1,4 @@
-"""MultiBoxLoss against the recorded cases and the vectors of the spec."""
+"""MultiBoxLoss against the vectors of the spec."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.layers.multibox_terms import softmax_loss
 from caffe_ssd.layers.registry import LayerSpec, build_layer
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
-from tests.support.golden import needs_golden
-from tests.support.layer_cases import (
-    case_id,
-    check_refusal,
-    error_cases,
-    layer_cases,
-    run_layer_case,
-)
 
 # The example of ssd-layers.md section 12: 2 images, 6 priors, 3 classes.
 PRIORS = [
@@ -35,18 +27,6 @@ LABEL = [
     [1, 2, 0, 0.5, 0.5, 0.9, 0.9, 1],
 ]
 SHAPES = ((2, 24), (2, 18), (1, 2, 24), (1, 1, 4, 8))
-
-
-@needs_golden
-@pytest.mark.parametrize("case", layer_cases("MultiBoxLoss"), ids=case_id)
-def test_recorded_case(case, tmp_path):
-    run_layer_case(case, tmp_path)
-
-
-@needs_golden
-@pytest.mark.parametrize("entry", error_cases("MultiBoxLoss"), ids=case_id)
-def test_refusal(entry, tmp_path):
-    check_refusal(entry, tmp_path)
 
 
 def build(settings="", *, extra="", shapes=SHAPES):

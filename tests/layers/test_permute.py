@@ -1,31 +1,10 @@
-"""Permute against the recorded cases."""
+"""Permute: what is copied and what is not."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from caffe_ssd.layers.permute import Permute
-from tests.support.golden import needs_golden
-from tests.support.layer_cases import (
-    case_id,
-    check_refusal,
-    error_cases,
-    layer_cases,
-    run_layer_case,
-)
-
-
-@needs_golden
-@pytest.mark.parametrize("case", layer_cases("Permute"), ids=case_id)
-def test_recorded_case(case, tmp_path):
-    run_layer_case(case, tmp_path)
-
-
-@needs_golden
-@pytest.mark.parametrize("entry", error_cases("Permute"), ids=case_id)
-def test_refusal(entry, tmp_path):
-    check_refusal(entry, tmp_path)
 
 
 def test_the_result_is_laid_out_anew():

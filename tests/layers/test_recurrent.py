@@ -80,7 +80,7 @@ def test_cont_has_no_gradient():
 def test_refusals(layer_type):
     with pytest.raises(LayerParamError, match="num_output must be positive, got 0"):
         build(layer_type, "", X, CONT)
-    with pytest.raises(ShapeError, match=r"bottom 1 must have shape \[3, 2\], got \[3, 4\]"):
+    with pytest.raises(ShapeError, match=r"bottom 1, .*, must have shape \[3, 2\], got \[3, 4\]"):
         build(layer_type, SETTINGS, X, (3, 4))
     with pytest.raises(ShapeError, match="static input, must have 2 items"):
         build(layer_type, SETTINGS, X, CONT, (3, 5))

@@ -53,7 +53,7 @@ def test_rules(rule: str, state: dict, kept: bool) -> None:
 
 def test_both_kinds_of_rules_are_refused() -> None:
     param = message('layer { name: "l" type: "ReLU" include { } exclude { } }')
-    with pytest.raises(NetError, match="'l' has include and exclude rules"):
+    with pytest.raises(LayerParamError, match=r"'l' \(ReLU\): has 1 include and 1 exclude rules"):
         filter_net(param, NetState())
 
 

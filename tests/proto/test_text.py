@@ -31,7 +31,7 @@ z: 'it\\'s'
     ("text", "complaint"),
     [
         ('name: "n"\nlayer {\n  botom: "x"\n}', r'^a.txt:3:3: .*"botom"\. Did you mean bottom\?$'),
-        ("layer { quux: 1 }", r'^a.txt:1:9: .*no field named "quux"\.$'),
+        ("layer { quux: 1 }", r'^a.txt:1:9: .*no field named "quux"\. Known: name, type'),
         ("layer { pooling_param { pool: MIN } }", r"^a.txt:1:31: .*Allowed: MAX, AVE, STOCHAS"),
         ("layer {\n name: 'a'", r'^a.txt:2:\d+: Expected "}"\.$'),
         ('name: "a" name: "b"', r"^a.txt:1:17: .*multiple"),

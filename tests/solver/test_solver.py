@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe_ssd.errors import CaffeError, FileError, ProtoError, SolverError
+from caffe_ssd.errors import FileError, ProtoError, SolverError
 from caffe_ssd.proto.text import read_solver
 from caffe_ssd.solver import Action, Callback, Observer
 from caffe_ssd.solver.solver import Solver
@@ -294,17 +293,3 @@ def test_follows_the_reference(path: Path) -> None:
             if key.startswith("param:"):
                 got = _blob(solver, key[6:]).detach()
                 np.testing.assert_allclose(got, value, err_msg=key, **tolerance)
-
-
-@needs_golden
-@pytest.mark.parametrize(
-    "entry",
-    json.loads((GOLDEN / "solvers/errors.json").read_text()) if GOLDEN.is_dir() else [],
-    ids=lambda entry: entry["name"],
-)
-def test_refuses_what_the_reference_refuses(entry: dict[str, str], tmp_path: Path) -> None:
-    net, solver = tmp_path / "net.prototxt", tmp_path / "solver.prototxt"
-    net.write_text(entry["prototxt"])
-    solver.write_text(entry["solver"].replace("@NET@", str(net)).replace("@DIR@", str(tmp_path)))
-    with pytest.raises(CaffeError):
-        Solver(read_solver(solver)).step(1)

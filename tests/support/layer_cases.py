@@ -10,17 +10,10 @@ name; the net's tests run them.
     @pytest.mark.parametrize("case", layer_cases("ReLU"), ids=case_id)
     def test_recorded_case(case, tmp_path):
         run_layer_case(case, tmp_path)
-
-    @needs_golden
-    @pytest.mark.parametrize("case", error_cases("ReLU"), ids=case_id)
-    def test_refusal(case, tmp_path):
-        check_refusal(case, tmp_path)
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +25,7 @@ import torch
 from google.protobuf import text_format
 from torch import Tensor
 
-from caffe_ssd.errors import CaffeError, LayerError, NetError
+from caffe_ssd.errors import LayerError, NetError
 from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, build_layer, layer_type
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, Phase
 from caffe_ssd.random import CaffeRandom
@@ -41,23 +34,14 @@ from tests.support.golden import GOLDEN
 RTOL, ATOL = 1e-4, 1e-5
 
 
-def case_id(case: Path | Mapping[str, Any]) -> str:
-    """The test id of a recorded case or refusal."""
-    return case.stem if isinstance(case, Path) else str(case["name"])
+def case_id(case: Path) -> str:
+    """The test id of a recorded case."""
+    return case.stem
 
 
 def layer_cases(layer_type: str) -> list[Path]:
     """The recorded cases in a layer type's folder; empty without the recorded data."""
     return sorted((GOLDEN / "layers" / layer_type).glob("*.npz"))
-
-
-def error_cases(layer_type: str) -> list[dict[str, Any]]:
-    """The entries of `errors.json` whose prototxt has a layer of this type."""
-    path = GOLDEN / "layers" / "errors.json"
-    if not path.is_file():
-        return []
-    entries: list[dict[str, Any]] = json.loads(path.read_text())
-    return [e for e in entries if re.search(rf'type: *"{layer_type}"', e["prototxt"])]
 
 
 @dataclass
@@ -191,30 +175,6 @@ def run_layer_case(path: Path, folder: Path) -> None:
         assert names == list(case["param_names"])
     for prefix in ["", *sorted({key.split("|")[0] + "|" for key in case if "|" in key})]:
         _run_pass(chain, case, prefix)
-
-
-def check_refusal(entry: Mapping[str, Any], folder: Path) -> CaffeError:
-    """Run an entry of `errors.json` and return the error it must raise.
-
-    The error is a CaffeError that names the layer's type where the layer itself refuses.
-    """
-    chain = Chain(net=_parse(entry["prototxt"], folder), training=entry["phase"] == "TRAIN")
-    with pytest.raises(CaffeError) as caught:
-        _run_refused(chain, entry)
-    if entry["stage"] == "init" and isinstance(caught.value, LayerError):
-        assert caught.value.layer_type in entry["prototxt"]
-        assert f"({caught.value.layer_type})" in str(caught.value)
-    return caught.value
-
-
-def _run_refused(chain: Chain, entry: Mapping[str, Any]) -> None:
-    chain.build()
-    for name, shape in entry["inputs"].items():
-        fill = np.asarray(entry.get("fill", {}).get(name, 0), np.float32)
-        chain.inputs[name] = torch.from_numpy(np.broadcast_to(fill, shape).copy())
-    chain.forward()
-    if entry.get("backward"):
-        chain.backward({})
 
 
 def _parse(text: str, folder: Path) -> NetParameter:
