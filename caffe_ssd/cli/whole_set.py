@@ -7,37 +7,41 @@ records count twice unless the batch size divides their number.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from caffe_ssd.data.batches import LabelKind
+from caffe_ssd.data.batches import BatchReader, LabelKind
 from caffe_ssd.layers.data import RecordLayer
 from caffe_ssd.net import Net
 
 
 def passes_over_set(net: Net) -> int | None:
     """How many passes the records of the net's first data layer need; None without one."""
-    for layer in net.layers:
-        if isinstance(layer, RecordLayer):
-            reader = layer.loader.reader
-            return math.ceil(len(reader.source) / reader.batch_size)
+    for _, reader in _record_readers(net):
+        return math.ceil(len(reader.source) / reader.batch_size)
     return None
 
 
 def end_with_set(net: Net) -> None:
     """Make every data layer hand out a smaller batch where its records end for the first time."""
+    for layer, reader in _record_readers(net):
+        layer.register_forward_hook(_Trim(reader))
+
+
+def _record_readers(net: Net) -> Iterator[tuple[RecordLayer, BatchReader]]:
+    """The data layers that walk through numbered records; random windows have no end."""
     for layer in net.layers:
-        if isinstance(layer, RecordLayer):
-            layer.register_forward_hook(_Trim(layer))
+        if isinstance(layer, RecordLayer) and isinstance(layer.loader.reader, BatchReader):
+            yield layer, layer.loader.reader
 
 
 class _Trim:
     """Cuts off what the batch in which the records end repeats from the beginning."""
 
-    def __init__(self, layer: RecordLayer) -> None:
-        reader = layer.loader.reader
+    def __init__(self, reader: BatchReader) -> None:
         self._label = reader.label
         self._batch_size = reader.batch_size
         self._num_records = len(reader.source)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +24,17 @@ from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError
 
 Batch: TypeAlias = tuple[torch.Tensor, ...]
+
+
+class Reader(Protocol):
+    """Computes any batch from its number alone."""
+
+    def read(self, batch: int) -> Batch:
+        """Batch number `batch`, one tensor per top, float32.
+
+        Raises:
+            DataError: a record is wrong; says which.
+        """
 
 
 class LabelKind(Enum):

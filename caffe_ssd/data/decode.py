@@ -84,6 +84,13 @@ def jpeg_roundtrip(image: Image, quality: int = JPEG_QUALITY) -> Image:
     return with_channel_axis(decoded)
 
 
+def raw_datum(image: Image, label: int) -> Datum:
+    """The record of an 8-bit image [H, W] or [H, W, C], not encoded; see `decode_datum`."""
+    planes = with_channel_axis(image).transpose(2, 0, 1)
+    channels, height, width = planes.shape
+    return Datum(channels=channels, height=height, width=width, data=planes.tobytes(), label=label)
+
+
 def with_channel_axis(image: Image) -> Image:
     """[H, W, C] of what OpenCV returned, which drops the last axis of one-channel images."""
     return image[:, :, None] if image.ndim == 2 else image

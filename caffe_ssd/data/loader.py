@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 
-from caffe_ssd.data.batches import Batch, BatchReader
+from caffe_ssd.data.batches import Batch, Reader
 from caffe_ssd.data.workers import Workers
 
 # Finished batches that wait for their use; more would only hold memory.
@@ -28,14 +28,14 @@ class BatchLoader:
         workers: processes that do so; with 0 it is one thread of this process.
     """
 
-    def __init__(self, reader: BatchReader, *, workers: int = 0) -> None:
+    def __init__(self, reader: Reader, *, workers: int = 0) -> None:
         self.reader = reader
         self.workers = workers
         self._next_batch = 0
         self._batches: Iterator[Batch] | None = None
 
     def next(self) -> Batch:
-        """The next batch; see `BatchReader.read`.
+        """The next batch; see `Reader.read`.
 
         Raises:
             DataError: a record is wrong, or a worker process died; a further call tries again.
@@ -65,20 +65,24 @@ class BatchLoader:
         return {**self.__dict__, "_batches": None}
 
 
-def _in_thread(reader: BatchReader, start: int, workers: int) -> Iterator[Batch]:
-    return _ahead(reader.read, start)
+def _in_thread(reader: Reader, start: int, workers: int) -> Iterator[Batch]:
+    return _ahead(reader.read, start, wait=True)
 
 
-def _in_processes(reader: BatchReader, start: int, workers: int) -> Iterator[Batch]:
+def _in_processes(reader: Reader, start: int, workers: int) -> Iterator[Batch]:
     processes = Workers(reader, start=start, count=workers)
     try:
-        yield from _ahead(processes.read, start)
+        yield from _ahead(processes.read, start, wait=False)
     finally:
         processes.close()
 
 
-def _ahead(read: Callable[[int], Batch], start: int) -> Iterator[Batch]:
-    """What `read` returns for start, start + 1, ..., called in one thread and ahead of time."""
+def _ahead(read: Callable[[int], Batch], start: int, *, wait: bool) -> Iterator[Batch]:
+    """What `read` returns for start, start + 1, ..., called in one thread and ahead of time.
+
+    With `wait` the last call has ended when the iteration is closed, so that a reader that keeps a
+    position, as in a video, never has two at once.
+    """
     thread = ThreadPoolExecutor(1, thread_name_prefix="caffe-data")
     pending: deque[Future[Batch]] = deque()
     try:
@@ -87,4 +91,4 @@ def _ahead(read: Callable[[int], Batch], start: int) -> Iterator[Batch]:
             if len(pending) > _AHEAD:
                 yield pending.popleft().result()
     finally:
-        thread.shutdown(wait=False, cancel_futures=True)
+        thread.shutdown(wait=wait, cancel_futures=True)

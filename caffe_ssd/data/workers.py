@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 
-from caffe_ssd.data.batches import Batch, BatchReader
+from caffe_ssd.data.batches import Batch, Reader
 from caffe_ssd.errors import CaffeError, DataError
 
 # Batches a worker computes ahead: one travels while the next one is made.
@@ -39,7 +39,7 @@ class Workers:
         count: how many processes, at least 1.
     """
 
-    def __init__(self, reader: BatchReader, *, start: int, count: int) -> None:
+    def __init__(self, reader: Reader, *, start: int, count: int) -> None:
         # Forked workers need no importable main module; scripts without a main guard have none.
         forks = "fork" in multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("fork" if forks else None)
@@ -65,7 +65,7 @@ class Workers:
                 ours.send(None)
 
     def read(self, batch: int) -> Batch:
-        """The next batch; see `BatchReader.read`.
+        """The next batch; see `Reader.read`.
 
         Raises:
             DataError: a record is wrong, or the worker died.
@@ -101,9 +101,7 @@ def _receive(pipe: Pipe, shape: tuple[int, ...]) -> torch.Tensor:
     return top
 
 
-def _work(
-    reader: BatchReader, pipe: Pipe, batches: tuple[int, int], inherited: Sequence[Pipe]
-) -> None:
+def _work(reader: Reader, pipe: Pipe, batches: tuple[int, int], inherited: Sequence[Pipe]) -> None:
     # A Ctrl-C reaches the whole process group; the parent decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -120,7 +118,7 @@ def _work(
         os._exit(0)
 
 
-def _send(pipe: Pipe, reader: BatchReader, batch: int) -> None:
+def _send(pipe: Pipe, reader: Reader, batch: int) -> None:
     try:
         tops = [np.ascontiguousarray(top.numpy()) for top in reader.read(batch)]
     except CaffeError as error:
