@@ -30,8 +30,32 @@ from caffe.models.grp_dsod import (
     GatedPyramid,
     GRP_DSOD320_V6_Recurrent_Pyramid,
 )
+from caffe.models.inception import InceptionBody, InceptionTower, InceptionV3Body
 from caffe.models.multibox_head import CreateMultiBoxHead
 from caffe.models.named_layers import ConvBNLayer, CreateAnnotatedDataLayer, UnpackVariable
+from caffe.models.resnet import (
+    AddPooledExtraLayers,
+    ResBody,
+    ResNet50Body,
+    ResNet101Body,
+    ResNet152Body,
+    ResNetBody,
+)
+from caffe.models.scratchdet import (
+    ROOT_RESNET18,
+    ROOT_RESNET34,
+    Resnet18rootV2_res,
+    Resnet34rootV2_res,
+    RootResNetBody,
+)
+from caffe.models.vgg import (
+    VGG_SSD300,
+    VGG_SSD512,
+    AddExtraLayers,
+    VGGBody,
+    VGGNetBody,
+    ZFNetBody,
+)
 from caffe.proto import caffe_pb2
 
 __all__ = [
@@ -40,6 +64,12 @@ __all__ = [
     "DSOD300_SMALLEST",
     "GRP_DSOD300",
     "GRP_DSOD320",
+    "ROOT_RESNET18",
+    "ROOT_RESNET34",
+    "VGG_SSD300",
+    "VGG_SSD512",
+    "AddExtraLayers",
+    "AddPooledExtraLayers",
     "ConvBNLayer",
     "CreateAnnotatedDataLayer",
     "CreateMultiBoxHead",
@@ -48,9 +78,23 @@ __all__ = [
     "GRP_DSOD320_V6_Recurrent_Pyramid",
     "GatedPyramid",
     "Gated_module",
+    "InceptionBody",
+    "InceptionTower",
+    "InceptionV3Body",
     "L",
     "P",
+    "ResBody",
+    "ResNet50Body",
+    "ResNet101Body",
+    "ResNet152Body",
+    "ResNetBody",
+    "Resnet18rootV2_res",
+    "Resnet34rootV2_res",
+    "RootResNetBody",
     "UnpackVariable",
+    "VGGBody",
+    "VGGNetBody",
+    "ZFNetBody",
     "add_bl_layer",
     "add_dense_block",
     "add_downsampling",

@@ -7,6 +7,9 @@ annotations, and ValueError where the engine would raise a CaffeError.
 * blocks      convolutions with their batch norms, in both orders
 * dsod        the densely connected bodies, DS/A-B-k-theta
 * grp_dsod    those of GRP-DSOD: a pyramid of maps, a gate on each
+* vgg, resnet, inception   bodies of SSD under the names of the released classifiers' layers
+* backbone    what VGG16 and ZFNet are made of
+* scratchdet  the residual bodies of ScratchDet
 * named_layers, multibox_head   what `caffe.model_libs` offers to SSD's scripts
 * datasets    the published data sets: paths, classes, result files
 * ssd         the train, test and deploy net of any body

@@ -1,0 +1,158 @@
+"""What VGG16 and ZFNet are made of, under the names of the released classifiers.
+
+Weights learn once, biases twice as fast and without decay; all are filled by Xavier.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from caffe import NetSpec
+from caffe import layers as L
+from caffe import params as P
+from caffe.models.blocks import FROZEN_STATISTICS
+from caffe.net_spec import Top
+
+VGG16_DEPTHS = (2, 2, 3, 3, 3)  # convolutions in each stage
+
+WEIGHTS = {"lr_mult": 1, "decay_mult": 1}
+BIAS = {"lr_mult": 2, "decay_mult": 0}
+FROZEN = {"lr_mult": 0, "decay_mult": 0}
+
+
+class Backbone:
+    """Adds layers to the end of a net.
+
+    Args:
+        net: gets the layers.
+        bottom: of the first of them.
+        use_batchnorm: BatchNorm and Scale between each convolution and its ReLU.
+        dropout: behind fc6 and fc7.
+    """
+
+    def __init__(
+        self, net: NetSpec, bottom: Top, use_batchnorm: bool = False, dropout: bool = True
+    ) -> None:
+        self.net = net
+        self.bottom = bottom
+        self.use_batchnorm = use_batchnorm
+        self.dropout = dropout
+
+    def add_convolution(
+        self, name: str, relu: str, num_output: int, kernel_size: int, **geometry: int
+    ) -> None:
+        """Add a convolution, batch norm if the net has it, and a ReLU."""
+        net = self.net
+        net[name] = L.Convolution(
+            self.bottom,
+            num_output=num_output,
+            kernel_size=kernel_size,
+            **geometry,
+            **_filling(bias=not self.use_batchnorm),
+        )
+        if self.use_batchnorm:
+            norm, scale = name + "_bn", name + "_scale"
+            net[norm] = L.BatchNorm(net[name], in_place=True, param=FROZEN_STATISTICS)
+            net[scale] = L.Scale(net[norm], in_place=True, **_scale_filling())
+        net[relu] = L.ReLU(net[name], in_place=True)
+        self.bottom = net[relu]
+
+    def add_stage(self, stage: int, num_output: int, pad: int = 1, **geometry: int) -> None:
+        """Add the 3x3 convolutions of one of VGG16's stages."""
+        for index in range(1, VGG16_DEPTHS[stage - 1] + 1):
+            name = f"{stage}_{index}"
+            self.add_convolution("conv" + name, "relu" + name, num_output, 3, pad=pad, **geometry)
+
+    def add_reduction(self, stage: int, num_output: int, nopool: bool, keep_size: bool) -> None:
+        """Add what follows one of VGG16's stages: pooling, or a bare convolution in its place."""
+        stride = 1 if keep_size else 2
+        if nopool:
+            name = f"conv{stage}_{VGG16_DEPTHS[stage - 1] + 1}"
+            self.net[name] = self.bottom = L.Convolution(
+                self.bottom,
+                num_output=num_output,
+                kernel_size=3,
+                pad=1,
+                stride=stride,
+                **_filling(),
+            )
+        elif keep_size:
+            self.add_pooling(f"pool{stage}", kernel_size=3, stride=1, pad=1)
+        else:
+            self.add_pooling(f"pool{stage}", kernel_size=2, stride=2)
+
+    def add_pooling(self, name: str, **geometry: int) -> None:
+        """Add max pooling."""
+        self.net[name] = self.bottom = L.Pooling(self.bottom, pool=P.Pooling.MAX, **geometry)
+
+    def add_local_norm(self, name: str) -> None:
+        """Add ZFNet's normalisation over 3x3 positions of a channel."""
+        self.net[name] = self.bottom = L.LRN(
+            self.bottom,
+            local_size=3,
+            alpha=0.00005,
+            beta=0.75,
+            norm_region=P.LRN.WITHIN_CHANNEL,
+            engine=P.LRN.CAFFE,
+        )
+
+    def add_fc_convolutions(self, num_output: int, kernel_size: int, **geometry: int) -> None:
+        """Add fc6 and fc7 as convolutions; the geometry is fc6's."""
+        self.add_convolution("fc6", "relu6", num_output, kernel_size, **geometry)
+        self._add_dropout("drop6")
+        self.add_convolution("fc7", "relu7", num_output, 1)
+        self._add_dropout("drop7")
+
+    def add_inner_products(self, num_output: int) -> None:
+        """Add fc6 and fc7 as they are in the classifier."""
+        net = self.net
+        for index in (6, 7):
+            fc, relu = f"fc{index}", f"relu{index}"
+            net[fc] = L.InnerProduct(self.bottom, num_output=num_output, **_filling())
+            net[relu] = self.bottom = L.ReLU(net[fc], in_place=True)
+            self._add_dropout(f"drop{index}")
+
+    def add_classes(self, fully_conv: bool, num_output: int = 1000) -> None:
+        """Add fc8 and the probabilities of ImageNet's classes."""
+        given = dict(_filling(), num_output=num_output)
+        if fully_conv:
+            self.net.fc8 = L.Convolution(self.bottom, kernel_size=1, **given)
+        else:
+            self.net.fc8 = L.InnerProduct(self.bottom, **given)
+        self.net.prob = L.Softmax(self.net.fc8)
+
+    def freeze(self, names: "Sequence[str]") -> None:
+        """Stop layers from learning.
+
+        Raises:
+            ValueError: the net has no such layer, or it is followed by batch norm.
+        """
+        if names and self.use_batchnorm:
+            raise ValueError("freeze_layers cannot be combined with use_batchnorm")
+        for name in names:
+            if name not in self.net.keys():  # noqa: SIM118  (the original's NetSpec has no `in`)
+                known = ", ".join(self.net.keys())
+                raise ValueError(f"freeze_layers: the net has no layer {name!r}; it has {known}")
+            self.net.update(name, {"param": [FROZEN, FROZEN]})
+
+    def _add_dropout(self, name: str) -> None:
+        if self.dropout:
+            self.net[name] = L.Dropout(self.bottom, dropout_ratio=0.5, in_place=True)
+
+
+def _filling(bias: bool = True) -> "dict[str, Any]":
+    if not bias:
+        return {"param": [WEIGHTS], "weight_filler": {"type": "xavier"}, "bias_term": False}
+    return {
+        "param": [WEIGHTS, BIAS],
+        "weight_filler": {"type": "xavier"},
+        "bias_filler": {"type": "constant", "value": 0},
+    }
+
+
+def _scale_filling() -> "dict[str, Any]":
+    return {
+        "param": [{"lr_mult": 1, "decay_mult": 0}] * 2,
+        "filler": {"type": "constant", "value": 1},
+        "bias_term": True,
+        "bias_filler": {"type": "constant", "value": 0},
+    }

@@ -1,0 +1,193 @@
+"""The bodies of ScratchDet: residual, with a root that keeps the image's resolution.
+
+A ResNet starts with a 7x7 convolution of stride 2; a Root-ResNet with three 3x3 convolutions of
+stride 1, so that small objects keep their pixels. Blocks are pre-activated and so are the extra
+layers behind them:
+
+    root, pool                    1/2 of the image
+    conv2_1 ... conv2_6           1/2    three blocks of two convolutions
+    conv3_1 ... conv3_8           1/4
+    conv4_1 ... conv4_12          1/8    the first map to predict from
+    conv5_1 ... conv5_6           1/16   the second
+    conv6_1, conv6_2              1/32   the third, and so on: a block each
+
+Spec: ssd-layers.md section 10.
+Source: Zhu et al., "ScratchDet: Training Single-Shot Object Detectors from Scratch".
+Quirk: predictions are made from the last convolution of a stage, before its shortcut is added.
+Quirk: the last two extra maps of a 300 px image are both 5x5, with the steps of 3x3 and 1x1.
+"""
+
+# ruff: noqa: B905  (zip has no `strict` in Python 3.6)
+
+from typing import NamedTuple
+
+from caffe import NetSpec
+from caffe import layers as L
+from caffe.models.blocks import batch_norm, bn_relu, max_pool
+from caffe.net_spec import Top
+
+NUM_STAGES = 4
+
+
+class RootResNetBody(NamedTuple):
+    """A Root-ResNet with residual extra layers.
+
+    root: channels of the 3x3 convolutions at full resolution.
+    blocks: residual blocks in each of the four stages.
+    widths: channels of the four stages.
+    extras: channels of conv6_2, conv7_2, ...
+    extra_strides: of the same; 1 keeps the size.
+    """
+
+    root: "tuple[int, ...]" = (64, 64, 64)
+    blocks: "tuple[int, ...]" = (3, 4, 6, 3)
+    widths: "tuple[int, ...]" = (64, 128, 256, 512)
+    extras: "tuple[int, ...]" = (128, 128, 128, 128)
+    extra_strides: "tuple[int, ...]" = (2, 2, 1, 1)
+
+    @property
+    def sources(self) -> "tuple[str, ...]":
+        """Names of the maps to predict from, finest first."""
+        stages = [(4, self.blocks[2]), (5, self.blocks[3])]
+        stages += [(6 + index, 1) for index in range(len(self.extras))]
+        return tuple(f"conv{stage}_{2 * num_blocks}" for stage, num_blocks in stages)
+
+    def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
+        """Add the body to a net and return its coarsest map.
+
+        Args:
+            net: has `from_layer`; gets the maps named in `sources`.
+            from_layer: name of the image blob.
+
+        Raises:
+            ValueError: the description has not four stages, no root, or unequal extras.
+        """
+        _check(self)
+        trunk = _Trunk(net, add_root(net, from_layer, self.root), self.root[-1])
+        for index, (num_blocks, width) in enumerate(zip(self.blocks, self.widths)):
+            trunk.add_stage(2 + index, num_blocks, width, stride=None if index == 0 else 2)
+        for index, (width, stride) in enumerate(zip(self.extras, self.extra_strides)):
+            trunk.add_stage(6 + index, 1, width, stride)
+        coarsest: Top = net[self.sources[-1]]
+        return coarsest
+
+
+ROOT_RESNET34 = RootResNetBody()
+ROOT_RESNET18 = RootResNetBody(blocks=(2, 2, 2, 2))
+
+# Not published: seven maps of a 512 px image, from 64x64 to 1x1, as SSD512 has them.
+EXTRAS_512 = (128, 128, 128, 128, 128)
+ROOT_RESNET34_512 = ROOT_RESNET34._replace(extras=EXTRAS_512, extra_strides=(2, 2, 2, 2, 2))
+ROOT_RESNET18_512 = ROOT_RESNET18._replace(extras=EXTRAS_512, extra_strides=(2, 2, 2, 2, 2))
+
+# Four maps of a 96 px to 128 px image, under a hundredth of ScratchDet's work: for demos and tests.
+TINY_ROOT_RESNET = RootResNetBody(
+    root=(8, 8, 8),
+    blocks=(1, 1, 1, 1),
+    widths=(8, 16, 32, 48),
+    extras=(32, 32),
+    extra_strides=(2, 2),
+)
+
+
+def _check(body: RootResNetBody) -> None:
+    for keyword in ("blocks", "widths"):
+        value = getattr(body, keyword)
+        if len(value) != NUM_STAGES:
+            raise ValueError(f"{keyword} must be {NUM_STAGES} numbers, got {value}")
+    if not body.root:
+        raise ValueError("root must have at least one convolution")
+    if len(body.extras) != len(body.extra_strides):
+        raise ValueError(f"extras {body.extras} need as many strides, got {body.extra_strides}")
+
+
+def add_root(net: NetSpec, from_layer: str, widths: "tuple[int, ...]") -> Top:
+    """Add the 3x3 convolutions stem_1, stem_2, ... and a pooling, and return it."""
+    x = net[from_layer]
+    for index, num_output in enumerate(widths, 1):
+        name = f"stem_{index}"
+        net[name] = _convolution(x, num_output, 3, stride=1 if index == 1 else None)
+        x = _bn_relu_in_place(net[name])
+    pool = net.pool1 = max_pool(x)
+    return pool
+
+
+class _Trunk:
+    """A growing chain of residual blocks.
+
+    Args:
+        net: gets the blocks.
+        bottom: of the first block; its batch norm and ReLU are already done.
+        channels: of `bottom`.
+    """
+
+    def __init__(self, net: NetSpec, bottom: Top, channels: int) -> None:
+        self.net = net
+        self.total = bottom  # what shortcuts carry on
+        self.active = bottom  # the same after batch norm and ReLU: what convolutions read
+        self.channels = channels
+
+    def add_stage(self, stage: int, num_blocks: int, width: int, stride: "int | None") -> None:
+        """Add blocks of one width; the first may have a stride."""
+        for block in range(num_blocks):
+            names = (f"conv{stage}_{2 * block + 1}", f"conv{stage}_{2 * block + 2}")
+            self._add_block(names, width, stride if block == 0 else None)
+
+    def _add_block(self, names: "tuple[str, str]", width: int, stride: "int | None") -> None:
+        first, second = names
+        net = self.net
+        net[first] = _convolution(self.active, width, 3, stride)
+        net[second] = _convolution(_bn_relu_in_place(net[first]), width, 3)
+        shortcut = self.total
+        if width != self.channels or stride not in (None, 1):
+            shortcut = _convolution(self.active, width, 1, stride)
+        # Layers without a name are only made once a later one reads them: the last sum never is.
+        self.total = L.Eltwise(shortcut, net[second])
+        self.active = bn_relu(self.total)
+        self.channels = width
+
+
+def _convolution(
+    bottom: Top, num_output: int, kernel_size: int, stride: "int | None" = None
+) -> Top:
+    given = {} if stride is None else {"stride": stride}
+    conv: Top = L.Convolution(
+        bottom,
+        param=[{"lr_mult": 1, "decay_mult": 1}],
+        num_output=num_output,
+        kernel_size=kernel_size,
+        pad=kernel_size // 2,
+        bias_term=False,
+        weight_filler={"type": "xavier"},
+        **given,
+    )
+    return conv
+
+
+def _bn_relu_in_place(bottom: Top) -> Top:
+    relu: Top = L.ReLU(batch_norm(bottom, in_place=True), in_place=True)
+    return relu
+
+
+def Resnet34rootV2_res(
+    net: NetSpec, from_layer: str = "data", body: RootResNetBody = ROOT_RESNET34
+) -> NetSpec:
+    """Add ScratchDet's body to a net, under the name the original scripts use.
+
+    Args:
+        net: see `RootResNetBody.add_to`.
+        from_layer: see `RootResNetBody.add_to`.
+        body: another than the published one.
+
+    Returns:
+        The net.
+    """
+    body.add_to(net, from_layer)
+    return net
+
+
+def Resnet18rootV2_res(
+    net: NetSpec, from_layer: str = "data", body: RootResNetBody = ROOT_RESNET18
+) -> NetSpec:
+    """Add the body with two blocks in each stage; see `Resnet34rootV2_res`."""
+    return Resnet34rootV2_res(net, from_layer, body)

@@ -1,0 +1,267 @@
+"""The bodies of the first SSD: VGG16, ZFNet, and the extra layers behind them.
+
+SSD's VGG16 is "fully convolutional, reduced, dilated": fc6 and fc7 are convolutions of 1024
+channels, pool5 keeps the size, and fc6 is spread out to see as much as before. Layers have the
+names of the released classifiers, so their weights load by name.
+
+    VGGNetBody(net, from_layer="data", fully_conv=True, reduced=True, dilated=True, dropout=False)
+    AddExtraLayers(net, use_batchnorm=False)
+
+is `VGG_SSD300.add_to(net)`. Batch norm in the backbone is for training from scratch.
+
+Spec: ssd-layers.md section 10.
+Sources: Liu et al., "SSD: Single Shot MultiBox Detector"; Zhu et al., "ScratchDet".
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from caffe import NetSpec
+from caffe.models.backbone import VGG16_DEPTHS, Backbone
+from caffe.models.named_layers import ConvBNLayer
+from caffe.net_spec import Top
+
+VGG16_WIDTHS = (64, 128, 256, 512, 512)
+
+# Geometry of fc6 by (dilated, reduced). It sees about the same part of the image in each case.
+VGG16_FC6 = {
+    (False, False): (7, 1),  # kernel size, dilation
+    (False, True): (3, 3),
+    (True, False): (7, 2),
+    (True, True): (3, 6),
+}
+ZF_FC6 = {
+    (False, False): {"kernel_size": 6, "pad": 2},
+    (False, True): {"kernel_size": 3, "pad": 2, "dilation": 2},
+    (True, False): {"kernel_size": 6, "pad": 5, "dilation": 2},
+    (True, True): {"kernel_size": 3, "pad": 5, "dilation": 5},
+}
+
+
+class Extra(NamedTuple):
+    """A map behind a backbone: 1x1 to half of `num_output`, then a convolution to `num_output`.
+
+    kernel_size: of the second convolution, as are `pad` and `stride`.
+    """
+
+    num_output: int
+    kernel_size: int = 3
+    pad: int = 1
+    stride: int = 2
+
+
+EXTRAS_300 = (Extra(512), Extra(256), Extra(256, pad=0, stride=1), Extra(256, pad=0, stride=1))
+EXTRAS_512 = (Extra(512), Extra(256), Extra(256), Extra(256), Extra(256, kernel_size=4, stride=1))
+EXTRAS = {300: EXTRAS_300, 512: EXTRAS_512}
+
+
+class VGGBody(NamedTuple):
+    """SSD's VGG16 with its extra layers.
+
+    widths: channels of the five stages.
+    fc_width: channels of fc6 and fc7.
+    extras: the maps conv6_2, conv7_2, ...
+    batch_norm: in the backbone.
+    extras_batch_norm: in the extra layers, which count as head where SSD is varied.
+    """
+
+    widths: "tuple[int, ...]" = VGG16_WIDTHS
+    fc_width: int = 1024
+    extras: "tuple[Extra, ...]" = EXTRAS_300
+    batch_norm: bool = False
+    extras_batch_norm: bool = False
+
+    @property
+    def sources(self) -> "tuple[str, ...]":
+        """Names of the maps to predict from, finest first."""
+        return ("conv4_3", "fc7", *[f"conv{6 + i}_2" for i in range(len(self.extras))])
+
+    def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
+        """Add the body to a net and return its coarsest map.
+
+        Args:
+            net: has `from_layer`; gets the maps named in `sources`.
+            from_layer: name of the image blob.
+
+        Raises:
+            ValueError: not five widths.
+        """
+        VGGNetBody(
+            net,
+            from_layer,
+            fully_conv=True,
+            reduced=True,
+            dilated=True,
+            dropout=False,
+            use_batchnorm=self.batch_norm,
+            widths=self.widths,
+            fc_width=self.fc_width,
+        )
+        _add_extras(net, self.extras, self.extras_batch_norm, lr_mult=1)
+        coarsest: Top = net[self.sources[-1]]
+        return coarsest
+
+
+VGG_SSD300 = VGGBody()
+VGG_SSD512 = VGGBody(extras=EXTRAS_512)
+
+# Four maps of a 96 px to 128 px image, under a hundredth of SSD300's work: for demos and tests.
+TINY_VGG = VGGBody(
+    widths=(8, 16, 24, 32, 32),
+    fc_width=64,
+    extras=(Extra(64), Extra(64)),
+    batch_norm=True,
+    extras_batch_norm=True,
+)
+
+
+def VGGNetBody(
+    net: NetSpec,
+    from_layer: str,
+    need_fc: bool = True,
+    fully_conv: bool = False,
+    reduced: bool = False,
+    dilated: bool = False,
+    nopool: bool = False,
+    dropout: bool = True,
+    freeze_layers: "Sequence[str]" = (),
+    dilate_pool4: bool = False,
+    use_batchnorm: bool = False,
+    widths: "Sequence[int]" = VGG16_WIDTHS,
+    fc_width: "int | None" = None,
+) -> NetSpec:
+    """Add VGG16 to a net.
+
+    Args:
+        net: has `from_layer`.
+        from_layer: name of the image blob.
+        need_fc: go on behind conv5_3 to fc7.
+        fully_conv: fc6 and fc7 are convolutions, so that any image size fits.
+        reduced: they have 1024 channels and fc6 is 3x3, rather than 4096 and 7x7.
+        dilated: pool5 keeps the size and fc6 is spread out.
+        nopool: a convolution with stride in place of each pooling.
+        dropout: behind fc6 and fc7.
+        freeze_layers: names of layers that do not learn.
+        dilate_pool4: pool4 keeps the size and what follows is spread out; not with `nopool`.
+        use_batchnorm: BatchNorm and Scale between each convolution and its ReLU.
+        widths: channels of the five stages.
+        fc_width: channels of fc6 and fc7 where they are not the usual.
+
+    Returns:
+        The net.
+
+    Raises:
+        ValueError: not five widths, or an unknown layer to freeze.
+    """
+    if len(widths) != len(VGG16_DEPTHS):
+        raise ValueError(f"widths must be {len(VGG16_DEPTHS)} numbers, got {tuple(widths)}")
+    backbone = Backbone(net, net[from_layer], use_batchnorm, dropout)
+    spread_pool4 = dilate_pool4 and not nopool
+    for stage, width in enumerate(widths[:4], 1):
+        backbone.add_stage(stage, width)
+        backbone.add_reduction(stage, width, nopool, keep_size=spread_pool4 and stage == 4)
+    dilation = 2 if spread_pool4 else 1
+    backbone.add_stage(5, widths[4], dilation=dilation, pad=dilation)
+    if need_fc:
+        backbone.add_reduction(5, widths[4], nopool, keep_size=dilated)
+        width = (1024 if fully_conv and reduced else 4096) if fc_width is None else fc_width
+        if fully_conv:
+            kernel_size, spread = VGG16_FC6[(dilated, reduced)]
+            dilation *= spread
+            pad = dilation * (kernel_size - 1) // 2
+            backbone.add_fc_convolutions(width, kernel_size, pad=pad, dilation=dilation)
+        else:
+            backbone.add_inner_products(width)
+    backbone.freeze(freeze_layers)
+    return net
+
+
+def ZFNetBody(
+    net: NetSpec,
+    from_layer: str,
+    need_fc: bool = True,
+    fully_conv: bool = False,
+    reduced: bool = False,
+    dilated: bool = False,
+    dropout: bool = True,
+    need_fc8: bool = False,
+    freeze_layers: "Sequence[str]" = (),
+) -> NetSpec:
+    """Add ZFNet (the smaller of Faster R-CNN's two nets) to a net.
+
+    Args:
+        net: has `from_layer`.
+        from_layer: name of the image blob.
+        need_fc: go on behind conv5 to fc7.
+        fully_conv: fc6 and fc7 are convolutions, so that any image size fits.
+        reduced: they have 1024 channels and fc6 is 3x3, rather than 4096 and 6x6.
+        dilated: pool5 keeps the size and fc6 is spread out.
+        dropout: behind fc6 and fc7.
+        need_fc8: end in ImageNet's 1000 classes, `prob`.
+        freeze_layers: names of layers that do not learn.
+
+    Returns:
+        The net.
+
+    Raises:
+        ValueError: `need_fc8` without `need_fc`, or an unknown layer to freeze.
+    """
+    if need_fc8 and not need_fc:
+        raise ValueError("need_fc8 needs need_fc")
+    backbone = Backbone(net, net[from_layer], dropout=dropout)
+    for index, (num_output, kernel_size) in enumerate(((96, 7), (256, 5)), 1):
+        pad = kernel_size // 2
+        names = (f"conv{index}", f"relu{index}")
+        backbone.add_convolution(*names, num_output, kernel_size, pad=pad, stride=2)
+        backbone.add_local_norm(f"norm{index}")
+        backbone.add_pooling(f"pool{index}", kernel_size=3, stride=2, pad=1)
+    for index, num_output in enumerate((384, 384, 256), 3):
+        backbone.add_convolution(f"conv{index}", f"relu{index}", num_output, 3, pad=1)
+    if need_fc:
+        backbone.add_pooling("pool5", kernel_size=3, stride=1 if dilated else 2, pad=1)
+        if fully_conv:
+            width = 1024 if reduced else 4096
+            backbone.add_fc_convolutions(width, **ZF_FC6[(dilated, reduced)])
+        else:
+            backbone.add_inner_products(4096)
+    if need_fc8:
+        backbone.add_classes(fully_conv)
+    backbone.freeze(freeze_layers)
+    return net
+
+
+def AddExtraLayers(
+    net: NetSpec, use_batchnorm: bool = True, lr_mult: float = 1, image_size: int = 300
+) -> NetSpec:
+    """Add SSD's extra maps, conv6_2 and on, behind the last layer of a net.
+
+    Args:
+        net: ends in the backbone's coarsest map.
+        use_batchnorm: see `ConvBNLayer`, as is `lr_mult`.
+        lr_mult: see `use_batchnorm`.
+        image_size: 300 px end in conv9_2, 512 px in conv10_2.
+
+    Returns:
+        The net.
+
+    Raises:
+        ValueError: another image size.
+    """
+    if image_size not in EXTRAS:
+        sizes = " or ".join(str(size) for size in EXTRAS)
+        raise ValueError(f"image_size must be {sizes}, got {image_size!r}")
+    _add_extras(net, EXTRAS[image_size], use_batchnorm, lr_mult)
+    return net
+
+
+def _add_extras(
+    net: NetSpec, extras: "Sequence[Extra]", use_batchnorm: bool, lr_mult: float
+) -> None:
+    given: dict[str, Any] = {"use_bn": use_batchnorm, "use_relu": True, "lr_mult": lr_mult}
+    below = list(net.keys())[-1]
+    for index, extra in enumerate(extras, 6):
+        first, second = f"conv{index}_1", f"conv{index}_2"
+        half = extra.num_output // 2
+        ConvBNLayer(net, below, first, num_output=half, kernel_size=1, pad=0, stride=1, **given)
+        ConvBNLayer(net, first, second, **extra._asdict(), **given)
+        below = second
