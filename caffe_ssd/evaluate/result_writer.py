@@ -99,14 +99,7 @@ class ResultWriter:
         for label in labels.tolist():
             if label not in self.names:
                 raise DataError(f"label {label} was detected but is not in the label map")
-        boxes_px, _ = to_image_px(
-            torch.from_numpy(rows[:, 3:].astype(np.float32)),
-            torch.full((len(rows),), size.height),
-            torch.full((len(rows),), size.width),
-            self.resize,
-        )
-        low, high = boxes_px.numpy()[:, :2], boxes_px.numpy()[:, 2:]
-        bbox = _round_to_cents(np.concatenate([low, high - low], 1))
+        bbox = result_boxes_px(rows[:, 3:], size, self.resize)
         self._found.append((size.name, labels, rows[:, 2].copy(), bbox))
 
     def _write(self) -> None:
@@ -142,6 +135,29 @@ class ResultWriter:
             rows = zip(labels.tolist(), scores.tolist(), bbox.tolist(), strict=True)
             for label, score, box in rows:
                 yield Detection(image, names[label], score, *box)
+
+
+def result_boxes_px(
+    boxes: NDArray[np.float32], size: ImageSize, resize: Resize | None
+) -> NDArray[np.float32]:
+    """Boxes of one image as result files give them.
+
+    Args:
+        boxes: [D, 4], normalised.
+        size: of the image.
+        resize: how it became the network's input.
+
+    Returns:
+        [D, 4] (x, y, width, height) in pixels, clipped to the image, with 2 decimals.
+    """
+    boxes_px, _ = to_image_px(
+        torch.from_numpy(boxes.astype(np.float32)),
+        torch.full((len(boxes),), size.height),
+        torch.full((len(boxes),), size.width),
+        resize,
+    )
+    low, high = boxes_px.numpy()[:, :2], boxes_px.numpy()[:, 2:]
+    return _round_to_cents(np.concatenate([low, high - low], 1))
 
 
 def _round_to_cents(values: NDArray[np.float32]) -> NDArray[np.float32]:

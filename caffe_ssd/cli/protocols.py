@@ -1,0 +1,177 @@
+"""Scores of several protocols side by side: computed, printed, and as JSON.
+
+"reference" is how the reference's DetectionEvaluate layer counts in pixels, with its three versions
+of AP; the official protocols are those of `evaluate.voc_protocol` and `evaluate.coco_protocol`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caffe_ssd.boxes.average_precision import AP_VERSIONS
+from caffe_ssd.errors import UsageError
+from caffe_ssd.evaluate.coco_protocol import check_pycocotools, score_coco
+from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
+from caffe_ssd.evaluate.score import ProtocolScore
+from caffe_ssd.evaluate.test_set import Found, TestSet
+from caffe_ssd.evaluate.voc_protocol import score_voc
+from caffe_ssd.files import atomic_write
+from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
+
+OFFICIAL = ("voc2007", "voc2012", "coco")
+PROTOCOLS = ("reference", *OFFICIAL)
+
+_IMAGES_AT_ONCE = 16
+
+
+def read_protocols(words: Sequence[str], known: Sequence[str] = PROTOCOLS) -> list[str]:
+    """Names of protocols from flags that may each hold several, separated by commas.
+
+    Raises:
+        UsageError: one is unknown, or needs a package that is not installed.
+    """
+    names = [name.strip().lower() for word in words for name in word.split(",")]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown -protocol {name!r}; known: {', '.join(known)}")
+    if "coco" in names:
+        check_pycocotools()
+    return list(dict.fromkeys(names))
+
+
+def score(protocol: str, test_set: TestSet, found: Found) -> ProtocolScore:
+    """Score by one of `PROTOCOLS`; see `read_protocols`."""
+    if protocol == "reference":
+        return _score_as_reference(test_set, found)
+    if protocol == "coco":
+        return score_coco(test_set, found)
+    return score_voc(test_set, found, year=protocol.removeprefix("voc"))
+
+
+def reference_score(
+    accumulators: Sequence[MeanAPAccumulator], names: Mapping[int, str]
+) -> ProtocolScore:
+    """The reference's mAP in several versions, from accumulators that have seen all rows.
+
+    Args:
+        accumulators: one per version.
+        names: categories by label.
+    """
+    results = {each.version: each.compute() for each in accumulators}
+    return ProtocolScore(
+        title="reference",
+        numbers={f"reference mAP ({version})": each.value for version, each in results.items()},
+        per_class={
+            version: {names[label]: value for label, value in each.per_class.items()}
+            for version, each in results.items()
+        },
+    )
+
+
+def format_scores(test_set: TestSet, scores: Sequence[ProtocolScore]) -> str:
+    """A table by class, and below it every headline number."""
+    columns = [("", "objects", {name: str(n) for name, n in test_set.num_objects().items()})]
+    for each in scores:
+        group = each.title.removesuffix(" protocol")
+        for column, values in each.per_class.items():
+            columns.append((group, column, {k: _number(v, 4) for k, v in values.items()}))
+            group = ""
+    lines = [["", *(group for group, _, _ in columns)], ["class", *(c for _, c, _ in columns)]]
+    for name, shown in test_set.categories.items():
+        lines.append([shown, *(values.get(name, "-") for _, _, values in columns)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns) + 1)]
+    table = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    numbers = {name: value for each in scores for name, value in each.numbers.items()}
+    width = max(map(len, numbers), default=0)
+    return "\n".join([*table, "", *(f"{n:<{width}}  {_number(v, 6)}" for n, v in numbers.items())])
+
+
+def write_json(path: str | Path, test_set: TestSet, scores: Sequence[ProtocolScore]) -> None:
+    """Write all scores to a file; numbers that are not defined become null.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    num_objects = test_set.num_objects()
+    content = {
+        "images": len(test_set.images),
+        "numbers": {k: _finite(v) for each in scores for k, v in each.numbers.items()},
+        "classes": [
+            {
+                "category": name,
+                "class": shown,
+                "objects": num_objects[name],
+                **{
+                    each.title: {c: _finite(v[name]) for c, v in each.per_class.items()}
+                    for each in scores
+                },
+            }
+            for name, shown in test_set.categories.items()
+        ],
+    }
+    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _score_as_reference(test_set: TestSet, found: Found) -> ProtocolScore:
+    """Lets the layer judge the boxes of the files, some images at a time."""
+    names = dict(enumerate(test_set.categories, 1))
+    accumulators = [MeanAPAccumulator(version) for version in AP_VERSIONS]
+    layer = DetectionEvaluate(
+        num_classes=len(names) + 1, evaluate_difficult_gt=False, sizes=test_set.images
+    )
+    for first, detections, label in _blobs(test_set, found):
+        layer.next_image = first
+        rows = layer(detections, label).numpy()
+        for accumulator in accumulators:
+            accumulator.update(rows)
+    return reference_score(accumulators, names)
+
+
+def _blobs(test_set: TestSet, found: Found) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """First image, detections (1, 1, D, 7) and labels (1, 1, G, 8) of some images at a time."""
+    truth = test_set.objects
+    sides = np.array([[image.width, image.height] * 2 for image in test_set.images], np.float64)
+    tables = []
+    for columns, scores, last in (
+        (found, found.scores, np.empty((len(found), 0))),
+        (truth, np.zeros(len(truth.image)), truth.is_difficult[:, None]),
+    ):
+        corners = columns.boxes_px.copy()
+        corners[:, 2:] += corners[:, :2]
+        corners /= sides[columns.image]
+        head = np.stack([columns.image, columns.category + 1, scores], 1)
+        table = np.concatenate([head, corners, last], 1)
+        tables.append(table[columns.image.argsort(kind="stable")])
+    for first in range(0, len(test_set.images), _IMAGES_AT_ONCE):
+        detections, label = (_part(table, first) for table in tables)
+        yield first, detections, label
+
+
+def _part(table: np.ndarray, first: int) -> Tensor:
+    low, high = table[:, 0].searchsorted([first, first + _IMAGES_AT_ONCE])
+    rows = table[low:high].astype(np.float32)
+    rows[:, 0] -= first
+    if not len(rows):
+        rows = np.full((1, table.shape[1]), -1, np.float32)
+    return torch.from_numpy(rows)[None, None]
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
