@@ -23,6 +23,7 @@ from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Runtime, SourceLayer
 from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import Phase, SolverParameter
+from caffe_ssd.proto.extensions import extensions_in, summary
 from caffe_ssd.proto.text import naming_solver, read_solver
 from caffe_ssd.solver import log
 from caffe_ssd.solver.parallel import (
@@ -113,6 +114,7 @@ def train(
             stack.enter_context(process_group(place, device))
             stop_the_others = join(solver, place, sync_bn=args.sync_bn, sync_loss=args.sync_loss)
         if is_root:
+            _tell_extensions(solver)
             _observe(solver, stack)
         return _solve(solver, stop_the_others)
 
@@ -146,7 +148,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="augment without Caffe's passes through JPEG: faster, other numbers",
     )
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
-    add_lenient_flag(parser)
     parser.add_flag(
         "sync_bn",
         action="store_true",
@@ -157,6 +158,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="several GPUs: divide losses by the matches on all GPUs, not each GPU by its own",
     )
+    add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "solver")
     if args.snapshot and args.weights:
@@ -189,6 +191,14 @@ def _load(args: argparse.Namespace, solver: Solver) -> None:
             copy_trained_file(net, path)
 
 
+def _tell_extensions(solver: Solver) -> None:
+    """Say so once if the original could not train this net."""
+    layers = (step.param for step in solver.net.steps)
+    used = summary(use for layer in layers for use in extensions_in(layer))
+    if used:
+        logger.warning("%s: extensions that the original SSD-Caffe does not know", used)
+
+
 def _observe(solver: Solver, stack: ExitStack) -> None:
     param, runtime = solver.param, solver.runtime
     images = images_per_pass(solver) * param.iter_size * runtime.world_size
@@ -203,7 +213,8 @@ def images_per_pass(solver: Solver) -> int:
     """The batch size of the train net's first data layer; 0 without one."""
     for layer in solver.net.layers:
         if isinstance(layer, SourceLayer):
-            return layer.top_shapes()[0][0]
+            # A Python layer may have no top, or one that is a single number.
+            return next((shape[0] for shape in layer.top_shapes() if shape), 0)
     return 0
 
 

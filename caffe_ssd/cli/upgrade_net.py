@@ -2,7 +2,8 @@
 
 Spec: caffe-net.md section 2. It does what the reference's upgrade_net_proto_text and
 upgrade_net_proto_binary do, and finds out by itself which of the two kinds a file is; the new
-file is of the same kind.
+file is of the same kind. `-strict` is an addition: it makes sure that the original can read the
+result.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from caffe_ssd.cli.console import set_up_logging
 from caffe_ssd.cli.flags import FlagParser, add_lenient_flag
 from caffe_ssd.proto.binary import is_binary, read_weights, write_binary
 from caffe_ssd.proto.caffe_pb2 import NetParameter
+from caffe_ssd.proto.extensions import refuse_in_message, refuse_in_text
 from caffe_ssd.proto.text import read_net, write_text
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,8 @@ DESCRIPTION = (
 )
 EXAMPLES = """\
   caffe upgrade_net old.prototxt new.prototxt
-  caffe upgrade_net old.caffemodel new.caffemodel"""
+  caffe upgrade_net old.caffemodel new.caffemodel
+  caffe upgrade_net -strict net.prototxt plain.prototxt"""
 
 
 def run(arguments: list[str]) -> int:
@@ -33,10 +36,15 @@ def run(arguments: list[str]) -> int:
     args = _parse(arguments)
     if is_binary(args.source):
         net = read_weights(args.source)
+        if args.strict:
+            refuse_in_message(args.source, net)
         write_binary(args.target, net)
         kind = "binary"
     else:
         net = read_net(args.source, lenient=args.lenient)
+        if args.strict:
+            refuse_in_text(args.source)
+            refuse_in_message(args.source, net)  # rare spellings that have no place
         write_text(args.target, net)
         kind = "text"
     print(f"wrote {os.fspath(args.target)}: {kind}, {describe(net)}")
@@ -55,4 +63,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("target", metavar="OUT", help="the new file, may be the old one")
     parser.add_reference_flags()
     add_lenient_flag(parser)
+    parser.add_flag(
+        "strict",
+        action="store_true",
+        help="refuse a net that uses what the original SSD-Caffe does not know",
+    )
     return parser.parse_flags(arguments)

@@ -52,6 +52,32 @@ def test_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["upgrade_net", "-lenient", str(tmp_path / "foreign"), str(target)]) == 0
 
 
+def test_strict_refuses_extensions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = OLD.replace("layers", "layer").replace(" type: CONVOLUTION", ' type: "Convolution"')
+    text = text.replace("blobs_lr: 1 blobs_lr: 2", "").replace(" type: RELU", ' type: "GroupNorm"')
+    source, target = tmp_path / "net.prototxt", tmp_path / "plain.prototxt"
+    source.write_text(text)
+    command = ["upgrade_net", "-strict", str(source), str(target)]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    where = f"{source}:5:22: layer 'relu': type: \"GroupNorm\""
+    assert f"{where} is an extension that the original SSD-Caffe does not know" in error
+    assert not target.exists()
+    assert main(["upgrade_net", str(source), str(target)]) == 0
+
+    weights = tmp_path / "net.caffemodel"
+    write_binary(weights, read_text(source, NetParameter()))
+    assert main(["upgrade_net", "-strict", str(weights), str(weights)]) == 1
+    assert f"{weights}: layer 'relu': type: \"GroupNorm\" is an ext" in capsys.readouterr().err
+
+    source.write_text('layer [ { name: "n" type: "Group" "Norm" } ]')
+    assert main(command) == 1
+    assert f"{source}: layer 'n': type: \"GroupNorm\" is an ext" in capsys.readouterr().err
+
+    source.write_text(OLD)
+    assert main(command) == 0
+
+
 def test_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "net.prototxt"
     write_text(path, parse_text(OLD, NetParameter()))
