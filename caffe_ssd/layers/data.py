@@ -13,7 +13,7 @@ from torch import Tensor
 from caffe_ssd.data.annotated import RecordParser, parse_datum
 from caffe_ssd.data.batches import BatchReader, LabelKind
 from caffe_ssd.data.loader import BatchLoader
-from caffe_ssd.data.records import LmdbSource, open_source
+from caffe_ssd.data.records import RecordSource, open_source
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError, LayerParamError
 from caffe_ssd.layers.registry import LayerSpec, Shape, SourceLayer, register_layer
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class RecordLayer(SourceLayer):
-    """A layer whose tops are the batches of a database.
+    """A layer whose tops are the batches of a reader.
 
     Args:
         loader: reads the batches.
@@ -49,17 +49,17 @@ class RecordLayer(SourceLayer):
 def build_record_layer(
     spec: LayerSpec,
     *,
-    source: LmdbSource,
+    source: RecordSource,
     parse: RecordParser,
     transform: Transform,
     label: LabelKind,
     label_shape: Shape,
 ) -> RecordLayer:
-    """The layer for a database; looks at its first record to know the shape of the data.
+    """The layer for records; looks at the first one to know the shape of the data.
 
     Args:
         spec: the layer's message and surroundings.
-        source: the database.
+        source: the records.
         parse: reads a record.
         transform: what happens to it.
         label: kind of the second top, where there is one.
@@ -78,6 +78,11 @@ def build_record_layer(
     if transform.distort is not None and not first.datum.encoded:
         _log.warning("layer %r: images that are not encoded are not distorted", spec.param.name)
     runtime = spec.runtime
+    # The reference's transformer takes a seed, and one more right before the prefetch thread takes
+    # its own, which is `seed` here. Initial values of later layers depend on how many are drawn.
+    draw_transformer_seed(spec, transform)
+    draw_transformer_seed(spec, transform)
+    runtime.rng.word()  # for the reader thread
     reader = BatchReader(
         source=source,
         parse=parse,
@@ -91,6 +96,12 @@ def build_record_layer(
     )
     loader = BatchLoader(reader, workers=runtime.data_workers)
     return RecordLayer(loader, ((batch_size, *shape), label_shape)[: spec.num_tops])
+
+
+def draw_transformer_seed(spec: LayerSpec, transform: Transform) -> None:
+    """Draw what the reference seeds mirroring and cropping with, though nothing here uses it."""
+    if transform.mirror or (spec.is_train and transform.crop_size is not None):
+        spec.runtime.rng.word()
 
 
 def _batch_size(spec: LayerSpec, transform: Transform) -> int:

@@ -20,13 +20,13 @@ import cv2
 
 from caffe_ssd.data.annotated import Sample
 from caffe_ssd.data.batches import BatchReader, LabelKind
-from caffe_ssd.data.decode import with_channel_axis
+from caffe_ssd.data.decode import raw_datum
 from caffe_ssd.data.loader import BatchLoader
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError, FileError, LayerParamError
-from caffe_ssd.layers.data import RecordLayer
+from caffe_ssd.layers.data import RecordLayer, draw_transformer_seed
 from caffe_ssd.layers.registry import LayerSpec, register_layer
-from caffe_ssd.proto.caffe_pb2 import Datum, ImageDataParameter
+from caffe_ssd.proto.caffe_pb2 import ImageDataParameter
 from caffe_ssd.random import CaffeRandom
 
 
@@ -135,17 +135,7 @@ class ImageReader:
             raise DataError(f"names {path!r}, which is not an image")
         if self.height > 0:
             image = cv2.resize(image, (self.width, self.height))
-        planes = with_channel_axis(image).transpose(2, 0, 1)
-        channels, height, width = planes.shape
-        return Sample(
-            datum=Datum(
-                channels=channels,
-                height=height,
-                width=width,
-                data=planes.tobytes(),
-                label=int(label),
-            )
-        )
+        return Sample(datum=raw_datum(image, int(label)))
 
 
 @register_layer("ImageData", bottoms=0, tops=2)
@@ -155,11 +145,10 @@ def _build(spec: LayerSpec) -> RecordLayer:
     transform = Transform.from_param(
         spec.param.transform_param, is_train=spec.is_train, augment=False
     )
-    # The reference draws in this order, and layers built later draw from the same stream.
-    if transform.mirror or (spec.is_train and transform.crop_size is not None):
-        runtime.rng.word()
+    draw_transformer_seed(spec, transform)
     shuffle_seed = runtime.rng.word() if param.shuffle else None
     skip = runtime.rng.word() % param.rand_skip if param.rand_skip else 0
+    draw_transformer_seed(spec, transform)
     reader = BatchReader(
         source=ImageList(param.source, seed=shuffle_seed, skip=skip),
         parse=ImageReader(

@@ -14,8 +14,10 @@ import pytest
 from caffe_ssd.cli.main import main
 from caffe_ssd.cli.whole_set import end_with_set, passes_over_set
 from caffe_ssd.net import build_net
+from caffe_ssd.proto.binary import read_weights
 from caffe_ssd.proto.caffe_pb2 import NetState
-from caffe_ssd.proto.text import read_net
+from caffe_ssd.proto.text import read_net, read_solver
+from caffe_ssd.solver import Solver
 from tests.support.golden import GOLDEN, needs_golden
 
 pytestmark = needs_golden
@@ -99,6 +101,22 @@ def test_construction_repeats_the_recorded_log(classification: Path) -> None:
     )
     stop = next(i for i, line in enumerate(theirs) if end in line)
     assert mine[: stop + 1] == theirs[: stop + 1]
+
+
+@pytest.mark.parametrize(("folder", "name"), [("classification", "cls"), ("detection", "det")])
+def test_fillers_behind_data_layers_are_the_recorded_ones(
+    folder: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data layers draw seeds before the fillers do."""
+    _copy(folder, tmp_path, monkeypatch)
+    net = Solver(read_solver(f"{name}_solver.prototxt")).net.to_proto()
+    recorded = read_weights(f"snapshots/{name}_init.caffemodel")
+    mine, theirs = (
+        {(layer.name, i): list(b.data) for layer in n.layer for i, b in enumerate(layer.blobs)}
+        for n in (net, recorded)
+    )
+    assert len(mine) >= 4
+    assert mine == theirs
 
 
 def test_resume_equals_the_uninterrupted_run(classification: Path) -> None:

@@ -109,7 +109,7 @@ def test_draws_from_the_net_s_stream(make: Builder) -> None:
     """Layers built later see the same stream as in the reference."""
     source = make("batch_size: 1").loader.reader.source.path  # type: ignore[attr-defined]
     root = str(Path(source).parent) + "/"
-    for shuffle, mirror, draws in ((False, False, 1), (True, False, 2), (True, True, 3)):
+    for shuffle, mirror, draws in ((False, False, 1), (True, False, 2), (True, True, 4)):
         param = LayerParameter(name="d", type="ImageData", top=["data", "label"])
         param.image_data_param.source, param.image_data_param.root_folder = source, root
         param.image_data_param.shuffle, param.transform_param.mirror = shuffle, mirror
