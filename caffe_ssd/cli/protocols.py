@@ -20,7 +20,7 @@ from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.coco_protocol import check_pycocotools, score_coco
 from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
 from caffe_ssd.evaluate.score import ProtocolScore
-from caffe_ssd.evaluate.test_set import Found, TestSet
+from caffe_ssd.evaluate.test_set import Floats, Found, TestSet
 from caffe_ssd.evaluate.voc_protocol import score_voc
 from caffe_ssd.files import atomic_write
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
@@ -69,7 +69,9 @@ def reference_score(
         title="reference",
         numbers={f"reference mAP ({version})": each.value for version, each in results.items()},
         per_class={
-            version: {names[label]: value for label, value in each.per_class.items()}
+            version: {
+                names.get(label, str(label)): value for label, value in each.per_class.items()
+            }
             for version, each in results.items()
         },
     )
@@ -115,7 +117,9 @@ def write_json(path: str | Path, test_set: TestSet, scores: Sequence[ProtocolSco
                 "class": shown,
                 "objects": num_objects[name],
                 **{
-                    each.title: {c: _finite(v[name]) for c, v in each.per_class.items()}
+                    each.title: {
+                        c: _finite(v.get(name, math.nan)) for c, v in each.per_class.items()
+                    }
                     for each in scores
                 },
             }
@@ -160,7 +164,7 @@ def _blobs(test_set: TestSet, found: Found) -> Iterator[tuple[int, Tensor, Tenso
         yield first, detections, label
 
 
-def _part(table: np.ndarray, first: int) -> Tensor:
+def _part(table: Floats, first: int) -> Tensor:
     low, high = table[:, 0].searchsorted([first, first + _IMAGES_AT_ONCE])
     rows = table[low:high].astype(np.float32)
     rows[:, 0] -= first

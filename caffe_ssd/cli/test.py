@@ -3,7 +3,8 @@
 Spec: caffe-net.md section 19; ssd-data.md section 5.
 
 Every output's elements are averaged over the passes. Outputs of DetectionEvaluate layers give mAP
-instead, in all three versions, with one line per class.
+instead, in all three versions, with one line per class. With -protocol the same pass also gives the
+numbers of the official protocols, as tables on standard output.
 
 Deliberate difference: the reference averages the rows of DetectionEvaluate too, which means
 nothing, and prints every one of them; here those outputs are scored.
@@ -23,6 +24,14 @@ from caffe_ssd.boxes.average_precision import AP_VERSIONS
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
 from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state, required
+from caffe_ssd.cli.official import OfficialScores
+from caffe_ssd.cli.protocols import (
+    OFFICIAL,
+    format_scores,
+    read_protocols,
+    reference_score,
+    write_json,
+)
 from caffe_ssd.cli.whole_set import end_with_set, passes_over_set
 from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
@@ -31,6 +40,7 @@ from caffe_ssd.net import Net, NetResult, build_net
 from caffe_ssd.net.state import filter_net
 from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.label_map import read_label_map
 from caffe_ssd.proto.text import read_net
 from caffe_ssd.solver import log
 from caffe_ssd.solver.net_log import log_construction, log_parameters
@@ -39,7 +49,8 @@ from caffe_ssd.solver.testing import OutputMeans, detection_rows, write_class_ap
 DESCRIPTION = "Score a net: the mean of its outputs, or mAP where it has DetectionEvaluate layers."
 EXAMPLES = """\
   caffe test -model test.prototxt -weights net.caffemodel -gpu 0
-  caffe test -model test.prototxt -weights net.caffemodel -iterations 100"""
+  caffe test -model test.prototxt -weights net.caffemodel -iterations 100
+  caffe test -model test.prototxt -weights net.caffemodel -protocol voc2007,coco"""
 
 DEFAULT_ITERATIONS = 50
 
@@ -54,12 +65,17 @@ def run(arguments: list[str]) -> int:
     net = load_net(args, Phase.Value("TEST"), device)
     copy_trained_file(net, args.weights)
     scores = Scores(net)
-    passes = _passes(args.iterations, net, scores)
+    label_map = None if args.label_map is None else read_label_map(args.label_map)
+    official = OfficialScores(net, label_map) if args.protocol else None
+    wants_set = bool(scores.accumulators) or official is not None
+    passes = _passes(args.iterations, net, wants_set)
     log.TEST_RUNNING.write(iterations=passes)
     with torch.no_grad():
         for batch in range(passes):
             scores.add(net(), batch)
     scores.write()
+    if official is not None:
+        _write_official(args, official, scores)
     return 0
 
 
@@ -131,23 +147,47 @@ class Scores:
                 log.MEAN_AP.write(name=name, version=accumulator.version, value=score.value)
 
 
+def _write_official(args: argparse.Namespace, official: OfficialScores, scores: Scores) -> None:
+    """Print the reference's mAP and the official numbers side by side."""
+    shown = [
+        reference_score(accumulators, official.names)
+        for accumulators in scores.accumulators.values()
+    ]
+    shown += official.scores(args.protocol)
+    print(format_scores(official.test_set, shown))
+    if args.json is not None:
+        write_json(args.json, official.test_set, shown)
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = FlagParser("test", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_reference_flags("model", "weights", "gpu", "iterations", "level", "stage")
     parser.add_flag("workers", type=int, default=None, help="data worker processes")
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    parser.add_flag(
+        "protocol",
+        action="append",
+        default=[],
+        metavar="NAME,...",
+        help=f"also score by {', '.join(OFFICIAL)}, every record once; may be repeated",
+    )
+    parser.add_flag("label_map", metavar="FILE", help="class names for the tables of -protocol")
+    parser.add_flag("json", metavar="FILE", help="also write the scores of -protocol as JSON")
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "model", "weights")
+    args.protocol = read_protocols(args.protocol, OFFICIAL)
+    if args.protocol and args.iterations is not None:
+        raise UsageError("-protocol scores the whole test set; it excludes -iterations")
     if args.iterations is not None and args.iterations < 1:
         raise UsageError(f"-iterations must be at least 1, got {args.iterations}")
     return args
 
 
-def _passes(iterations: int | None, net: Net, scores: Scores) -> int:
+def _passes(iterations: int | None, net: Net, wants_set: bool) -> int:
     if iterations is not None:
         return iterations
-    whole_set = passes_over_set(net) if scores.accumulators else None
+    whole_set = passes_over_set(net) if wants_set else None
     if whole_set is None:
         return DEFAULT_ITERATIONS
     end_with_set(net)

@@ -20,18 +20,18 @@ from caffe_ssd.net import Net
 
 def passes_over_set(net: Net) -> int | None:
     """How many passes the records of the net's first data layer need; None without one."""
-    for _, reader in _record_readers(net):
+    for _, reader in record_readers(net):
         return math.ceil(len(reader.source) / reader.batch_size)
     return None
 
 
 def end_with_set(net: Net) -> None:
     """Make every data layer hand out a smaller batch where its records end for the first time."""
-    for layer, reader in _record_readers(net):
+    for layer, reader in record_readers(net):
         layer.register_forward_hook(_Trim(reader))
 
 
-def _record_readers(net: Net) -> Iterator[tuple[RecordLayer, BatchReader]]:
+def record_readers(net: Net) -> Iterator[tuple[RecordLayer, BatchReader]]:
     """The data layers that walk through numbered records; random windows have no end."""
     for layer in net.layers:
         if isinstance(layer, RecordLayer) and isinstance(layer.loader.reader, BatchReader):

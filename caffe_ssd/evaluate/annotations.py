@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from caffe_ssd.data.annotated import Annotations, parse_detection
-from caffe_ssd.data.records import LmdbSource
+from caffe_ssd.data.records import RecordSource
 from caffe_ssd.errors import DataError, FileError
 from caffe_ssd.evaluate.results import ImageSize
 from caffe_ssd.evaluate.test_set import AnnotatedObject, TestSet, make_test_set
@@ -121,7 +121,7 @@ def read_coco_annotations(path: str | os.PathLike[str]) -> TestSet:
 
 
 def read_lmdb_annotations(
-    source: LmdbSource, label_map: LabelMap, sizes: Sequence[ImageSize] | None = None
+    source: RecordSource, label_map: LabelMap, sizes: Sequence[ImageSize] | None = None
 ) -> TestSet:
     """Read the boxes of a data base made by convert_annoset.
 
@@ -137,8 +137,8 @@ def read_lmdb_annotations(
     """
     if sizes is not None and len(sizes) != len(source):
         raise DataError(
-            f"{source.path} has {len(source)} records, but the name-size file has {len(sizes)} "
-            "lines; it must list the images of the data base in their order"
+            f"the data base has {len(source)} records, but the name-size file {len(sizes)} lines; "
+            "it must list the images of the data base in their order"
         )
     images: list[ImageSize] = []
     objects: list[AnnotatedObject] = []
