@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from caffe_ssd.errors import DataError, LayerError, LayerParamError, NetError
+from caffe_ssd.errors import DataError, FileError, LayerError, LayerParamError, NetError
 from caffe_ssd.layers.registry import LayerType, layer_type
 from caffe_ssd.net.splits import unknown_bottom
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter
@@ -90,7 +90,7 @@ def naming(step: Step) -> Iterator[None]:
     """Adds the layer's name and type to an error that passes through."""
     try:
         yield
-    except DataError as error:
+    except (DataError, FileError) as error:
         where = f"layer {step.param.name!r} ({step.param.type}): "
         if str(error).startswith(where):
             raise
