@@ -6,6 +6,7 @@ Quirk: constant tops are filled once, so what is written into them stays; others
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -13,15 +14,18 @@ from torch import Tensor
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.fillers import fill
 from caffe_ssd.layers.common import constant
-from caffe_ssd.layers.registry import AT_LEAST_ONE, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import AT_LEAST_ONE, LayerSpec, Shape, SourceLayer, register_layer
 from caffe_ssd.proto.caffe_pb2 import DummyDataParameter, FillerParameter
 from caffe_ssd.random import CaffeRandom
 
+_log = logging.getLogger(__name__)
 
-class DummyData(Layer):
+
+class DummyData(SourceLayer):
     """The layer.
 
     Args:
+        name: the layer's, for a warning.
         shapes: of the tops.
         fillers: one per top.
         rng: where random values come from.
@@ -30,11 +34,13 @@ class DummyData(Layer):
     def __init__(
         self,
         *,
+        name: str,
         shapes: tuple[Shape, ...],
         fillers: tuple[FillerParameter, ...],
         rng: CaffeRandom,
     ) -> None:
         super().__init__()
+        self.name = name
         self.shapes = shapes
         self.fillers = fillers
         self.rng = rng
@@ -49,6 +55,14 @@ class DummyData(Layer):
     def forward(self) -> Tensor | tuple[Tensor, ...]:
         tops = tuple(self._top(i, filler) for i, filler in enumerate(self.fillers))
         return tops if len(tops) > 1 else tops[0]
+
+    def seek(self, batch: int) -> None:
+        if batch > 0 and any(filler.type != "constant" for filler in self.fillers):
+            _log.warning(
+                "layer %r (DummyData): random tops are drawn anew after this resume, other than "
+                "in an uninterrupted run",
+                self.name,
+            )
 
     def _top(self, i: int, filler: FillerParameter) -> Tensor:
         top = self.get_buffer(f"top_{i}")
@@ -68,7 +82,7 @@ def _build(spec: LayerSpec) -> DummyData:
     if len(fillers) != spec.num_tops:
         fillers = (fillers[0] if fillers else constant(0),) * spec.num_tops
     shapes = _read_shapes(param, spec.num_tops)
-    return DummyData(shapes=shapes, fillers=fillers, rng=spec.runtime.rng)
+    return DummyData(name=spec.param.name, shapes=shapes, fillers=fillers, rng=spec.runtime.rng)
 
 
 def _read_shapes(param: DummyDataParameter, num_tops: int) -> tuple[Shape, ...]:

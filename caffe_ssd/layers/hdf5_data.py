@@ -4,11 +4,15 @@ Spec: caffe-layers.md section H.
 Quirk: batches run on across the ends of files; a file is loaded whole.
 Quirk: shuffle permutes the files, and the rows within each; the order is not the reference's, which
 comes from the C library.
+
+In training on several devices rank r of k takes the batches r, r + k, ...; with shuffle each
+process orders them by itself, as nothing that they share is random.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import h5py
@@ -31,7 +35,9 @@ class HDF5Data(SourceLayer):
         files: HDF5 files.
         names: of the datasets.
         batch_size: rows per forward.
-        rng: orders files and rows; None keeps them as they are.
+        seed: of the order of files and rows; None keeps them as they are.
+        rank: which of `world_size` layers this is.
+        world_size: layers that share the batches.
 
     Raises:
         FileError, DataError: the first file cannot be used.
@@ -43,19 +49,26 @@ class HDF5Data(SourceLayer):
         files: Sequence[str],
         names: Sequence[str],
         batch_size: int,
-        rng: CaffeRandom | None = None,
+        seed: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         super().__init__()
-        self.files: list[object] = list(files)
+        self.files = tuple(files)
         self.names = tuple(names)
         self.batch_size = batch_size
-        self.rng = rng
-        self._begin_pass()
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self._foreign_batches = rank  # those of other devices before the next one
+        self.seek(0)
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         return tuple((self.batch_size, *rows.shape[1:]) for rows in self._rows)
 
     def forward(self) -> Tensor | tuple[Tensor, ...]:
+        self._skip(self._foreign_batches)
+        self._foreign_batches = self.world_size - 1
         parts = []
         missing = self.batch_size
         while missing:
@@ -71,22 +84,27 @@ class HDF5Data(SourceLayer):
         return tops if len(tops) > 1 else tops[0]
 
     def seek(self, batch: int) -> None:
+        self._rng = None if self.seed is None else CaffeRandom(self.seed)
+        self._order: list[object] = list(self.files)
         self._begin_pass()
-        missing = batch * self.batch_size
+        self._foreign_batches = batch * self.world_size + self.rank
+
+    def _skip(self, batches: int) -> None:
+        missing = batches * self.batch_size
         while missing:
             missing -= len(self._take(missing)[0])
 
     def _begin_pass(self) -> None:
-        if self.rng is not None:
-            self.rng.shuffle(self.files)
+        if self._rng is not None:
+            self._rng.shuffle(self._order)
         self._load(0)
 
     def _load(self, file: int) -> None:
         self._file, self._row = file, 0
-        self._rows = _read_rows(str(self.files[file]), self.names)
-        if self.rng is not None:
+        self._rows = _read_rows(str(self._order[file]), self.names)
+        if self._rng is not None:
             order: list[object] = list(range(len(self._rows[0])))
-            self.rng.shuffle(order)
+            self._rng.shuffle(order)
             self._rows = [rows[np.array(order, np.intp)] for rows in self._rows]
 
     def _take(self, most: int) -> _Rows:
@@ -149,5 +167,14 @@ def _build(spec: LayerSpec) -> HDF5Data:
         raise FileError(f"cannot read list of files {param.source!r}: {error}") from error
     if not files:
         raise DataError(f"{param.source}: lists no HDF5 files")
-    rng = spec.runtime.rng if param.shuffle else None
-    return HDF5Data(files=files, names=list(spec.param.top), batch_size=param.batch_size, rng=rng)
+    runtime = spec.runtime
+    # The reference's order takes nothing from the net's stream, which later layers draw from.
+    seed = deepcopy(runtime.rng).word() if param.shuffle else None
+    return HDF5Data(
+        files=files,
+        names=list(spec.param.top),
+        batch_size=param.batch_size,
+        seed=seed,
+        rank=runtime.rank if spec.is_train else 0,
+        world_size=runtime.world_size if spec.is_train else 1,
+    )

@@ -11,6 +11,7 @@ devices take turns with one; so a layer that makes data must itself tell the pro
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -20,8 +21,17 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.layers.python_interface import ArrayBlob, LearntBlobs, PythonLayer
-from caffe_ssd.layers.registry import MANY, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    MANY,
+    Layer,
+    LayerSpec,
+    Shape,
+    SourceLayer,
+    register_layer,
+)
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
+
+_log = logging.getLogger(__name__)
 
 
 class Python(Layer):
@@ -97,6 +107,25 @@ class Python(Layer):
         ]
 
 
+class PythonSource(Python, SourceLayer):
+    """A Python layer without bottoms, which may make data; see `Python`."""
+
+    def __init__(self, user: PythonLayer, param: LayerParameter) -> None:
+        super().__init__(user, param, ())
+        self.name = param.name
+
+    def seek(self, batch: int) -> None:
+        if batch > 0 and type(self.user).seek is PythonLayer.seek:
+            _log.warning(
+                "layer %r (Python): class %s has no method seek(batch), so after this resume its "
+                "data start again; an uninterrupted run would be at batch %d",
+                self.name,
+                type(self.user).__name__,
+                batch,
+            )
+        self.user.seek(batch)
+
+
 class _Call(torch.autograd.Function):
     """One forward of a Python layer; learnt blobs are arguments so that backward reaches them."""
 
@@ -121,7 +150,10 @@ def _build(spec: LayerSpec) -> Python:
             "then every device's process makes its own instance of the class"
         )
     user_class = _find_class(param.module, param.layer)
-    return Python(user_class(spec.param), spec.param, spec.bottoms)
+    user = user_class(spec.param)
+    if not spec.bottoms:
+        return PythonSource(user, spec.param)
+    return Python(user, spec.param, spec.bottoms)
 
 
 def _find_class(module_name: str, class_name: str) -> type[PythonLayer]:

@@ -197,5 +197,14 @@ class PythonLayer:
         """Compute `bottom[j].diff` where wanted, and add to the diffs of the learnt blobs."""
         raise self._lacks("backward(top, propagate_down, bottom)")
 
+    def seek(self, batch: int) -> None:
+        """Called on resume where there are no bottoms: go on as if `forward` had run so often.
+
+        Without this method a warning says that the layer's data start again.
+
+        Args:
+            batch: how often `forward` ran before.
+        """
+
     def _lacks(self, method: str) -> LayerError:
         return LayerError(f"class {type(self).__name__} does not define {method}")

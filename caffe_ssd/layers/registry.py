@@ -89,10 +89,13 @@ class Layer(nn.Module):
 
 
 class SourceLayer(Layer):
-    """A layer without bottoms that reads records; one forward is one batch."""
+    """A layer without bottoms that reads or makes data; one forward is one batch."""
 
     def seek(self, batch: int) -> None:
-        """Go on as if `batch` batches had been read since the beginning."""
+        """Go on as if `batch` batches had been read since the beginning.
+
+        A layer that cannot do so warns that its data start again.
+        """
         raise NotImplementedError
 
 

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from caffe_ssd.errors import DataError, FileError, LayerError, LayerParamError
+from caffe_ssd.layers.registry import LayerSpec, Runtime, build_layer
+from caffe_ssd.proto.caffe_pb2 import LayerParameter
+from caffe_ssd.random import CaffeRandom
 from tests.layers.build import build, draw
 
 MEMORY = "memory_data_param { batch_size: 2 channels: 3 height: 4 width: 5 }"
@@ -80,6 +83,43 @@ def test_hdf5_shuffle_keeps_rows_together(file_list):
     assert sorted(y.tolist()) == list(range(8))
     assert y.tolist() != list(range(8))
     assert torch.equal(x[:, 0], y)
+
+
+def test_hdf5_shuffle_differs_from_pass_to_pass_and_goes_on_after_seek(file_list):
+    layer = hdf5_data(file_list, "shuffle: true")
+    seen = [layer()[1].tolist() for _ in range(6)]
+    passes = [seen[i] + seen[i + 1] for i in (0, 2, 4)]
+    assert len({tuple(rows) for rows in passes}) == 3
+    for start in (4, 1, 0):
+        layer.seek(start)
+        assert [layer()[1].tolist() for _ in range(2)] == seen[start : start + 2]
+
+
+def test_hdf5_shuffle_draws_nothing_from_the_net_s_stream(file_list):
+    param = LayerParameter(name="h", type="HDF5Data", top=["x"])
+    param.hdf5_data_param.source = str(file_list)
+    param.hdf5_data_param.batch_size = 1
+    param.hdf5_data_param.shuffle = True
+    runtime = Runtime(rng=CaffeRandom(9))
+    build_layer(LayerSpec(param=param, bottoms=(), runtime=runtime))
+    assert runtime.rng.word() == CaffeRandom(9).word()
+
+
+def test_hdf5_batches_are_dealt_to_devices_in_training(file_list):
+    def labels(phase, rank, start=0):
+        param = LayerParameter(name="h", type="HDF5Data", top=["y"])
+        param.phase = ("TRAIN", "TEST").index(phase)
+        param.hdf5_data_param.source = str(file_list)
+        param.hdf5_data_param.batch_size = 2
+        runtime = Runtime(rank=rank, world_size=2)
+        layer = build_layer(LayerSpec(param=param, bottoms=(), runtime=runtime))
+        layer.seek(start)
+        return [layer().tolist() for _ in range(3)]
+
+    assert labels("TRAIN", 0) == [[0, 1], [4, 5], [0, 1]]
+    assert labels("TRAIN", 1) == [[2, 3], [6, 7], [2, 3]]
+    assert labels("TRAIN", 1, start=1) == [[6, 7], [2, 3], [6, 7]]
+    assert labels("TEST", 1) == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_hdf5_output_is_read_back(tmp_path):

@@ -166,6 +166,16 @@ def test_parameter_shares_its_blob():
     assert torch.equal(layer.blobs[0].grad, torch.ones(2, 3))
 
 
+@pytest.mark.parametrize(("kind", "warns"), [("gaussian", True), ("constant", False)])
+def test_dummy_data_warns_on_resume_that_it_draws_anew(kind, warns, caplog):
+    settings = f'dummy_data_param {{ shape {{ dim: 2 }} data_filler {{ type: "{kind}" }} }}'
+    layer = build("DummyData", settings)
+    layer.seek(0)
+    assert not caplog.messages
+    layer.seek(3)
+    assert ("layer 'layer' (DummyData): random tops are drawn anew" in caplog.text) == warns
+
+
 def test_dummy_data_refills_random_tops_only():
     settings = """dummy_data_param {
         shape { dim: 2 } shape { dim: 3 }

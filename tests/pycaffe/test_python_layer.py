@@ -41,6 +41,13 @@ class Counter(caffe.Layer):
         top[0].data[...] = self.calls
 
 
+class Seeker(Counter):
+    """The same, which can be resumed."""
+
+    def seek(self, batch):
+        self.calls = batch
+
+
 class Gain(caffe.Layer):
     """y = w x, with a learnt scalar that starts at 2."""
 
@@ -204,6 +211,25 @@ def test_data_layer_changes_its_top_at_each_forward(tmp_path: Path) -> None:
         net.forward()
         assert net.blobs["y"].data.shape == (2 + (call - 1) % 2, 5)
         assert (net.blobs["y"].data == call).all()
+
+
+def test_resume_seeks_where_the_class_can_and_warns_where_it_cannot(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    param = 'param_str: "5"'
+    text = python("Counter", "", "a", param=param) + python("Seeker", "", "b", param=param)
+    engine = build_net(read_net(write_net(tmp_path, text)), NetState(phase=1))
+    engine.seek(0)
+    assert caplog.messages == []
+    engine.seek(7)
+    (message,) = caplog.messages
+    assert message == (
+        "layer 'Counter' (Python): class Counter has no method seek(batch), so after this resume "
+        "its data start again; an uninterrupted run would be at batch 7"
+    )
+    blobs = engine().blobs
+    assert blobs["a"].unique().tolist() == [1]
+    assert blobs["b"].unique().tolist() == [8]
 
 
 def test_learnt_blob_accumulates_and_is_saved(tmp_path: Path) -> None:
