@@ -6,8 +6,8 @@ from the newest snapshot there, on up to 8 GPUs.
 
 import sys
 
-from caffe.models.dsod_recipes import VARIANTS, dsod_coco
+from caffe.models.dsod_recipes import DSOD
 from caffe.models.script import train
 
 if __name__ == "__main__":
-    sys.exit(train(dsod_coco, VARIANTS, __file__, __doc__))
+    sys.exit(train(DSOD, "coco", __file__, __doc__))

@@ -7,8 +7,8 @@ snapshot there, on up to 8 GPUs.
 
 import sys
 
-from caffe.models.dsod_recipes import VARIANTS, dsod_pascal_plus
+from caffe.models.dsod_recipes import DSOD
 from caffe.models.script import train
 
 if __name__ == "__main__":
-    sys.exit(train(dsod_pascal_plus, VARIANTS, __file__, __doc__))
+    sys.exit(train(DSOD, "VOC0712Plus", __file__, __doc__))

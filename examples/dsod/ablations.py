@@ -11,7 +11,8 @@ from caffe.models.dsod_recipes import dsod_pascal
 from caffe.models.recipe import make_nets
 
 COLUMNS = (
-    "row  notation          stem  w/o pooling  front end  parameters  published  difference  mAP"
+    "row  notation          stem  w/o pooling  front end  parameters  published  "
+    "difference  mAP   why"
 )
 
 
@@ -29,7 +30,7 @@ def line_of(row: AblationRow) -> str:
 
 
 def main() -> int:
-    print(COLUMNS + "   why")
+    print(COLUMNS)
     for row in ABLATIONS:
         print(line_of(row))
     return 0

@@ -6,8 +6,8 @@ scored with --weights.
 
 import sys
 
-from caffe.models.dsod_recipes import VARIANTS, dsod_pascal
+from caffe.models.dsod_recipes import DSOD
 from caffe.models.script import score
 
 if __name__ == "__main__":
-    sys.exit(score(dsod_pascal, VARIANTS, __file__, __doc__))
+    sys.exit(score(DSOD, "VOC0712", __file__, __doc__))

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import cv2
 import pytest
+from caffe.models.dsod_recipes import dsod_shapes
 from caffe.models.job import write_prototxt
 from caffe.models.recipe import default_places, make_nets, make_solver
-from caffe.models.shapes import DSOD_SHAPES, SHAPES, dsod_shapes
+from caffe.models.shapes import SHAPES
 
 from caffe_ssd.net import Net, build_net
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
@@ -49,8 +50,9 @@ def deploy(tmp_path: Path) -> Net:
 class TestRecipe:
     def test_steps_are_those_of_the_maps(self, deploy: Net) -> None:
         shapes = dict(zip(deploy.blob_names, deploy.blob_shapes, strict=True))
-        sizes = [shapes[name][2:] for name in DSOD_SHAPES.body.sources]
-        assert sizes == [(DSOD_SHAPES.image_size // step,) * 2 for step in DSOD_SHAPES.steps]
+        detector = dsod_shapes().detector
+        sizes = [shapes[name][2:] for name in detector.body.sources]
+        assert sizes == [(detector.image_size // step,) * 2 for step in detector.steps]
 
     def test_classes_are_those_that_are_drawn(self) -> None:
         assert SHAPES.num_classes == len(CLASSES) + 1

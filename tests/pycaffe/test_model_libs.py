@@ -1,4 +1,4 @@
-"""The names that SSD's scripts import, and the published nets against the recorded ones."""
+"""The names that SSD's scripts import, and the multibox head."""
 
 from __future__ import annotations
 
@@ -10,30 +10,16 @@ import caffe
 import pytest
 from caffe import layers as L
 from caffe import model_libs
-from caffe.models import datasets, dsod_recipes, ssd
-from caffe.models.dsod import DSOD300, DSOD300_LITE, DSOD300_SMALLEST, TINY, DenseBody
 from caffe.models.multibox_head import CreateMultiBoxHead
-from caffe.models.recipe import Places, Recipe, make_nets, make_solver
 from caffe.proto import caffe_pb2
 from google.protobuf.json_format import ParseDict
 
 from tests.support.golden import GOLDEN, needs_golden
 
-RECIPES = {
-    "DSOD300_pascal": dsod_recipes.dsod_pascal,
-    "DSOD300_pascal++": dsod_recipes.dsod_pascal_plus,
-    "DSOD300_coco": dsod_recipes.dsod_coco,
-}
-
 
 def recorded(folder: str, name: str, message: Any) -> Any:
     text = (GOLDEN / "nets" / folder / f"{name}.json").read_text(encoding="utf-8")
     return ParseDict(json.loads(text), message)
-
-
-def with_placeholders(recipe: Recipe) -> Recipe:
-    data = recipe.dataset._replace(train_data="<train_data>", test_data="<test_data>")
-    return recipe._replace(dataset=data)
 
 
 def test_star_import_gives_what_scripts_use() -> None:
@@ -73,23 +59,6 @@ def test_unpack_variable() -> None:
     assert model_libs.UnpackVariable([3, 5], 2) == [3, 5]
     with pytest.raises(ValueError, match=r"one value or 2, got \[3, 5, 7\]"):
         model_libs.UnpackVariable([3, 5, 7], 2)
-
-
-@needs_golden
-@pytest.mark.parametrize("kind", ["train", "test", "deploy"])
-@pytest.mark.parametrize("folder", RECIPES)
-def test_published_nets(folder: str, kind: str) -> None:
-    nets = make_nets(with_placeholders(RECIPES[folder]()), "<output_dir>")
-    assert nets[kind] == recorded(folder, kind, caffe_pb2.NetParameter())
-
-
-@needs_golden
-@pytest.mark.parametrize("folder", RECIPES)
-def test_published_solvers(folder: str) -> None:
-    expected = recorded(folder, "solver", caffe_pb2.SolverParameter())
-    model_dir = expected.train_net.rpartition("/")[0]
-    places = Places(model_dir, model_dir, "jobs", "results")
-    assert make_solver(RECIPES[folder](), places, gpus=list(range(8))) == expected
 
 
 def head_of(net: Any) -> list[Any]:
@@ -218,103 +187,3 @@ def test_conv_bn_layer_variants() -> None:
     assert list(net.layer[5].convolution_param.dilation) == [2]
     assert net.layer[6].batch_norm_param.use_global_stats
     assert [param.lr_mult for param in net.layer[7].param] == [0, 0]
-
-
-@pytest.mark.parametrize(
-    ("body", "transitions"),
-    [
-        (DSOD300, (416, 800, 1184, 256)),
-        (DSOD300_LITE, (320, 576, 832, 256)),
-        (DSOD300_SMALLEST, (224, 352, 480, 256)),
-        (DenseBody(stem=(32, 32, 64), bottleneck=12, growth=16, compression=0.5),
-         (80, 104, 116, 256)),
-    ],
-)  # fmt: skip
-def test_transition_widths(body: DenseBody, transitions: tuple[int, ...]) -> None:
-    assert body.transitions == transitions
-
-
-def test_body_complaints() -> None:
-    n = caffe.NetSpec()
-    n.data = L.Input()
-    with pytest.raises(ValueError, match=r"blocks must be 3 or more .*\(6, 8\)"):
-        DenseBody(blocks=(6, 8)).add_to(n)
-    with pytest.raises(ValueError, match="stem must have"):
-        DenseBody(stem=()).add_to(n)
-    with pytest.raises(ValueError, match="extras may be up to 6"):
-        DenseBody(extras=(8,) * 7).add_to(n)
-
-
-def count_floats(net: Any) -> int:
-    """Add up the parameters of a net of this family from its layers' fields."""
-    channels = {"data": 3}
-    total = 0
-    for layer in net.layer:
-        bottoms = [channels.get(name, 0) for name in layer.bottom]
-        width = sum(bottoms) if layer.type == "Concat" else next(iter(bottoms), 0)
-        if layer.type == "Convolution":
-            param = layer.convolution_param
-            kernel = param.kernel_size[0] ** 2
-            total += param.num_output * bottoms[0] * kernel
-            assert not param.bias_term
-            width = param.num_output
-        total += {"BatchNorm": 2 * width + 1, "Scale": 2 * width, "Normalize": width}.get(
-            layer.type, 0
-        )
-        channels.update(dict.fromkeys(layer.top, width))
-    return total
-
-
-@pytest.mark.parametrize(
-    ("variant", "floats"),
-    [("DSOD300", 14_795_828), ("lite", 10_436_854), ("smallest", 5_872_372)],
-)
-def test_parameter_totals(variant: str, floats: int) -> None:
-    nets = make_nets(dsod_recipes.dsod_pascal(variant), "results")
-    assert count_floats(nets["deploy"]) == floats
-
-
-@needs_golden
-def test_parameter_totals_are_the_recorded_ones() -> None:
-    nets = GOLDEN / "nets"
-    shapes = json.loads((nets / "DSOD300_pascal" / "shapes.json").read_text())
-    assert shapes["total_parameter_floats"] == 14_795_828
-    for folder, floats in (("DSOD300_lite", 10_436_854), ("DSOD300_smallest", 5_872_372)):
-        facts = json.loads((nets / folder / "facts.json").read_text())
-        assert facts["computed"]["parameter_floats"]["value"] == floats
-
-
-def test_engine_counts_the_same_parameters(tmp_path: Any) -> None:
-    recipe = dsod_recipes.dsod(datasets.VOC0712, dsod_recipes.dsod_pascal().schedule, "tiny")
-    deploy = make_nets(recipe, "")["deploy"]
-    for layer in deploy.layer:
-        if layer.type == "DetectionOutput":
-            layer.detection_output_param.ClearField("save_output_param")
-    path = tmp_path / "deploy.prototxt"
-    path.write_text(str(deploy))
-    net = caffe.Net(str(path), caffe.TEST)
-    counted = sum(blob.data.size for blobs in net.params.values() for blob in blobs)
-    assert counted == count_floats(deploy)
-    maps = [net.blobs[name].data.shape for name in TINY.sources]
-    assert [shape[2:] for shape in maps] == [(16, 16), (8, 8), (4, 4), (2, 2)]
-
-
-def test_prior_sizes_of_few_maps() -> None:
-    lowest, highest = datasets.VOC0712.prior_ratios.sizes(100, 4)
-    assert lowest == [10, 20, 55, 90]
-    assert highest == [20, 55, 90, 125]
-    with pytest.raises(ValueError, match="at least 3 maps, got 2"):
-        datasets.VOC0712.prior_ratios.sizes(100, 2)
-
-
-def test_unknown_variant() -> None:
-    with pytest.raises(ValueError, match=r"variant must be one of DSOD300, lite.* got 'huge'"):
-        dsod_recipes.dsod_coco("huge")
-
-
-def test_deploy_net_leaves_the_test_net_alone() -> None:
-    recipe = dsod_recipes.dsod_pascal("tiny")
-    test = ssd.test_net(recipe.detector, recipe.dataset, 2, "results")
-    before = len(test.layer)
-    deploy = ssd.deploy_net(recipe.detector, test)
-    assert len(test.layer) == before == len(deploy.layer) + 2

@@ -6,9 +6,11 @@ statistics too.
 
 from typing import Any
 
+COLOURS = 3
+IMAGES = ("AnnotatedData", "Input")
 # Layers whose top has the channels of their first bottom and that keep nothing.
 WEIGHTLESS = ("Pooling", "ReLU", "Sigmoid", "Eltwise", "Permute", "Flatten", "Reshape", "Softmax",
-              "PriorBox", "DetectionOutput", "DetectionEvaluate", "Input", "Dropout",
+              "PriorBox", "DetectionOutput", "DetectionEvaluate", "Dropout",
               "MultiBoxLoss")  # fmt: skip
 
 
@@ -20,14 +22,13 @@ def count_floats(net: Any) -> int:
     Raises:
         ValueError: a layer of another type than detectors have.
     """
-    channels = dict.fromkeys([*net.input, "data"], 3)
+    channels = dict.fromkeys(net.input, COLOURS)
     total = 0
     for layer in net.layer:
         widths = [channels.get(name, 0) for name in layer.bottom]
         size, width = _layer(layer, widths)
         total += size
         channels.update(dict.fromkeys(layer.top, width))
-        channels.update({name: 3 for name in layer.top if layer.type == "AnnotatedData"})
     return total
 
 
@@ -50,7 +51,9 @@ def _layer(layer: Any, widths: "list[int]") -> "tuple[int, int]":
         return (1 if layer.norm_param.channel_shared else width), width
     if layer.type == "Concat":
         return 0, sum(widths)
-    if layer.type in (*WEIGHTLESS, "AnnotatedData"):
+    if layer.type in IMAGES:
+        return 0, COLOURS
+    if layer.type in WEIGHTLESS:
         return 0, width
     raise ValueError(f"{layer.name}: cannot count the parameters of a layer of type {layer.type}")
 

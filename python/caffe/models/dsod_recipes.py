@@ -11,13 +11,22 @@ from caffe.models.dsod import (
     TINY,
     DenseBody,
 )
-from caffe.models.recipe import Recipe, Schedule, choose
-from caffe.models.ssd import LOC_WEIGHT, Detector
+from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
+from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
+from caffe.models.ssd import LOC_WEIGHT, SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
 
 # SSD's rule: 4e-4 per image with batch norm, times 25 when the loss is divided by the number of
 # matches. From scratch DSOD learns ten times faster.
 DSOD_LR = 10 * 0.0004 * 25 / LOC_WEIGHT
-NEVER = 10**6  # more iterations than any training has
+# For the synthetic shapes, at 96 px: wider where most of the work is not.
+SHAPES_BODY = DenseBody(
+    stem=(24, 24, 48),
+    bottleneck=48,
+    growth=16,
+    blocks=(2, 2, 2, 2),
+    last_transition=64,
+    extras=(64, 64),
+)
 
 
 def dsod300_detector(body: DenseBody) -> Detector:
@@ -25,7 +34,7 @@ def dsod300_detector(body: DenseBody) -> Detector:
     return Detector(
         body=body,
         steps=(8, 16, 32, 64, 100, 300),
-        aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+        aspect_ratios=SIX_MAPS_RATIOS,
     )
 
 
@@ -41,7 +50,7 @@ MODELS = {
         Detector(
             body=DSOD512,
             steps=(8, 16, 32, 64, 128, 256, 512),
-            aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+            aspect_ratios=SEVEN_MAPS_RATIOS,
             image_size=512,
         ),
     ),
@@ -60,11 +69,10 @@ MODELS.update(
     (f"ablation{row.number}", (f"DSOD300_ablation{row.number}", dsod300_detector(row.body)))
     for row in ABLATIONS
 )
-VARIANTS = tuple(MODELS)
 
 
 def dsod(dataset: Dataset, schedule: Schedule, variant: str = "DSOD300") -> Recipe:
-    """Return a DSOD of one of `VARIANTS` on any data set.
+    """Return a variant of `MODELS` on any data set.
 
     Raises:
         ValueError: an unknown variant.
@@ -118,3 +126,25 @@ def dsod_coco(variant: str = "DSOD300") -> Recipe:
         display=10,
     )
     return dsod(COCO, schedule, variant)
+
+
+def dsod_shapes(variant: str = "tiny") -> Recipe:
+    """Five kinds of synthetic shapes."""
+    recipe = dsod(SHAPES, shapes_schedule(), variant)
+    if variant != "tiny":
+        return recipe
+    detector = shapes_detector(SHAPES_BODY)
+    return recipe._replace(job=f"{recipe.name}_{detector.resize_name}", detector=detector)
+
+
+DSOD = Family(
+    name="DSOD",
+    variants=tuple(MODELS),
+    trainings={
+        "VOC0712": dsod_pascal,
+        "VOC0712Plus": dsod_pascal_plus,
+        "VOC12": dsod_pascal12,
+        "coco": dsod_coco,
+        "shapes": dsod_shapes,
+    },
+)

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from caffe.models.datasets import Dataset, count_classes, count_lines
-from caffe.models.recipe import Places, Recipe, default_places
+from caffe.models.recipe import Family, Places, Recipe, default_places
 
 # field of the data set: flag
 DATASET_FLAGS = {
@@ -34,15 +34,17 @@ SCHEDULE_FLAGS = {
 
 
 def make_parser(
-    script: str, description: "str | None", example: str, variants: "tuple[str, ...]"
+    family: Family, data: str, variant: str, script: str, description: "str | None", example: str
 ) -> argparse.ArgumentParser:
     """Return a parser of the flags that training and scoring share.
 
     Args:
+        family: what there is to choose from.
+        data: which data set where the flags name none.
+        variant: which net where the flags name none.
         script: path of the script.
         description: its help text.
         example: flags of a typical call.
-        variants: names of the variants, the default first.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -52,10 +54,17 @@ def make_parser(
     add = parser.add_argument
     add(
         "--variant",
-        choices=variants,
-        default=variants[0],
+        choices=family.variants,
+        default=variant,
         metavar="NAME",
-        help=f"which net: {', '.join(variants)} (%(default)s)",
+        help=f"which net: {', '.join(family.variants)} (%(default)s)",
+    )
+    add(
+        "--data",
+        choices=list(family.trainings),
+        default=data,
+        metavar="NAME",
+        help=f"which data set: {', '.join(family.trainings)} (%(default)s)",
     )
     add("--dataset-name", metavar="NAME", help="of your own data, for folder and file names")
     add("--test-data", metavar="LMDB", help="data base to test on")

@@ -1,31 +1,34 @@
-"""The trainings of GRP-DSOD (GFR-DSOD): variants x data sets."""
+"""The trainings of GRP-DSOD (GFR-DSOD): variants x data sets.
 
-from caffe.models.datasets import VOC0712, Dataset
-from caffe.models.dsod_recipes import DSOD_LR
+Only the script for VOC07+12 was published, for the variant that the paper calls 320*. The others
+use it as far as they can, and DSOD's schedules.
+"""
+
+from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12, Dataset
+from caffe.models.dsod_recipes import DSOD_LR, dsod_coco, dsod_pascal_plus
 from caffe.models.grp_dsod import GRP_DSOD300, GRP_DSOD320, GRP_TINY
-from caffe.models.recipe import Recipe, Schedule, choose
-from caffe.models.ssd import Detector
+from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
+from caffe.models.shapes import IMAGE_SIZE, SHAPES, shapes_detector, shapes_schedule
+from caffe.models.ssd import SIX_MAPS_RATIOS, Detector
 
-FEW_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
-MANY_RATIOS = ((1.6, 2, 3),) * 4 + ((1.6, 2),) * 2
+BATCH_SIZE = 6
 
-GRP_DSOD320_FEW_PRIORS = Detector(
+FEW_PRIORS = Detector(
     body=GRP_DSOD320,
     steps=(8, 16, 32, 64, 100, 320),
-    aspect_ratios=FEW_RATIOS,
+    aspect_ratios=SIX_MAPS_RATIOS,
     image_size=320,
 )
-
-# Name of files and folders, and net. The first is the released script's; the paper calls it 320*.
+# Name of files and folders, and net. The first is what the published script trains.
 MODELS = {
     "GRP_DSOD320": (
         "GRP_DSOD320_v2_gate",
-        GRP_DSOD320_FEW_PRIORS._replace(aspect_ratios=MANY_RATIOS),
+        FEW_PRIORS._replace(aspect_ratios=((1.6, 2, 3),) * 4 + ((1.6, 2),) * 2),
     ),
-    "few_priors": ("GRP_DSOD320_few_priors", GRP_DSOD320_FEW_PRIORS),
+    "few_priors": ("GRP_DSOD320_few_priors", FEW_PRIORS),
     "GRP_DSOD300": (
         "GRP_DSOD300",
-        Detector(body=GRP_DSOD300, steps=(8, 16, 32, 64, 100, 300), aspect_ratios=FEW_RATIOS),
+        FEW_PRIORS._replace(body=GRP_DSOD300, steps=(8, 16, 32, 64, 100, 300), image_size=300),
     ),
     # Not published: four maps of a small image, for demos on a CPU.
     "tiny": (
@@ -59,6 +62,48 @@ def grp_dsod_pascal(variant: str = "GRP_DSOD320") -> Recipe:
         test_interval=2000,
         snapshot=2000,
         test_initialization=True,
-        batch_size=6,
+        batch_size=BATCH_SIZE,
     )
     return grp_dsod(VOC0712, schedule, variant)
+
+
+def grp_dsod_pascal_plus(variant: str = "GRP_DSOD320") -> Recipe:
+    """VOC07++12, tested on VOC2012: 77.0 mAP with few priors."""
+    schedule = dsod_pascal_plus().schedule._replace(batch_size=BATCH_SIZE)
+    return grp_dsod(VOC0712_PLUS, schedule, variant)
+
+
+def grp_dsod_pascal12(variant: str = "GRP_DSOD320") -> Recipe:
+    """VOC2012 alone (comp3), tested on VOC2012: 72.5 mAP."""
+    schedule = grp_dsod_pascal().schedule._replace(
+        test_interval=NEVER, test_initialization=False, test_batch_size=1
+    )
+    return grp_dsod(VOC12, schedule, variant)
+
+
+def grp_dsod_coco(variant: str = "GRP_DSOD320") -> Recipe:
+    """COCO trainval, tested on minival: 30.0 AP on test-dev with few priors."""
+    schedule = dsod_coco().schedule._replace(batch_size=BATCH_SIZE)
+    return grp_dsod(COCO, schedule, variant)
+
+
+def grp_dsod_shapes(variant: str = "tiny") -> Recipe:
+    """Five kinds of synthetic shapes."""
+    recipe = grp_dsod(SHAPES, shapes_schedule(), variant)
+    if variant != "tiny":
+        return recipe
+    detector = shapes_detector(GRP_TINY.for_image(IMAGE_SIZE))
+    return recipe._replace(job=f"{recipe.name}_{detector.resize_name}", detector=detector)
+
+
+GRP_DSOD = Family(
+    name="GRP-DSOD",
+    variants=tuple(MODELS),
+    trainings={
+        "VOC0712": grp_dsod_pascal,
+        "VOC0712Plus": grp_dsod_pascal_plus,
+        "VOC12": grp_dsod_pascal12,
+        "coco": grp_dsod_coco,
+        "shapes": grp_dsod_shapes,
+    },
+)

@@ -2,12 +2,14 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from caffe.models.datasets import Dataset
 from caffe.models.ssd import Detector, deploy_net, test_net, train_net
 from caffe.proto import caffe_pb2
+
+NEVER = 10**6  # as a test interval: longer than any training
 
 
 class Schedule(NamedTuple):
@@ -78,6 +80,28 @@ class Recipe(NamedTuple):
         return f"{self.name}_{self.dataset.name}_{self.job}"
 
 
+class Family(NamedTuple):
+    """Detectors that differ in size, and the data sets they are trained on.
+
+    name: for people.
+    variants: names of the detectors, the published one first.
+    trainings: by name of the data set, what makes the recipe of a variant.
+    """
+
+    name: str
+    variants: "tuple[str, ...]"
+    trainings: "Mapping[str, Callable[[str], Recipe]]"
+
+    def recipe(self, data: str, variant: str) -> Recipe:
+        """Return the recipe of a variant on a data set.
+
+        Raises:
+            ValueError: there is no such variant or data set.
+        """
+        recipe: Recipe = choose(self.trainings, data, "data set")(variant)
+        return recipe
+
+
 class Places(NamedTuple):
     """Where files go.
 
@@ -97,15 +121,15 @@ class Places(NamedTuple):
         return os.path.join(self.snapshot_dir, recipe.model_name)
 
 
-def choose(models: "Mapping[str, Any]", variant: str) -> Any:
-    """Return the entry of a variant.
+def choose(entries: "Mapping[str, Any]", name: str, what: str = "variant") -> Any:
+    """Return the entry of that name.
 
     Raises:
         ValueError: there is none.
     """
-    if variant not in models:
-        raise ValueError(f"variant must be one of {', '.join(models)}, got {variant!r}")
-    return models[variant]
+    if name not in entries:
+        raise ValueError(f"{what} must be one of {', '.join(entries)}, got {name!r}")
+    return entries[name]
 
 
 def default_places(recipe: Recipe, postfix: str = "") -> Places:

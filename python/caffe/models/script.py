@@ -15,7 +15,7 @@ from caffe.models import data_check, transfer
 from caffe.models.devices import choose_gpus, count_gpus
 from caffe.models.flags import add_training_flags, customised, make_parser, places_of
 from caffe.models.job import newest_snapshot, run_job, shell_job, write_job
-from caffe.models.recipe import Places, Recipe, make_nets, make_scoring_solver, make_solver
+from caffe.models.recipe import Family, Places, Recipe, make_nets, make_scoring_solver, make_solver
 
 logger = logging.getLogger("caffe.models")
 
@@ -25,37 +25,50 @@ COCO_TO_VOC = "data/coco/coco_voc_map.txt"
 
 
 def train(
-    make_recipe: "Callable[[str], Recipe]",
-    variants: "tuple[str, ...]",
+    family: Family,
+    data: str,
     script: str,
     description: "str | None",
-    argv: "list[str] | None" = None,
+    variant: "str | None" = None,
 ) -> int:
     """Run a training script and return its exit status: 0, 1 for failure, 2 for usage.
 
     Args:
-        make_recipe: makes the recipe of a variant.
-        variants: names of the variants, the default first.
+        family: the detectors to choose from.
+        data: name of the data set where the command line has none.
         script: path of the script.
         description: its help text.
-        argv: arguments instead of the program's.
+        variant: name of the detector where the command line has none; the family's first.
     """
-    parser = make_parser(script, description, "--train-data my_train_lmdb --gpu 0", variants)
+    parser = _parser(family, data, variant, script, description, "--batch-size 8 --gpu 0")
     add_training_flags(parser)
-    return _guarded(lambda: _train(make_recipe, script, parser.parse_args(argv)))
+    return _guarded(lambda: _train(family, script, parser.parse_args()))
 
 
 def score(
-    make_recipe: "Callable[[str], Recipe]",
-    variants: "tuple[str, ...]",
+    family: Family,
+    data: str,
     script: str,
     description: "str | None",
-    argv: "list[str] | None" = None,
+    variant: "str | None" = None,
 ) -> int:
     """Run a scoring script; see `train`."""
-    parser = make_parser(script, description, "--weights released.caffemodel --gpu 0", variants)
+    example = "--weights released.caffemodel --gpu 0"
+    parser = _parser(family, data, variant, script, description, example)
     parser.add_argument("--weights", metavar="FILE", help="model to score (the newest snapshot)")
-    return _guarded(lambda: _score(make_recipe, script, parser.parse_args(argv)))
+    return _guarded(lambda: _score(family, script, parser.parse_args()))
+
+
+def _parser(
+    family: Family,
+    data: str,
+    variant: "str | None",
+    script: str,
+    description: "str | None",
+    example: str,
+) -> argparse.ArgumentParser:
+    first = family.variants[0] if variant is None else variant
+    return make_parser(family, data, first, script, description, example)
 
 
 def _guarded(run: "Callable[[], int]") -> int:
@@ -67,8 +80,8 @@ def _guarded(run: "Callable[[], int]") -> int:
         return 1
 
 
-def _train(make_recipe: "Callable[[str], Recipe]", script: str, args: argparse.Namespace) -> int:
-    published = make_recipe(args.variant)
+def _train(family: Family, script: str, args: argparse.Namespace) -> int:
+    published = family.recipe(args.data, args.variant)
     recipe = customised(published, args)
     if args.fine_tune is not None:
         recipe = _fine_tuned(recipe, args)
@@ -92,8 +105,8 @@ def _train(make_recipe: "Callable[[str], Recipe]", script: str, args: argparse.N
     return _finish(places, recipe, messages, shell, script, args)
 
 
-def _score(make_recipe: "Callable[[str], Recipe]", script: str, args: argparse.Namespace) -> int:
-    published = make_recipe(args.variant)
+def _score(family: Family, script: str, args: argparse.Namespace) -> int:
+    published = family.recipe(args.data, args.variant)
     recipe = customised(published, args)
     # The solver opens its training data even when it does not train; the test data will do.
     dataset = recipe.dataset._replace(train_data=recipe.dataset.test_data)

@@ -1,11 +1,12 @@
-"""A small DSOD for the synthetic shapes of `python -m lmdb_tools.shapes`: minutes on two cores.
+"""The synthetic shapes of `python -m lmdb_tools.shapes`, for detectors that learn in minutes.
 
-The published generators at a smaller scale: a 96 px image, four maps, narrow dense blocks.
+Five kinds of shapes. Pictures are scaled to 96 px; four maps are predicted from.
 """
 
+from typing import Any
+
 from caffe.models.datasets import VOC0712, Augmentation, PriorRatios
-from caffe.models.dsod import DenseBody
-from caffe.models.recipe import Recipe, Schedule
+from caffe.models.recipe import Schedule
 from caffe.models.ssd import Detector
 
 SHAPES = VOC0712._replace(
@@ -26,27 +27,29 @@ SHAPES = VOC0712._replace(
     preparation="sh examples/shapes/demo.sh OUT",
 )
 
-DSOD_SHAPES = Detector(
-    body=DenseBody(
-        stem=(24, 24, 48),
-        bottleneck=48,
-        growth=16,
-        blocks=(2, 2, 2, 2),
-        last_transition=64,
-        extras=(64, 64),
-    ),
-    image_size=96,
-    steps=(8, 16, 32, 48),  # maps of 12, 6, 3 and 2 rows
-    aspect_ratios=((1.5,),) * 4,
-    statistics_kept=0.99,
-)
-
-VARIANTS = ("tiny",)
+IMAGE_SIZE = 96
 
 
-def dsod_shapes(variant: str = "tiny") -> Recipe:
-    """Five kinds of shapes, from scratch."""
-    schedule = Schedule(
+def shapes_detector(body: Any, **fields: Any) -> Detector:
+    """Return a net of four maps for the shapes.
+
+    Args:
+        body: see `Detector`.
+        fields: of `Detector`.
+    """
+    return Detector(
+        body=body,
+        image_size=IMAGE_SIZE,
+        steps=(8, 16, 32, 48),  # maps of 12, 6, 3 and 2 rows
+        aspect_ratios=((1.5,),) * 4,
+        statistics_kept=0.99,
+        **fields,
+    )
+
+
+def shapes_schedule() -> Schedule:
+    """Return a training of minutes on two cores."""
+    return Schedule(
         base_lr=0.05,
         stepvalues=(1300, 1760),
         max_iter=2000,
@@ -56,7 +59,4 @@ def dsod_shapes(variant: str = "tiny") -> Recipe:
         accum_batch_size=16,
         test_batch_size=20,
         random_seed=1,
-    )
-    return Recipe(
-        "DSOD_tiny", f"DSOD_tiny_{DSOD_SHAPES.resize_name}", DSOD_SHAPES, SHAPES, schedule
     )

@@ -17,6 +17,10 @@ NEG_POS_RATIO = 3.0
 # Weighs the box term of the loss like the class term, which counts negatives too.
 LOC_WEIGHT = (NEG_POS_RATIO + 1) / 4
 
+# Of the priors, for the six maps of a 300 px image and the seven of a 512 px one.
+SIX_MAPS_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
+SEVEN_MAPS_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))
+
 INTERPOLATIONS = ("LINEAR", "AREA", "NEAREST", "CUBIC", "LANCZOS4")
 DISTORTION = {
     "brightness_prob": 0.5,

@@ -1,0 +1,172 @@
+"""The trainings of SSD with VGG16: fine-tuned from ImageNet, and from scratch.
+
+From scratch are the experiments of the ScratchDet paper, which show that batch norm is what makes
+them possible: with it in body and head the loss is smooth enough for 50 times the learning rate.
+Their scripts were not published; here they have ScratchDet's schedule.
+"""
+
+from typing import NamedTuple
+
+from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, Dataset
+from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
+from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
+from caffe.models.ssd import SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
+from caffe.models.vgg import TINY_VGG, VGG_SSD300, VGG_SSD512
+
+SSD_LR = 0.001  # 4e-5 per image, times 25 when the loss is divided by the number of matches
+VGG_WEIGHTS = "models/VGGNet/VGG_ILSVRC_16_layers_fc_reduced.caffemodel"
+
+SSD300_DETECTOR = Detector(
+    body=VGG_SSD300,
+    steps=(8, 16, 32, 64, 100, 300),
+    aspect_ratios=SIX_MAPS_RATIOS,
+    normalizations=(20, -1, -1, -1, -1, -1),
+    head_batch_norm=False,
+)
+
+
+class SSDModel(NamedTuple):
+    """A variant of SSD.
+
+    detector: the net.
+    title: first part of its job's name.
+    weights: model to start from.
+    faster: its learning rate from scratch, over SSD's.
+    """
+
+    detector: Detector
+    title: str = "SSD"
+    weights: "str | None" = VGG_WEIGHTS
+    faster: float = 1
+
+
+def _from_scratch(title: str, body: bool, head: bool, faster: float = 1) -> SSDModel:
+    """Return SSD300 without weights, with batch norm in body or head."""
+    detector = SSD300_DETECTOR._replace(
+        body=VGG_SSD300._replace(batch_norm=body, extras_batch_norm=head), head_batch_norm=head
+    )
+    return SSDModel(detector, title, weights=None, faster=faster)
+
+
+# The first is what the published script trains.
+MODELS = {
+    "SSD300": SSDModel(SSD300_DETECTOR),
+    "SSD512": SSDModel(
+        Detector(
+            body=VGG_SSD512,
+            steps=(8, 16, 32, 64, 128, 256, 512),
+            aspect_ratios=SEVEN_MAPS_RATIOS,
+            image_size=512,
+            normalizations=(20, -1, -1, -1, -1, -1, -1),
+            head_batch_norm=False,
+        )
+    ),
+    "scratch": _from_scratch("SSD_scratch", body=False, head=False),
+    "scratch_bn_head": _from_scratch("SSD_scratch_bn_head", body=False, head=True),
+    "scratch_bn_body": _from_scratch("SSD_scratch_bn_body", body=True, head=False, faster=10),
+    "scratch_bn": _from_scratch("SSD_scratch_bn", body=True, head=True, faster=50),
+    # Not published: four maps of a small image, for demos on a CPU.
+    "tiny": SSDModel(
+        Detector(
+            body=TINY_VGG,
+            steps=(8, 16, 32, 64),
+            aspect_ratios=((2,), (2, 3), (2, 3), (2,)),
+            image_size=128,
+            normalizations=(20, -1, -1, -1),
+        ),
+        title="SSD_tiny",
+        weights=None,
+        faster=50,
+    ),
+}
+
+
+def ssd(dataset: Dataset, schedule: Schedule, variant: str = "SSD300") -> Recipe:
+    """Return a variant of `MODELS` on any data set.
+
+    Args:
+        dataset: what to learn.
+        schedule: of the fine-tuned variants; those from scratch learn like ScratchDet.
+        variant: which net.
+
+    Raises:
+        ValueError: an unknown variant.
+    """
+    model = choose(MODELS, variant)
+    if model.weights is None:
+        schedule = _scratch_schedule(schedule, model.faster)
+    return Recipe(
+        name="VGG",
+        job=f"{model.title}_{model.detector.resize_name}",
+        detector=model.detector,
+        dataset=dataset,
+        schedule=schedule,
+        weights=model.weights,
+        folder="VGGNet",
+    )
+
+
+def _scratch_schedule(schedule: Schedule, faster: float) -> Schedule:
+    return schedule._replace(
+        base_lr=SSD_LR * faster,
+        stepvalues=(40000, 75000, 90000, 100000),
+        max_iter=100000,
+        accum_batch_size=128,
+    )
+
+
+def ssd_pascal(variant: str = "SSD300") -> Recipe:
+    """VOC07+12, tested on VOC2007: 77.2 mAP."""
+    schedule = Schedule(
+        base_lr=SSD_LR,
+        stepvalues=(80000, 100000, 120000),
+        max_iter=120000,
+        test_interval=10000,
+        snapshot=80000,
+        display=10,
+        batch_size=8,
+        accum_batch_size=32,
+        test_batch_size=8,
+        num_devices=4,
+    )
+    return ssd(VOC0712, schedule, variant)
+
+
+def ssd_pascal_plus(variant: str = "SSD300") -> Recipe:
+    """VOC07++12, tested on VOC2012."""
+    schedule = ssd_pascal().schedule._replace(test_interval=NEVER, test_batch_size=1)
+    return ssd(VOC0712_PLUS, schedule, variant)
+
+
+def ssd_coco(variant: str = "SSD300") -> Recipe:
+    """COCO trainval, tested on minival."""
+    schedule = ssd_pascal().schedule._replace(
+        stepvalues=(280000, 360000, 400000),
+        max_iter=400000,
+        test_interval=NEVER,  # COCO's own metric is computed from the result files
+        snapshot=40000,
+    )
+    return ssd(COCO, schedule, variant)
+
+
+def ssd_shapes(variant: str = "tiny") -> Recipe:
+    """Five kinds of synthetic shapes."""
+    recipe = ssd(SHAPES, shapes_schedule(), variant)
+    if variant != "tiny":
+        return recipe
+    detector = shapes_detector(TINY_VGG, normalizations=(20, -1, -1, -1))
+    return recipe._replace(
+        job=f"SSD_tiny_{detector.resize_name}", detector=detector, schedule=shapes_schedule()
+    )
+
+
+SSD = Family(
+    name="SSD",
+    variants=tuple(MODELS),
+    trainings={
+        "VOC0712": ssd_pascal,
+        "VOC0712Plus": ssd_pascal_plus,
+        "coco": ssd_coco,
+        "shapes": ssd_shapes,
+    },
+)
