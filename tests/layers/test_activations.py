@@ -11,35 +11,6 @@ from tests.layers.build import build, draw
 SHAPE = (2, 3, 4, 5)
 
 
-@pytest.mark.parametrize(
-    ("layer_type", "settings"),
-    [
-        ("AbsVal", ""),
-        ("BNLL", ""),
-        ("ELU", "elu_param { alpha: 0.5 }"),
-        ("Exp", "exp_param { base: 3 scale: 0.5 shift: 1 }"),
-        ("Log", "log_param { base: 2 scale: 0.25 shift: 9 }"),
-        ("LRN", "lrn_param { local_size: 3 alpha: 2 }"),
-        ("LRN", "lrn_param { local_size: 3 alpha: 2 norm_region: WITHIN_CHANNEL }"),
-        ("MVN", ""),
-        ("MVN", "mvn_param { normalize_variance: false across_channels: true }"),
-        ("PReLU", ""),
-        ("PReLU", "prelu_param { channel_shared: true }"),
-        ("Power", "power_param { power: 3 scale: 0.5 shift: 9 }"),
-        ("Power", "power_param { power: 2 shift: 1 }"),
-        ("Power", "power_param { scale: 3 }"),
-        ("ReLU", "relu_param { negative_slope: 0.25 }"),
-        ("Sigmoid", ""),
-        ("Softmax", "softmax_param { axis: 2 }"),
-        ("TanH", ""),
-    ],
-)
-def test_gradient(layer_type, settings):
-    layer = build(layer_type, settings, SHAPE).double()
-    x = draw(*SHAPE, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, *blobs: layer(x), (x, *layer.blobs))
-
-
 def test_lrn_across_channels_matches_a_loop():
     x = draw(2, 7, 3, 4)
     settings = "lrn_param { local_size: 5 alpha: 0.5 beta: 0.6 k: 2 }"

@@ -1,0 +1,454 @@
+"""One or more small nets for every layer type: `CONFIGS`, and the files their data layers read.
+
+A type that is registered without an entry here fails test_registry.py. To add one:
+
+    "Type": [Config("type_param { ... }", bottoms=((N, 3, 5, 4),))],
+
+`N` stands for the batch size. Sizes of a blob are pairwise different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.data.databases import datum, picture, write_lmdb, write_small_database
+from tests.layers.build import draw
+
+N = -1
+SHAPE = (N, 3, 5, 4)
+
+Shape = tuple[int, ...]
+Values = Callable[[Shape], Tensor]
+
+
+def positive(shape: Shape) -> Tensor:
+    """Away from zero."""
+    return draw(*shape).abs() + 0.5
+
+
+def counting(below: int) -> Values:
+    """Labels or indices 0, 1, ..., again and again."""
+    return lambda shape: (torch.arange(int(np.prod(shape))) % below).float().reshape(shape)
+
+
+def continues(shape: Shape) -> Tensor:
+    """Sequence indicators (T, N): every sequence begins at the first step."""
+    values = torch.ones(shape)
+    values[0] = 0
+    return values
+
+
+def priors(shape: Shape) -> Tensor:
+    """A PriorBox blob (1, 2, 4 P): boxes on a diagonal and their variances."""
+    count = shape[2] // 4
+    low = torch.linspace(0.05, 0.55, count)
+    boxes = torch.stack([low, low + 0.02, low + 0.3, low + 0.35], 1)
+    variances = torch.tensor([0.1, 0.1, 0.2, 0.2]).expand(count, 4)
+    return torch.stack([boxes, variances]).reshape(shape)
+
+
+def ground_truth(shape: Shape) -> Tensor:
+    """Rows (image, label, instance, box, difficult) of images 0 and 1."""
+    rows = [
+        [0, 1, 0, 0.1, 0.1, 0.4, 0.45, 0],
+        [0, 2, 0, 0.5, 0.5, 0.8, 0.9, 0],
+        [1, 1, 0, 0.3, 0.3, 0.6, 0.65, 0],
+    ]
+    return torch.tensor(rows).reshape(shape)
+
+
+def detections(shape: Shape) -> Tensor:
+    """Rows (image, label, score, box) of images 0 and 1."""
+    rows = [[0, 1, 0.9, 0.1, 0.12, 0.4, 0.4], [1, 2, 0.4, 0.2, 0.2, 0.5, 0.6]]
+    return torch.tensor(rows).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One layer between inputs.
+
+    Args:
+        settings: what stands in the layer's message; `@DIR@` is the folder of `write_files`.
+        bottoms: shapes of its bottoms.
+        tops: how many it has.
+        phase: TRAIN or TEST.
+        values: how to fill a bottom, by its index; normal values otherwise.
+        fixed: bottoms that have no gradient in any implementation, such as labels.
+        untrue: why its gradient is not the true one; empty if it is.
+    """
+
+    settings: str = ""
+    bottoms: tuple[Shape, ...] = (SHAPE,)
+    tops: int = 1
+    phase: str = "TRAIN"
+    values: Mapping[int, Values] = field(default_factory=dict)
+    fixed: Sequence[int] = ()
+    untrue: str = ""
+
+    def shapes(self, batch: int) -> list[Shape]:
+        """The bottoms' shapes for this batch size."""
+        return [tuple(batch if size == N else size for size in shape) for shape in self.bottoms]
+
+    def inputs(self, batch: int) -> dict[str, Tensor]:
+        """Values for the bottoms b0, b1, ..."""
+        return {
+            f"b{i}": self.values[i](shape) if i in self.values else draw(*shape, seed=i)
+            for i, shape in enumerate(self.shapes(batch))
+        }
+
+    def text(self, layer_type: str, folder: Path, batch: int = 2) -> str:
+        """The net's prototxt: inputs b0, b1, ... and the layer `layer` with tops t0, t1, ..."""
+        if layer_type == "Input":
+            return self._layer(layer_type, folder).replace("@N@", str(batch))
+        inputs = "".join(
+            f'layer {{ name: "b{i}" type: "Input" top: "b{i}" '
+            f"input_param {{ shape {{ {' '.join(f'dim: {size}' for size in shape)} }} }} }}\n"
+            for i, shape in enumerate(self.shapes(batch))
+        )
+        return inputs + self._layer(layer_type, folder)
+
+    def _layer(self, layer_type: str, folder: Path) -> str:
+        blobs = [f'bottom: "b{i}"' for i in range(len(self.bottoms))]
+        blobs += [f'top: "t{i}"' for i in range(self.tops)]
+        settings = self.settings.replace("@DIR@", str(folder))
+        return f'layer {{ name: "layer" type: "{layer_type}" {" ".join(blobs)} {settings} }}\n'
+
+
+FILLERS = 'weight_filler { type: "xavier" } bias_filler { type: "uniform" max: 0.5 }'
+RECURRENT = f"recurrent_param {{ num_output: 5 {FILLERS} }}"
+EXPOSED = f"recurrent_param {{ num_output: 5 expose_hidden: true {FILLERS} }}"
+SEQUENCE = {"bottoms": ((4, N, 3), (4, N)), "values": {1: continues}, "fixed": (1,)}
+LABELLED = {"bottoms": ((N, 5), (N,)), "values": {1: counting(5)}, "fixed": (1,)}
+PROBABLE = LABELLED | {"values": {0: positive, 1: counting(5)}}
+TWO = {"bottoms": (SHAPE, SHAPE)}
+HEAD = {"bottoms": ((N, 24), (N, 18), (1, 2, 24), (1, 1, 3, 8))}
+MULTIBOX = HEAD | {"values": {2: priors, 3: ground_truth}, "fixed": (2, 3)}
+MINED = "multibox_loss_param { num_classes: 3 code_type: CENTER_SIZE overlap_threshold: 0.4 "
+STATE_IGNORED = "the states that are handed over are cut from the graph"
+
+CONFIGS: dict[str, list[Config]] = {
+    "AbsVal": [Config()],
+    "Accuracy": [Config(**LABELLED), Config(**LABELLED, tops=2)],
+    "AnnotatedData": [
+        Config('data_param { source: "@DIR@/lmdb" backend: LMDB batch_size: 2 }', (), tops=2)
+    ],
+    "ArgMax": [Config("argmax_param { axis: 1 top_k: 2 }")],
+    "BNLL": [Config()],
+    "BatchNorm": [Config(), Config("batch_norm_param { eps: 0.5 }", phase="TEST")],
+    "BatchReindex": [
+        Config(bottoms=((N, 3, 4), (5,)), values={1: counting(2)}, fixed=(1,)),
+    ],
+    "Bias": [Config("bias_param { filler { value: 2 } }"), Config(bottoms=(SHAPE, (3, 5)))],
+    "Concat": [Config(bottoms=((N, 3, 5), (N, 4, 5)))],
+    "ContrastiveLoss": [
+        Config(
+            "contrastive_loss_param { margin: 3 }",
+            ((N, 5), (N, 5), (N,)),
+            values={2: counting(2)},
+            fixed=(2,),
+        )
+    ],
+    "Convolution": [
+        Config(
+            f"convolution_param {{ num_output: 4 kernel_size: 3 stride: 2 pad: 1 {FILLERS} }}",
+            ((N, 2, 5, 6),),
+        ),
+        Config(
+            "convolution_param { num_output: 4 kernel_h: 1 kernel_w: 2 dilation: 2 group: 2 "
+            f"{FILLERS} }}",
+            ((N, 2, 3, 5),),
+        ),
+    ],
+    "Crop": [
+        # bottom 1 gives sizes only
+        Config("crop_param { offset: 1 }", ((N, 3, 5, 4), (N, 6, 2, 3)), fixed=(1,)),
+    ],
+    "Data": [
+        Config('data_param { source: "@DIR@/plain" backend: LMDB batch_size: 2 }', (), tops=2)
+    ],
+    "Deconvolution": [
+        Config(f"convolution_param {{ num_output: 4 kernel_size: 3 stride: 2 {FILLERS} }}"),
+    ],
+    "DetectionEvaluate": [
+        Config(
+            "detection_evaluate_param { num_classes: 3 }",
+            ((1, 1, 2, 7), (1, 1, 3, 8)),
+            values={0: detections, 1: ground_truth},
+            phase="TEST",
+        )
+    ],
+    "DetectionOutput": [
+        Config(
+            "detection_output_param { num_classes: 3 code_type: CENTER_SIZE keep_top_k: 4 "
+            "nms_param { nms_threshold: 0.45 top_k: 5 } }",
+            HEAD["bottoms"][:3],
+            values={2: priors},
+            phase="TEST",
+        )
+    ],
+    "Dropout": [Config(phase="TEST"), Config("dropout_param { dropout_ratio: 0.3 }")],
+    "DummyData": [
+        Config(
+            "dummy_data_param { shape { dim: 2 dim: 3 } shape { dim: 4 } "
+            'data_filler { type: "uniform" } data_filler { value: 3 } }',
+            (),
+            tops=2,
+        )
+    ],
+    "ELU": [Config("elu_param { alpha: 0.4 }")],
+    "Eltwise": [
+        Config("eltwise_param { coeff: 2 coeff: -1 }", **TWO),
+        Config("eltwise_param { operation: PROD }", **TWO),
+        Config("eltwise_param { operation: PROD stable_prod_grad: false }", **TWO),
+        Config("eltwise_param { operation: MAX }", **TWO),
+    ],
+    "Embed": [
+        Config(
+            f"embed_param {{ num_output: 3 input_dim: 4 {FILLERS} }}",
+            ((N, 5),),
+            values={0: counting(4)},
+            fixed=(0,),
+        )
+    ],
+    "EuclideanLoss": [Config(bottoms=((N, 5), (N, 5)))],
+    "Exp": [Config("exp_param { base: 2 scale: 0.5 shift: 1 }")],
+    "Filter": [
+        Config(
+            bottoms=((N, 3, 4), (N, 5), (N,)),
+            tops=2,
+            values={2: lambda shape: torch.arange(shape[0]).float()},
+            fixed=(2,),
+        )
+    ],
+    "Flatten": [Config("flatten_param { axis: 2 }")],
+    "GroupNorm": [Config("group_norm_param { num_groups: 2 eps: 0.1 }", ((N, 4, 3, 5),))],
+    "HDF5Data": [
+        Config('hdf5_data_param { source: "@DIR@/h5.txt" batch_size: 2 }', (), tops=2),
+    ],
+    "HDF5Output": [
+        Config(
+            'hdf5_output_param { file_name: "@DIR@/out.h5" }',
+            ((N, 3, 5), (N,)),
+            tops=0,
+        )
+    ],
+    "HingeLoss": [Config(**LABELLED), Config("hinge_loss_param { norm: L2 }", **LABELLED)],
+    "Im2col": [Config("convolution_param { kernel_size: 2 stride: 2 pad: 1 }")],
+    "ImageData": [
+        Config(
+            'image_data_param { source: "@DIR@/images.txt" root_folder: "@DIR@/" batch_size: 2 }',
+            (),
+            tops=2,
+        )
+    ],
+    "InfogainLoss": [
+        Config(
+            bottoms=((N, 5), (N,), (1, 1, 5, 5)),
+            values={0: positive, 1: counting(5)},
+            fixed=(1, 2),
+        )
+    ],
+    "InnerProduct": [
+        Config(f"inner_product_param {{ num_output: 4 {FILLERS} }}"),
+        Config(f"inner_product_param {{ num_output: 4 axis: 2 transpose: true {FILLERS} }}"),
+    ],
+    "Input": [Config("input_param { shape { dim: @N@ dim: 3 } shape { dim: 4 } }", (), tops=2)],
+    "LRN": [
+        Config("lrn_param { local_size: 3 alpha: 0.5 }", ((N, 4, 3, 5),)),
+        Config("lrn_param { local_size: 3 norm_region: WITHIN_CHANNEL }"),
+    ],
+    "LSTM": [
+        Config(RECURRENT, **SEQUENCE),
+        Config(
+            EXPOSED,
+            ((4, N, 3), (4, N), (1, N, 5), (1, N, 5)),
+            tops=3,
+            fixed=(1,),
+            values={1: lambda shape: torch.ones(shape)},
+            untrue=STATE_IGNORED,
+        ),
+    ],
+    "LSTMUnit": [
+        Config(
+            bottoms=((1, N, 5), (1, N, 20), (1, N)),
+            tops=2,
+            values={2: lambda shape: torch.ones(shape)},
+            fixed=(2,),
+        )
+    ],
+    "Log": [Config("log_param { base: 2 scale: 0.5 shift: 1 }", values={0: positive})],
+    "MVN": [
+        Config(),
+        Config("mvn_param { normalize_variance: false across_channels: true }"),
+        Config("mvn_param { eps: 0.1 }", untrue="eps is added behind the root, but not there"),
+    ],
+    "MemoryData": [
+        Config("memory_data_param { batch_size: 2 channels: 3 height: 5 width: 4 }", (), tops=2)
+    ],
+    "MultiBoxLoss": [
+        Config(MINED + "}", **MULTIBOX),
+        Config(
+            MINED + "mining_type: NONE encode_variance_in_target: true }",
+            **MULTIBOX,
+            untrue="the code is divided by the variances, its gradient is not",
+        ),
+    ],
+    "MultinomialLogisticLoss": [Config(**PROBABLE)],
+    "Normalize": [
+        Config("norm_param { across_spatial: false channel_shared: true }"),
+        Config(
+            'norm_param { scale_filler { type: "uniform" min: 1 max: 3 } channel_shared: false }',
+            untrue="the norm's part takes the channels' scales for equal",
+        ),
+    ],
+    "PReLU": [Config(), Config("prelu_param { channel_shared: true }")],
+    "Parameter": [Config("parameter_param { shape { dim: 3 dim: 4 } }", ())],
+    "Permute": [Config("permute_param { order: 0 order: 2 order: 3 order: 1 }")],
+    "Pooling": [
+        Config("pooling_param { kernel_size: 2 stride: 2 pad: 1 }"),
+        Config("pooling_param { kernel_h: 3 kernel_w: 2 }", tops=2),
+        Config("pooling_param { pool: AVE kernel_size: 3 stride: 2 }"),
+        Config("pooling_param { pool: AVE global_pooling: true }"),
+        Config(
+            "pooling_param { pool: STOCHASTIC kernel_size: 2 }",
+            phase="TEST",
+            values={0: positive},
+        ),
+    ],
+    "Power": [
+        Config("power_param { power: 3 scale: 0.5 shift: 9 }"),
+        Config("power_param { power: 2 shift: 1 }"),
+        Config("power_param { scale: 3 }"),
+    ],
+    "PriorBox": [
+        Config(
+            "prior_box_param { min_size: 8 max_size: 12 aspect_ratio: 2 }",
+            ((N, 2, 4, 5), (N, 3, 31, 47)),
+        )
+    ],
+    "Python": [
+        Config(
+            'python_param { module: "minimal_gain" layer: "Gain" }',
+            untrue="its author's arrays are float32, too coarse for finite differences",
+        )
+    ],
+    "RNN": [
+        Config(RECURRENT, **SEQUENCE),
+        Config(
+            EXPOSED,
+            ((4, N, 3), (4, N), (1, N, 5)),
+            tops=2,
+            fixed=(1,),
+            values={1: lambda shape: torch.ones(shape)},
+            untrue=STATE_IGNORED,
+        ),
+    ],
+    "ReLU": [Config(), Config("relu_param { negative_slope: 0.25 }")],
+    "Reduction": [
+        Config(f"reduction_param {{ operation: {operation} axis: 2 coeff: 3 }}")
+        for operation in ("SUM", "ASUM", "SUMSQ", "MEAN")
+    ],
+    "Reshape": [Config("reshape_param { shape { dim: 0 dim: -1 dim: 2 } }")],
+    "SPP": [Config("spp_param { pyramid_height: 2 pool: AVE }", ((N, 3, 7, 5),))],
+    "Scale": [
+        Config("scale_param { bias_term: true filler { value: 2 } }"),
+        Config(bottoms=(SHAPE, (3, 5))),
+    ],
+    "Sigmoid": [Config()],
+    "SigmoidCrossEntropyLoss": [
+        Config(bottoms=((N, 5), (N, 5)), values={1: counting(2)}, fixed=(1,)),
+    ],
+    "Silence": [Config(bottoms=((N, 3), (N, 4, 5)), tops=0)],
+    "Slice": [Config("slice_param { axis: 2 slice_point: 3 }", tops=2)],
+    "SmoothL1Loss": [Config(bottoms=((N, 5), (N, 5)))],
+    "Softmax": [Config("softmax_param { axis: 2 }")],
+    "SoftmaxWithLoss": [
+        Config(**LABELLED),
+        Config(
+            "softmax_param { axis: 2 } loss_param { ignore_label: 1 normalization: FULL }",
+            ((N, 3, 4), (N, 3)),
+            values={1: counting(4)},
+            fixed=(1,),
+        ),
+    ],
+    "Split": [Config(tops=3)],
+    "TanH": [Config()],
+    "Threshold": [Config("threshold_param { threshold: 0.5 }")],
+    "Tile": [Config("tile_param { axis: 2 tiles: 3 }")],
+    "VideoData": [
+        Config(
+            'video_data_param { video_type: VIDEO video_file: "@DIR@/video.avi" } '
+            "data_param { batch_size: 2 }",
+            (),
+        )
+    ],
+    "WindowData": [
+        Config(
+            'window_data_param { source: "@DIR@/windows.txt" root_folder: "@DIR@/" '
+            "batch_size: 4 fg_fraction: 0.5 } transform_param { crop_size: 9 }",
+            (),
+            tops=2,
+        )
+    ],
+}
+
+# Layers that no gradient passes: they make data, or their tops are counts, indices or boxes.
+WITHOUT_GRADIENT = {
+    *("AnnotatedData", "Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData"),
+    *("VideoData", "WindowData"),
+    *("Accuracy", "ArgMax", "DetectionEvaluate", "DetectionOutput", "PriorBox", "Threshold"),
+    *("HDF5Output", "Silence"),
+}
+
+GAIN = """
+import caffe
+
+
+class Gain(caffe.Layer):
+    def setup(self, bottom, top):
+        self.blobs.add_blob(1)
+        self.blobs[0].data[...] = 2
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = self.blobs[0].data * bottom[0].data
+
+    def backward(self, top, propagate_down, bottom):
+        self.blobs[0].diff[0] += (bottom[0].data * top[0].diff).sum()
+        bottom[0].diff[...] = self.blobs[0].data * top[0].diff
+"""
+
+
+def write_files(folder: Path) -> None:
+    """Write what the data layers and the Python layer read."""
+    (folder / "minimal_gain.py").write_text(GAIN)
+    write_small_database(folder / "lmdb")
+    write_lmdb(folder / "plain", [datum(picture(seed=n), label=n) for n in range(3)])
+    with h5py.File(folder / "data.h5", "w") as file:
+        file["t0"] = np.arange(12, dtype=np.float32).reshape(4, 3)
+        file["t1"] = np.arange(4, dtype=np.float32)
+    (folder / "h5.txt").write_text(f"{folder}/data.h5\n")
+    lines = []
+    for i in range(3):
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((20, 30, 3), 40 * i, np.uint8))
+        lines.append(f"{i}.png {i}")
+    (folder / "images.txt").write_text("\n".join(lines))
+    (folder / "windows.txt").write_text(
+        "# 0\n0.png\n3\n20\n30\n2\n1 0.9 2 1 20 12\n0 0.1 0 0 9 15\n"
+    )
+    writer = cv2.VideoWriter(
+        str(folder / "video.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (32, 24)
+    )
+    for i in range(4):
+        writer.write(np.full((24, 32, 3), 50 * i, np.uint8))
+    writer.release()
