@@ -20,7 +20,8 @@ from caffe_ssd.errors import CaffeError, NetError
 # Layers whose tops lie exactly over their bottoms.
 PASS_THROUGH_LAYERS = (
     *("AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Log", "LRN", "Exp"),
-    *("MVN", "Power", "ReLU", "PReLU", "Scale", "Sigmoid", "Split", "TanH", "Threshold"),
+    *("GroupNorm", "MVN", "Power", "ReLU", "PReLU", "Scale", "Sigmoid", "Split", "TanH"),
+    "Threshold",
 )
 
 _BOTH_AXES_FIELDS = ("pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w")

@@ -12,6 +12,7 @@ annotations, and ValueError where the engine would raise a CaffeError.
 * scratchdet  the residual bodies of ScratchDet
 * named_layers, multibox_head   what `caffe.model_libs` offers to SSD's scripts
 * datasets    the published data sets: paths, classes, result files
+* normalisers  a net's batch norm replaced
 * ssd         the train, test and deploy net of any body
 * recipe      body x data set x schedule: a model that can be trained, and its solver
 * dsod_recipes, ...             what is trained: variants x data sets
