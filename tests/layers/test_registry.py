@@ -19,7 +19,9 @@ from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
 from caffe_ssd.proto.text import format_text, parse_text
 from caffe_ssd.random import CaffeRandom
 from tests.layers.build import draw
-from tests.layers.minimal_nets import CONFIGS, WITHOUT_GRADIENT, Config, write_files
+from tests.layers.minimal_config import Config
+from tests.layers.minimal_files import write_files
+from tests.layers.minimal_nets import CONFIGS, WITHOUT_GRADIENT
 
 SEED = 1701
 
