@@ -54,6 +54,7 @@ def build_record_layer(
     transform: Transform,
     label: LabelKind,
     label_shape: Shape,
+    reader_thread: bool = True,
 ) -> RecordLayer:
     """The layer for records; looks at the first one to know the shape of the data.
 
@@ -64,14 +65,16 @@ def build_record_layer(
         transform: what happens to it.
         label: kind of the second top, where there is one.
         label_shape: shape of that top before the first batch.
+        reader_thread: the reference reads the records in a thread of its own, which takes a seed.
 
     Raises:
         DataError: the first record is wrong.
         LayerParamError: the batch size is.
     """
     batch_size = _batch_size(spec, transform)
+    record = source.first()
     try:
-        first = parse(source.first())
+        first = parse(record)
         shape = transform.output_shape(first)
     except DataError as error:
         raise DataError(f"{source.where(0)} {error}") from None
@@ -82,7 +85,8 @@ def build_record_layer(
     # its own, which is `seed` here. Initial values of later layers depend on how many are drawn.
     draw_transformer_seed(spec, transform)
     draw_transformer_seed(spec, transform)
-    runtime.rng.word()  # for the reader thread
+    if reader_thread:
+        runtime.rng.word()
     reader = BatchReader(
         source=source,
         parse=parse,

@@ -85,6 +85,7 @@ def _build(spec: LayerSpec) -> VideoData:
         ),
         label=LabelKind.CLASS,
         label_shape=(param.data_param.batch_size,),
+        reader_thread=False,
     )
     return VideoData(layer.loader, layer.shapes, len(source))
 

@@ -16,10 +16,12 @@ from torch import Tensor
 from caffe_ssd.cli.whole_set import passes_over_set
 from caffe_ssd.data.video import CameraFrames, VideoFrames
 from caffe_ssd.errors import DataError, LayerError, LayerParamError
+from caffe_ssd.layers.registry import LayerSpec, Runtime, build_layer
 from caffe_ssd.layers.video_data import VideoData
 from caffe_ssd.net import build_net
-from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
+from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState
 from caffe_ssd.proto.text import parse_text
+from caffe_ssd.random import CaffeRandom
 from tests.layers.build import build
 
 COUNT = 7
@@ -223,6 +225,25 @@ def test_refused(make: Maker, tmp_path: Path, video: str) -> None:
     junk.write_bytes(b"no video at all")
     with pytest.raises(DataError, match=r"junk\.avi' cannot be opened by OpenCV"):
         VideoFrames(str(junk))
+
+
+@pytest.mark.parametrize(("mirror", "draws"), [("false", 1), ("true", 3)])
+def test_draws_from_the_net_s_stream(video: str, mirror: str, draws: int) -> None:
+    text = (
+        'name: "v" type: "VideoData" top: "data" data_param { batch_size: 2 } '
+        f'video_data_param {{ video_type: VIDEO video_file: "{video}" }} '
+        f"transform_param {{ mirror: {mirror} }}"
+    )
+    runtime = Runtime(rng=CaffeRandom(9))
+    param = parse_text(text, LayerParameter())
+    build_layer(LayerSpec(param=param, bottoms=(), runtime=runtime))
+    assert runtime.rng.word() == int(CaffeRandom(9).words(draws + 1)[draws])
+
+
+def test_a_webcam_without_pictures_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    with pytest.raises(DataError, match=r"^webcam 0 gives no picture$"):
+        build("VideoData", "data_param { batch_size: 2 }")
 
 
 def test_a_frame_that_is_missing_is_named(video: str) -> None:
