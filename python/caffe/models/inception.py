@@ -6,6 +6,8 @@ Layers have the names of the classifier released with TensorFlow, with Caffe's `
 Spec: ssd-layers.md section 10.
 Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision".
 Quirk: the pooling of the last module is MAX, that of the module before it AVE.
+Quirk: pooling rounds sizes up and convolution down, so that towers only meet again for images of
+32 n + 5 to 32 n + 12 px, such as 299 and 300.
 """
 
 from collections.abc import Sequence
