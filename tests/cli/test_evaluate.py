@@ -8,8 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf.text_format import Parse
 
 from caffe_ssd.cli.main import main
+from caffe_ssd.cli.official import OfficialScores
+from caffe_ssd.errors import UsageError
+from caffe_ssd.net import build_net
+from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase
 from tests.support.golden import BCCD, GOLDEN, needs_bccd, needs_golden
 
 EVAL = GOLDEN / "eval"
@@ -190,12 +195,8 @@ def test_wrong_usage(flags: list[str], message: str, capsys: pytest.CaptureFixtu
     assert message in capsys.readouterr().err
 
 
-def test_a_net_that_finds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    net, weights = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
-    net.write_text(
-        "layer { name: 'data' type: 'Input' top: 'data' input_param { shape { dim: 2 dim: 3 } } }"
-    )
-    weights.write_bytes(b"")
-    arguments = ["test", "-model", str(net), "-weights", str(weights), "-protocol", "voc2007"]
-    assert main(arguments) == 2
-    assert "needs a net with one DetectionEvaluate layer; this one has 0" in capsys.readouterr().err
+def test_a_net_that_finds_nothing() -> None:
+    layer = "layer { name: 'a' type: 'Input' top: 'a' input_param { shape { dim: 2 dim: 3 } } }"
+    net = build_net(Parse(layer, NetParameter()), NetState(phase=Phase.Value("TEST")))
+    with pytest.raises(UsageError, match="one DetectionEvaluate layer; this one has 0"):
+        OfficialScores(net)
