@@ -7,6 +7,11 @@ INSTALLED := $(VENV)/.installed
 OUT ?= demo
 
 .DEFAULT_GOAL := help
+# What an original SSD-Caffe needs to train every family: generators, scripts, label maps.
+OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
+  $(foreach family,dsod grp_dsod ssd scratchdet,$(wildcard examples/$(family)/*.py)) \
+  data/VOC12/labelmap_voc.prototxt data/coco/coco_voc_map.txt
+
 .PHONY: help install demo test test-all lint format typecheck check docs proto docker overlay clean
 
 help:  ## list the verbs
@@ -41,6 +46,9 @@ typecheck: install  ## mypy, strict
 
 check: lint typecheck test  ## what CI runs
 
+docs: install  ## write docs/layers.md anew from the code
+	$(BIN)/python docs/make_layers.py
+
 proto:  ## regenerate caffe_pb2.py (needs grpcio-tools 1.62, whose output works with protobuf 4 to 7)
 	$(PYTHON) -m grpc_tools.protoc -I caffe_ssd/proto --python_out=caffe_ssd/proto \
 	  --pyi_out=caffe_ssd/proto caffe.proto
@@ -51,8 +59,10 @@ docker:  ## build the CPU image
 overlay:  ## copy generators and scripts into an original SSD-Caffe: make overlay CAFFE_ROOT=DIR
 	@test -d "$(CAFFE_ROOT)/python/caffe" || \
 	  { echo "CAFFE_ROOT must be an SSD-Caffe checkout (no python/caffe in '$(CAFFE_ROOT)')"; exit 2; }
-	cp -r python/caffe/model_libs.py python/caffe/models "$(CAFFE_ROOT)/python/caffe/"
-	mkdir -p "$(CAFFE_ROOT)/examples" && cp -r examples/dsod "$(CAFFE_ROOT)/examples/"
+	@for file in $(OVERLAY); do \
+	  mkdir -p "$(CAFFE_ROOT)/$$(dirname $$file)" && cp "$$file" "$(CAFFE_ROOT)/$$file" || exit 1; \
+	done
+	@echo "copied $(words $(OVERLAY)) files to $(CAFFE_ROOT)"
 
 clean:  ## remove what can be made again, .venv included
 	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

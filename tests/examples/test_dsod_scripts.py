@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import logging
 import os
-import runpy
 import stat
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from caffe.models import datasets, devices, script
+from caffe.models import datasets, devices
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 from google.protobuf.json_format import ParseDict
 
 from lmdb_tools.recipes import RECIPES
+from tests.examples.conftest import Run
 from tests.support.golden import GOLDEN, needs_golden
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "examples" / "dsod"
 VOC = "DSOD300/VOC0712/DSOD300_300x300"
 VOC_MODEL = "DSOD300_VOC0712_DSOD300_300x300"
-
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Run:
-    """Run a script of examples/dsod in an empty folder on a machine without GPUs."""
-    caplog.set_level(logging.INFO)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(script, "count_gpus", lambda: 0)
-
-    def start(name: str, *args: str) -> int:
-        path = str(SCRIPTS / name)
-        monkeypatch.setattr(sys, "argv", [path, *args])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(path, run_name="__main__")
-        code = ended.value.code
-        return code if isinstance(code, int) else 1
-
-    return start
 
 
 def parsed(path: str, message: Any) -> Any:
@@ -93,7 +68,7 @@ def test_files_without_flags_are_the_published_ones(
 ) -> None:
     Path("build/tools").mkdir(parents=True)
     Path("build/tools/caffe").touch()
-    assert run(name, "--no-run") == 0
+    assert run(f"dsod/{name}", "--no-run") == 0
     model_dir = f"models/DSOD300/{dataset}/DSOD300_300x300"
     job_dir = model_dir.replace("models", "jobs")
     recorded = GOLDEN / "nets" / folder
@@ -117,7 +92,7 @@ def test_files_without_flags_are_the_published_ones(
 
 
 def test_places_of_data_and_results(run: Run) -> None:
-    assert run("DSOD300_pascal.py", "--no-run") == 0
+    assert run("dsod/DSOD300_pascal.py", "--no-run") == 0
     train = net_of("train").layer[0]
     assert train.data_param.source == "examples/VOC0712/VOC0712_trainval_lmdb"
     test = net_of("test")
@@ -137,7 +112,7 @@ def test_places_of_data_and_results(run: Run) -> None:
     ],
 )
 def test_passes_per_iteration(run: Run, args: list[str], iter_size: int, gpu_flag: str) -> None:
-    assert run("DSOD300_pascal.py", "--no-run", *args) == 0
+    assert run("dsod/DSOD300_pascal.py", "--no-run", *args) == 0
     solver = solver_of()
     assert solver.iter_size == iter_size
     shell = Path(f"jobs/{VOC}/{VOC_MODEL}.sh").read_text()
@@ -159,7 +134,7 @@ def test_flags_for_own_data(run: Run) -> None:
         "--snapshot-interval", "25", "--workers", "3", "--output-dir", "found",
         "--model-dir", "m", "--job-dir", "j", "--gpu", "0",
     ]  # fmt: skip
-    assert run("DSOD300_pascal.py", *args) == 0
+    assert run("dsod/DSOD300_pascal.py", *args) == 0
     solver = solver_of("m")
     assert (solver.max_iter, list(solver.stepvalue)) == (500, [100, 200, 300, 400, 500])
     assert (solver.test_interval, solver.snapshot, solver.random_seed) == (50, 25, 7)
@@ -179,7 +154,7 @@ def test_flags_for_own_data(run: Run) -> None:
 
 @pytest.mark.parametrize(("variant", "growth"), [("lite", 64), ("smallest", 16)])
 def test_variants_have_folders_of_their_own(run: Run, variant: str, growth: int) -> None:
-    assert run("DSOD300_pascal.py", "--no-run", "--variant", variant) == 0
+    assert run("dsod/DSOD300_pascal.py", "--no-run", "--variant", variant) == 0
     name = f"DSOD300_{variant}"
     train = net_of("train", f"models/{name}/VOC0712/{name}_300x300")
     assert train.name == f"{name}_VOC0712_{name}_300x300_train"
@@ -194,21 +169,24 @@ def test_resumes_from_the_newest_snapshot(run: Run, caplog: pytest.LogCaptureFix
         (folder / f"{VOC_MODEL}_iter_{number}.solverstate").touch()
     (folder / f"{VOC_MODEL}_iter_99999.solverstate.tmp").touch()
     Path("base.caffemodel").touch()
-    assert run("DSOD300_pascal.py", "--no-run", "--weights", "base.caffemodel") == 0
+    assert run("dsod/DSOD300_pascal.py", "--no-run", "--weights", "base.caffemodel") == 0
     shell = Path(f"jobs/{VOC}/{VOC_MODEL}.sh").read_text()
     assert f'--snapshot="models/{VOC}/{VOC_MODEL}_iter_10000.solverstate" \\' in shell
     assert "--weights" not in shell
     assert "tee -a" in shell  # what was logged before stays
     assert "--weights base.caffemodel not used" in caplog.text
 
-    assert run("DSOD300_pascal.py", "--no-run", "--no-resume", "--weights", "base.caffemodel") == 0
+    assert (
+        run("dsod/DSOD300_pascal.py", "--no-run", "--no-resume", "--weights", "base.caffemodel")
+        == 0
+    )
     shell = Path(f"jobs/{VOC}/{VOC_MODEL}.sh").read_text()
     assert '--weights="base.caffemodel" \\' in shell
     assert "--snapshot" not in shell
 
 
 def test_missing_data(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    assert run("DSOD300_pascal.py") == 1
+    assert run("dsod/DSOD300_pascal.py") == 1
     (record,) = caplog.records
     message = record.getMessage()
     for path in (
@@ -227,7 +205,7 @@ def test_missing_data(run: Run, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_missing_own_data_is_named_alone(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     make_voc_data()
-    assert run("DSOD300_pascal.py", "--train-data", "mine_lmdb") == 1
+    assert run("dsod/DSOD300_pascal.py", "--train-data", "mine_lmdb") == 1
     assert "mine_lmdb (training data)" in caplog.text
     assert "ROOT/ LISTFILE mine_lmdb" in caplog.text
     assert caplog.text.count("made by") == 1
@@ -238,7 +216,7 @@ def test_trains_on_the_cpu_and_passes_the_exit_status_on(
 ) -> None:
     make_voc_data()
     fake_caffe(tmp_path / "bin", monkeypatch, status=3)
-    assert run("DSOD300_pascal.py") == 3
+    assert run("dsod/DSOD300_pascal.py") == 3
     assert caplog.text.count("no GPU: running on the CPU") == 1
     log = Path(f"jobs/{VOC}/{VOC_MODEL}.log").read_text()
     assert log == f"args: train --solver=models/{VOC}/solver.prototxt\n"
@@ -260,12 +238,12 @@ def test_trains_on_the_cpu_and_passes_the_exit_status_on(
 def test_refusals(
     run: Run, caplog: pytest.LogCaptureFixture, args: list[str], message: str
 ) -> None:
-    assert run("DSOD300_pascal.py", "--no-run", *args) == 1
+    assert run("dsod/DSOD300_pascal.py", "--no-run", *args) == 1
     assert message in caplog.text
 
 
 def test_usage_errors(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("DSOD300_pascal.py", "--batch-size", "0") == 2
+    assert run("dsod/DSOD300_pascal.py", "--batch-size", "0") == 2
     assert "must be at least 1, got 0" in capsys.readouterr().err
 
 
@@ -283,7 +261,7 @@ def test_score_takes_the_newest_model(run: Run) -> None:
     folder.mkdir(parents=True)
     for number in (8000, 10000):
         (folder / f"{VOC_MODEL}_iter_{number}.caffemodel").touch()
-    assert run("score_DSOD300_pascal.py", "--no-run") == 0
+    assert run("dsod/score_DSOD300_pascal.py", "--no-run") == 0
     solver = solver_of(f"models/{VOC}_score")
     assert (solver.max_iter, solver.test_initialization) == (0, True)
     assert not solver.snapshot_after_train
@@ -297,7 +275,7 @@ def test_score_takes_the_newest_model(run: Run) -> None:
 
 
 def test_score_without_a_model(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    assert run("score_DSOD300_pascal.py", "--no-run") == 1
+    assert run("dsod/score_DSOD300_pascal.py", "--no-run") == 1
     assert "nothing to score" in caplog.text
     assert "--weights" in caplog.text
 
@@ -307,6 +285,7 @@ def test_score_without_a_model(run: Run, caplog: pytest.LogCaptureFixture) -> No
     [
         (datasets.VOC0712, "voc0712"),
         (datasets.VOC0712_PLUS, "voc0712plus"),
+        (datasets.VOC12, "voc12"),
         (datasets.COCO, "coco"),
     ],
 )
@@ -322,22 +301,3 @@ def test_defaults_are_what_the_data_tools_make(dataset: datasets.Dataset, layout
     assert dataset.name_size_file == f"{recipe.folder}/{recipe.size_file}"
     assert f"--layout {layout} " in dataset.preparation
     assert datasets.count_classes(str(ROOT / dataset.label_map)) == dataset.num_classes
-
-
-def overlay_files() -> list[Path]:
-    package = ROOT / "python" / "caffe"
-    return [package / "model_libs.py", *package.glob("models/*.py"), *SCRIPTS.glob("*.py")]
-
-
-@pytest.mark.parametrize("path", overlay_files(), ids=lambda path: path.name)
-def test_runs_on_the_originals_python(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 6))
-    imported = {
-        node.module if isinstance(node, ast.ImportFrom) else alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for alias in node.names
-    }
-    assert not [name for name in imported if name and name.startswith("caffe_ssd")]
-    assert "__future__" not in imported  # annotations came with Python 3.7
-    assert "dataclasses" not in imported

@@ -16,7 +16,7 @@ from caffe.models.recipe import default_places, make_nets, make_solver
 from caffe.models.shapes import SHAPES
 
 from caffe_ssd.net import Net, build_net
-from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.caffe_pb2 import NetState
 from caffe_ssd.proto.text import read_net
 from lmdb_tools.shapes_drawing import CLASSES
 
@@ -44,7 +44,7 @@ def deploy(tmp_path: Path) -> Net:
     for layer in param.layer:
         if layer.type == "DetectionOutput":  # it would look for the test set's files
             layer.detection_output_param.ClearField("save_output_param")
-    return build_net(param, NetState(phase=Phase.Value("TEST")))
+    return build_net(param, NetState(phase="TEST"))
 
 
 class TestRecipe:

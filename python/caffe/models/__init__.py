@@ -17,6 +17,8 @@ annotations, and ValueError where the engine would raise a CaffeError.
 * recipe      body x data set x schedule: a model that can be trained, and its solver
 * dsod_recipes, ...             what is trained: variants x data sets
 * ablations   the ablation table of DSOD, as bodies
+* catalogue   the published tables: scores, sizes, commands
+* shapes      the synthetic data set that small nets learn in minutes
 * arithmetic  parameters counted
 * transfer    a trained model as the start of one with other classes
 * devices, data_check, flags, job, script   the command line of the example scripts

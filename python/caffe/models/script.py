@@ -83,8 +83,9 @@ def _guarded(run: "Callable[[], int]") -> int:
 def _train(family: Family, script: str, args: argparse.Namespace) -> int:
     published = family.recipe(args.data, args.variant)
     recipe = customised(published, args)
-    if args.fine_tune is not None:
-        recipe = _fine_tuned(recipe, args)
+    trained = None if args.fine_tune is None else transfer.read_model(args.fine_tune)
+    if trained is not None:
+        recipe = _fine_tuned(recipe, trained, args)
     places = places_of(recipe, args)
     if not args.no_run:
         data_check.require(recipe.dataset, published.dataset, training=True)
@@ -99,7 +100,7 @@ def _train(family: Family, script: str, args: argparse.Namespace) -> int:
         log=os.path.join(places.job_dir, f"{recipe.model_name}.log"),
         gpus=gpus,
         snapshot=snapshot,
-        weights=_weights(recipe, places, args),
+        weights=_weights(recipe, places, trained, args),
         workers=args.workers,
     )
     return _finish(places, recipe, messages, shell, script, args)
@@ -148,12 +149,15 @@ def _finish(
     return 0 if args.no_run else run_job(path)
 
 
-def _fine_tuned(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+def _fine_tuned(recipe: Recipe, trained: Any, args: argparse.Namespace) -> Recipe:
     """Return a recipe that goes on from another data set, in folders of its own."""
     schedule = recipe.schedule
     if args.base_lr is None:
         schedule = schedule._replace(base_lr=FINE_TUNING_LR)
-    return recipe._replace(job=recipe.job + "_fine_tuned", schedule=schedule)
+    # ScratchDet's heads have batch norm for COCO but not for VOC.
+    detector = recipe.detector._replace(head_batch_norm=transfer.has_head_batch_norm(trained))
+    job = recipe.job + "_fine_tuned"
+    return recipe._replace(job=job, detector=detector, schedule=schedule)
 
 
 def _gpus(recipe: Recipe, args: argparse.Namespace) -> "list[int]":
@@ -184,10 +188,12 @@ def _snapshot(recipe: Recipe, places: Places, args: argparse.Namespace) -> "str 
     return newest
 
 
-def _weights(recipe: Recipe, places: Places, args: argparse.Namespace) -> "str | None":
+def _weights(
+    recipe: Recipe, places: Places, trained: Any, args: argparse.Namespace
+) -> "str | None":
     """Return the model that a training without snapshot starts from."""
-    if args.fine_tune is not None:
-        return _start_of_fine_tuning(recipe, places, args)
+    if trained is not None:
+        return _start_of_fine_tuning(recipe, places, trained, args)
     if args.weights == "none":
         return None
     if args.weights is not None:
@@ -200,21 +206,22 @@ def _weights(recipe: Recipe, places: Places, args: argparse.Namespace) -> "str |
     )
 
 
-def _start_of_fine_tuning(recipe: Recipe, places: Places, args: argparse.Namespace) -> str:
+def _start_of_fine_tuning(
+    recipe: Recipe, places: Places, trained: Any, args: argparse.Namespace
+) -> str:
     """Return the model to fine-tune, rewritten for the classes of the recipe if need be."""
     path: str = args.fine_tune
-    model = transfer.read_model(path)
     num_classes = recipe.dataset.num_classes
-    old = transfer.count_classes_of(model)
+    old = transfer.count_classes_of(trained)
     class_map = args.class_map
     if class_map is None and args.label_map is None and (old, num_classes) == (COCO_CLASSES, 21):
         class_map = COCO_TO_VOC
     if class_map is not None:
         labels = transfer.read_class_map(class_map, num_classes)
-        model = transfer.with_classes(model, labels)
+        model = transfer.with_classes(trained, labels)
         logger.info("%s: kept %d of %d classes", path, num_classes, old)
     elif old != num_classes:
-        model = transfer.without_classes(model)
+        model = transfer.without_classes(trained)
         logger.info("%s: %d classes, not %d: class predictions start anew", path, old, num_classes)
     else:
         return path

@@ -90,6 +90,11 @@ def count_classes_of(net: Any) -> int:
     raise ValueError("the model has no layers *_mbox_loc and *_mbox_conf to count its classes by")
 
 
+def has_head_batch_norm(net: Any) -> bool:
+    """Return whether a trained detector has batch norm behind its predictions."""
+    return any(layer.name.endswith(CONF + "_bn") for layer in net.layer)
+
+
 def with_classes(net: Any, old_labels: "list[int]") -> Any:
     """Return a model that predicts only some of its classes, in a new order.
 

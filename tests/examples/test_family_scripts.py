@@ -1,0 +1,151 @@
+"""The scripts of every family: the files of the originals, starting weights, fine-tuning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import caffe
+import pytest
+from caffe.models.recipe import Family, default_places, make_nets
+from caffe.models.scratchdet_recipes import SCRATCHDET
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+
+from tests.examples.conftest import EXAMPLES, Run
+from tests.support.golden import GOLDEN, needs_golden
+
+SCRIPTS = {
+    "GRP_DSOD320_pascal": "grp_dsod/GRP_DSOD320_pascal.py",
+    "ssd_pascal": "ssd/ssd_pascal.py",
+    "scratchdet_pascal": "scratchdet/scratchdet_pascal.py",
+    "scratchdet_coco": "scratchdet/scratchdet_coco.py",
+}
+SSD_JOB = "models/VGGNet/VOC0712/SSD_300x300"
+VGG = "models/VGGNet/VGG_ILSVRC_16_layers_fc_reduced.caffemodel"
+
+
+def shell_of(job: str) -> str:
+    (path,) = Path(job.replace("models", "jobs", 1)).glob("*.sh")
+    return path.read_text()
+
+
+@needs_golden
+@pytest.mark.parametrize("folder", SCRIPTS)
+def test_shell_jobs_without_flags_are_the_published_ones(
+    run: Run, tmp_path: Path, folder: str
+) -> None:
+    Path("build/tools").mkdir(parents=True)
+    Path("build/tools/caffe").touch()
+    assert run(SCRIPTS[folder], "--no-run") == 0
+    recorded = json.loads((GOLDEN / "nets" / folder / "paths.json").read_text())
+    (job,) = Path("jobs").rglob("*.sh")
+    assert job.name == recorded["job_file"]
+    lines = [line.replace("<caffe_root>", str(tmp_path)) for line in recorded["job_lines"]]
+    assert job.read_text().splitlines() == lines
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.py")), ids=lambda path: path.name)
+def test_help(run: Run, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if path.name == "ablations.py":
+        assert run("dsod/ablations.py") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 12
+        assert lines[1].startswith("  1  DS/32-12-16-0.5")
+        assert "4.110508" in lines[1]
+        return
+    assert run(str(path.relative_to(EXAMPLES)), "--help") == 0
+    assert "--gpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("dsod/DSOD300_pascal12.py", "models/DSOD300/VOC12/DSOD300_300x300"),
+        ("ssd/ssd_coco.py", "models/VGGNet/coco/SSD_300x300"),
+    ],
+)
+def test_places(run: Run, name: str, folder: str) -> None:
+    assert run(name, "--no-run") == 0
+    assert Path(folder, "train.prototxt").is_file()
+
+
+def test_starting_weights(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    data = ["--num-test-image", "4", "--name-size-file", "x"]
+    for name in ("trainval", "test"):
+        Path(f"examples/VOC0712/VOC0712_{name}_lmdb").mkdir(parents=True)
+    for name in ("labelmap_voc.prototxt", "test_name_size.txt"):
+        Path("data/VOC0712").mkdir(parents=True, exist_ok=True)
+        Path("data/VOC0712", name).touch()
+    assert run("ssd/ssd_pascal.py") == 1
+    assert f"starts from {VGG}, which is missing" in caplog.text
+    assert "--weights none" in caplog.text
+    assert not Path("models").exists()
+    assert run("ssd/ssd_pascal.py", "--no-run", "--weights", "none", *data[:2]) == 0
+    assert "--weights" not in shell_of(SSD_JOB)
+    assert run("ssd/ssd_pascal.py", "--no-run", "--variant", "scratch_bn") == 0
+    job = "models/VGGNet/VOC0712/SSD_scratch_bn_300x300"
+    assert "--weights" not in shell_of(job)
+    solver: Any = caffe_pb2.SolverParameter()
+    text_format.Parse(Path(job, "solver.prototxt").read_text(), solver)
+    assert solver.base_lr == pytest.approx(0.05)
+
+
+def save_model(folder: Path, family: Family, data: str, num_classes: int) -> str:
+    """Save a tiny model straight from its fillers."""
+    recipe = family.recipe(data, "tiny")
+    recipe = recipe._replace(dataset=recipe.dataset._replace(num_classes=num_classes))
+    deploy = make_nets(recipe, "")["deploy"]
+    deploy.layer[-1].detection_output_param.ClearField("save_output_param")
+    path = folder / "deploy.prototxt"
+    path.write_text(str(deploy))
+    net = caffe.Net(str(path), caffe.TEST)
+    net.save(str(folder / "trained.caffemodel"))
+    return str(folder / "trained.caffemodel")
+
+
+def test_fine_tuning_a_coco_model(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = save_model(tmp_path, SCRATCHDET, "coco", 81)
+    data = Path("data/coco")
+    data.mkdir(parents=True)
+    source = EXAMPLES.parent / "data" / "coco" / "coco_voc_map.txt"
+    (data / "coco_voc_map.txt").write_text(source.read_text())
+    script = "scratchdet/scratchdet_pascal.py"
+    assert run(script, "--no-run", "--variant", "tiny", "--fine-tune", model) == 0
+    assert "kept 21 of 81 classes" in caplog.text
+    job = "models/ROOT_TINY/VOC0712/SSD_root_tiny_128x128_fine_tuned"
+    start = f"{job}/start.caffemodel"
+    assert f'--weights="{start}"' in shell_of(job)
+    solver: Any = caffe_pb2.SolverParameter()
+    text_format.Parse(Path(job, "solver.prototxt").read_text(), solver)
+    assert solver.base_lr == pytest.approx(0.001)
+    # The head has the batch norm of the model for COCO; that of VOC's own has none.
+    deploy: Any = caffe_pb2.NetParameter()
+    text_format.Parse(Path(job, "deploy.prototxt").read_text(), deploy)
+    deploy.layer[-1].detection_output_param.ClearField("save_output_param")
+    Path("fine.prototxt").write_text(str(deploy))
+    net = caffe.Net("fine.prototxt", start, caffe.TEST)
+    old = caffe.Net(str(tmp_path / "deploy.prototxt"), model, caffe.TEST)
+    name = "conv4_2_mbox_conf"
+    ours, theirs = net.params[name][0].data, old.params[name][0].data
+    priors = ours.shape[0] // 21
+    aeroplane = ours.reshape(priors, 21, -1)[:, 1]
+    assert (aeroplane == theirs.reshape(priors, 81, -1)[:, 5]).all()
+
+
+def test_fine_tuning_to_own_classes(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = save_model(tmp_path, SCRATCHDET, "shapes", 6)
+    Path("map.prototxt").write_text("item { name: 'cell' label: 1 }")
+    args = ["--no-run", "--data", "shapes", "--variant", "tiny", "--fine-tune", model]
+    script = "scratchdet/scratchdet_pascal.py"
+    assert run(script, *args, "--label-map", "map.prototxt") == 0
+    assert "6 classes, not 2: class predictions start anew" in caplog.text
+    assert run(script, *args, "--base-lr", "0.01", "--model-dir", "same") == 0
+    (path,) = Path("jobs").rglob("*shapes*.sh")
+    assert f'--weights="{model}"' in path.read_text()  # the same classes: as it is
+    assert default_places(SCRATCHDET.recipe("shapes", "tiny")).model_dir not in path.read_text()
