@@ -103,6 +103,16 @@ def test_official_numbers_of_a_pass(detector: Path, capsys: pytest.CaptureFixtur
     assert len(coco) == 12
     assert coco == pytest.approx({k: v for k, v in of_pass.items() if k in coco}, abs=1e-12)
 
+    # These files have the decimals, so that nothing separates them from the reference in pixels.
+    flags = ["-protocol", "reference,voc2007,voc2012", "-json", "pixels.json"]
+    assert main(["evaluate", "results/detections.json", *DATABASE, *flags]) == 0
+    have = numbers(Path("pixels.json"))
+    recorded = json.loads((EVAL / "eval.json").read_text())["results"]
+    want = {v: recorded[f"name_size_file/{v}"]["mAP"] for v in ("11point", "MaxIntegral")}
+    for version, year in (("11point", "2007"), ("MaxIntegral", "2012")):
+        assert have[f"reference mAP ({version})"] == pytest.approx(want[version], abs=2e-6)
+        assert have[f"VOC{year} protocol mAP"] == pytest.approx(want[version], abs=2e-6)
+
 
 @needs_golden
 def test_a_net_without_names_and_an_uneven_batch(
