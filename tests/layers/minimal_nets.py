@@ -56,6 +56,7 @@ CONFIGS: dict[str, list[Config]] = {
             ((N, 5), (N, 5), (N,)),
             values={2: counting(2)},
             fixed=(2,),
+            untrue="dissimilar pairs are divided by a distance that is 1e-4 too large",
         )
     ],
     "Convolution": [

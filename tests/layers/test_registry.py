@@ -134,7 +134,7 @@ def check_gradient(config: Config, net: Net) -> bool:
         tops = (tops,) if isinstance(tops, Tensor) else tops
         return tuple(top for top in tops if top.requires_grad)
 
-    return torch.autograd.gradcheck(run, (*bottoms, *blobs))
+    return torch.autograd.gradcheck(run, (*bottoms, *blobs), rtol=1e-5, atol=1e-7)
 
 
 def check_no_gradient(name: str, config: Config, folder: Path) -> None:

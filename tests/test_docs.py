@@ -1,0 +1,24 @@
+"""The generated pages of docs/ say what the code says."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+TEXT = (DOCS / "layers.md").read_text(encoding="utf-8")
+
+
+def test_layers_page_is_current() -> None:
+    document = runpy.run_path(str(DOCS / "make_layers.py"))["document"]
+    assert document() == TEXT, "docs/layers.md is out of date; run `make docs`"
+
+
+def test_every_link_of_the_layers_page_leads_somewhere() -> None:
+    anchors = {title.lower() for title in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)}
+    for target in re.findall(r"\]\((.*?)\)", TEXT):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        else:
+            assert (DOCS / target).is_file(), target
