@@ -60,9 +60,7 @@ def load(name: str, folder) -> tuple[caffe.Net, dict]:
     return net, info
 
 
-@pytest.mark.parametrize(
-    "name", ["DSOD300_pascal", pytest.param("ssd_pascal", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["DSOD300_pascal", "ssd_pascal"])
 def test_forward(name: str, tmp_path) -> None:
     net, info = load(name, tmp_path)
     shape = net.blobs["data"].data.shape
@@ -90,7 +88,17 @@ def assert_same_detections(have: np.ndarray, want: np.ndarray, stable: np.ndarra
     np.testing.assert_allclose(have[:, 3:], want[:, 3:], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["DSOD300_pascal", "DSOD300_coco", "DSOD300_pascal++"])
+RECORDED = (
+    "DSOD300_pascal",
+    "DSOD300_coco",
+    "DSOD300_pascal++",
+    "ssd_pascal",
+    "scratchdet_pascal",
+    "scratchdet_coco",
+)
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_deploy_net_is_built_as_recorded(name: str, tmp_path) -> None:
     """Blobs, layers, splits and parameter counts equal golden/nets/*/shapes.json."""
     want = json.loads((NETS / name / "shapes.json").read_text())
