@@ -5,7 +5,8 @@ Spec: caffe-net.md sections 5 to 10 and 12.
     text -> NetParameter -> upgrade -> filter by state -> splits -> plan -> Net -> passes
 
 `steps` lists every layer of the net as the reference has it. `program` is what `forward` runs: the
-same steps after exact rewrites (passes.py).
+same steps after exact rewrites (passes.py). A call that wants inner blobs (`keep`) runs the steps
+themselves, as the rewrites leave some blobs out.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Net(nn.Module):
         plan = make_plan(param)
         self.name = plan.name
         self.phase = param.state.phase
+        self.debug_info = param.debug_info  # for those who run the net; it logs nothing by itself
         self.runtime = runtime
         self.modules_by_layer = nn.ModuleDict()
         self._shapes: list[Shape] = [()] * len(plan.blob_names)
@@ -83,6 +85,7 @@ class Net(nn.Module):
         self._finals = {
             self.blob_names[blob]: value for blob, value in self.plan.final_values().items()
         }
+        self._overwritten = self.plan.overwritten_weights()
         self._plain = plain_program(self.plan.steps, self.layers)
         self.program = fuse_batch_norm(self._plain)
 
@@ -245,7 +248,8 @@ class Net(nn.Module):
             for value, top, weight in zip(op.tops, tops, op.loss_weights, strict=True):
                 values[value] = top
                 if weight:
-                    loss = loss + weight * top.sum()
+                    counted = top.detach() if value in self._overwritten else top
+                    loss = loss + weight * counted.sum()
             for value in op.last_uses:
                 if value not in wanted:
                     del values[value]

@@ -8,6 +8,7 @@ value of its own, `Value(blob, version)`, so that a plan is in single-assignment
     conv1 -> conv1      Value(1, 0)
     relu1: conv1        Value(1, 0) -> Value(1, 1)
 
+Quirk: a loss top that a layer with a backward pass reads loses its weight in the gradients.
 Quirk: the sweep that decides who runs backward takes a BatchNorm without `param` entries for one
     with learnable blobs, because it reads the message as written.
 """
@@ -45,6 +46,8 @@ class Step:
         loss_weights: one per top.
         needs_backward: whether it takes part in the backward pass.
         propagate_down: which bottoms receive a gradient.
+        num_params: how many `param` entries the prototxt gives.
+        param_flags: which learnt blobs receive a gradient.
     """
 
     param: LayerParameter
@@ -53,6 +56,8 @@ class Step:
     loss_weights: tuple[float, ...]
     needs_backward: bool = False
     propagate_down: tuple[bool, ...] = ()
+    num_params: int = 0
+    param_flags: tuple[bool, ...] = ()
 
     @property
     def type(self) -> LayerType:
@@ -83,6 +88,25 @@ class Plan:
     def final_values(self) -> dict[int, Value]:
         """The last value of each blob."""
         return {value.blob: value for step in self.steps for value in step.tops}
+
+    def overwritten_weights(self) -> frozenset[Value]:
+        """Loss tops whose diff, the loss weight, a reader replaces by its own gradient.
+
+        They count in the loss, but not in the gradients.
+        """
+        weighted = {
+            value
+            for step in self.steps
+            for value, weight in zip(step.tops, step.loss_weights, strict=True)
+            if weight
+        }
+        return frozenset(
+            value
+            for step in self.steps
+            if step.needs_backward
+            for value, flag in zip(step.bottoms, step.propagate_down, strict=True)
+            if flag and value in weighted
+        )
 
 
 @contextmanager
@@ -151,7 +175,13 @@ class _Wiring:
         except LayerError as error:
             error.layer, error.layer_type = param.name, param.type
             raise
-        return Step(param=param, bottoms=bottoms, tops=tuple(tops), loss_weights=weights)
+        return Step(
+            param=param,
+            bottoms=bottoms,
+            tops=tuple(tops),
+            loss_weights=weights,
+            num_params=len(layer.param),
+        )
 
     def _bottom(self, param: LayerParameter, j: int) -> Value:
         name = param.bottom[j]
@@ -214,6 +244,7 @@ def plan_backward(plan: Plan, num_blobs: list[int]) -> Plan:
                     flag or i not in step.type.not_forced
                     for i, flag in enumerate(step.propagate_down)
                 ),
+                param_flags=(True,) * len(step.param_flags),
             )
             for step in steps
         ]
@@ -226,14 +257,16 @@ def _sweep_forward(steps: tuple[Step, ...], num_blobs: list[int]) -> list[Step]:
     swept = []
     for step, blobs in zip(steps, num_blobs, strict=True):
         reached = [value.blob in needed for value in step.bottoms]
-        learns = any(
-            i >= len(step.param.param) or step.param.param[i].lr_mult != 0 for i in range(blobs)
+        learnt = tuple(
+            i >= step.num_params or step.param.param[i].lr_mult != 0 for i in range(blobs)
         )
         flags = step.param.propagate_down or reached
-        needs = learns or any(reached)
+        needs = any(learnt) or any(reached)
         if needs:
             needed.update(value.blob for value in step.tops)
-        swept.append(replace(step, needs_backward=needs, propagate_down=tuple(flags)))
+        swept.append(
+            replace(step, needs_backward=needs, propagate_down=tuple(flags), param_flags=learnt)
+        )
     return swept
 
 

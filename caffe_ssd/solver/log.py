@@ -148,6 +148,15 @@ CLIPPING = Line(
     "sgd_solver.cpp:121",
     "Gradient clipping: scaling down gradients (L2 norm {norm} > {limit}) by scale factor {scale}",
 )
+# The source lines of the four kinds about one blob are not on record.
+DEBUG_TOP = Line("net.cpp:598", "    [Forward] Layer {layer}, top blob {blob} data: {value}")
+DEBUG_PARAM = Line("net.cpp:609", "    [Forward] Layer {layer}, param blob {param} data: {value}")
+DEBUG_BOTTOM_DIFF = Line(
+    "net.cpp:626", "    [Backward] Layer {layer}, bottom blob {blob} diff: {value}"
+)
+DEBUG_PARAM_DIFF = Line(
+    "net.cpp:637", "    [Backward] Layer {layer}, param blob {index} diff: {value}"
+)
 DEBUG_PARAMS = Line(
     "net.cpp:586",
     "    [Backward] All net params (data, diff): L1 norm = ({l1_data}, {l1_diff}); "

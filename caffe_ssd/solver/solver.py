@@ -13,33 +13,31 @@ starts again at the first record.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from caffe_ssd.errors import FileError, SolverError
+from caffe_ssd.errors import SolverError
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import Net, NetResult, build_net
 from caffe_ssd.net.state import filter_net
-from caffe_ssd.net.weights import copy_trained_file, save_binary, save_hdf5
+from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.upgrade import upgrade_solver
-from caffe_ssd.solver import log
+from caffe_ssd.solver import debug_info, log
+from caffe_ssd.solver.display import display_loss, display_rate, log_step
 from caffe_ssd.solver.hooks import Action, Callback, Observer, no_action
 from caffe_ssd.solver.net_log import log_construction, log_parameters
 from caffe_ssd.solver.policies import ScheduleState, check_policy, learning_rate, needs_loss
 from caffe_ssd.solver.smoothing import LossWindow
-from caffe_ssd.solver.snapshot import SavedState, read_state, write_state
+from caffe_ssd.solver.snapshot import SavedState, read_state
+from caffe_ssd.solver.snapshot_files import check_prefix, find_model, snapshot_paths, write_snapshot
 from caffe_ssd.solver.sources import NetSource, test_sources, train_source
 from caffe_ssd.solver.testing import TestResult, make_score
 from caffe_ssd.solver.testing import check_settings as check_test_settings
 from caffe_ssd.solver.updater import Updater
 from caffe_ssd.solver.updates import update_rule
-
-logger = logging.getLogger(__name__)
 
 
 class Solver:
@@ -108,7 +106,7 @@ class Solver:
         check_policy(param)
         check_test_settings(param)
         if param.snapshot > 0:
-            _probe(param.snapshot_prefix, param.snapshot)
+            check_prefix(param.snapshot_prefix, param.snapshot)
 
     def _seed(self) -> None:
         if self.param.random_seed >= 0:
@@ -136,16 +134,11 @@ class Solver:
 
     def forward(self, net: Net) -> NetResult:
         """One pass without gradients; a subclass may feed the net in its own way."""
-        with torch.no_grad():
-            result: NetResult = net()
-        return result
+        return debug_info.forward(net)
 
     def forward_backward(self, net: Net) -> NetResult:
         """One pass that adds to the gradients; a subclass may feed the net in its own way."""
-        result: NetResult = net()
-        if result.loss.requires_grad:
-            result.loss.backward()  # type: ignore[no-untyped-call]
-        return result
+        return debug_info.forward_backward(net)
 
     # The loop ------------------------------------------------------------------------------------
 
@@ -198,14 +191,15 @@ class Solver:
         self.net.clear_diffs()
         for callback in self.callbacks:
             callback.on_start()
+        is_displayed = self._is_due(self.param.display)
+        self.net.debug_info = is_displayed and self.param.debug_info
         losses = []
         for _ in range(self.param.iter_size):
             result = self.forward_backward(self.net)
             losses.append(result.loss.detach())
         self._window.add(torch.stack(losses).sum() / self.param.iter_size)
-        is_displayed = self._is_due(self.param.display)
         if is_displayed:
-            self._display(result)
+            display_loss(self.net, result, self.iter, self._window.mean)
         for entry in self.net.learnable:
             if entry.blob.grad is None:  # BatchNorm statistics and frozen blobs
                 entry.blob.grad = torch.zeros_like(entry.blob)
@@ -225,37 +219,15 @@ class Solver:
         if action is Action.STOP:
             self.stopped_early = True
 
-    def _display(self, result: NetResult) -> None:
-        log.TRAIN_LOSS.write(iteration=self.iter, loss=self._window.mean)
-        log.write_outputs(log.TRAIN_OUTPUT, output_values(self.net, result), self.net.loss_weights)
-        if self.param.debug_info:
-            self._display_norms()
-
-    def _display_norms(self) -> None:
-        data = [entry.blob.detach() for entry in self.net.learnable]
-        diffs = [e.blob.grad for e in self.net.learnable if e.blob.grad is not None]
-        log.DEBUG_PARAMS.write(
-            l1_data=_norm(data, 1),
-            l1_diff=_norm(diffs, 1),
-            l2_data=_norm(data, 2),
-            l2_diff=_norm(diffs, 2),
-        )
-
     # The update ----------------------------------------------------------------------------------
 
     def _next_rate(self, is_displayed: bool) -> float:
         param, before = self.param, self.schedule
         loss = self._window.mean if needs_loss(param) else float("nan")
         rate, self.schedule = learning_rate(param, self.iter, before, loss)
-        now = self.schedule
-        if now.current_step != before.current_step:
-            line = {"multistep": log.MULTISTEP, "plateau": log.PLATEAU}.get(param.lr_policy)
-            if line is not None:
-                line.write(iteration=self.iter, step=now.current_step)
+        log_step(param, self.iter, before, self.schedule)
         if is_displayed:
-            if needs_loss(param) and now.iter_last_event > self.iter - param.display:
-                log.PLATEAU_MINIMUM.write(iteration=self.iter, minimum=now.minimum_loss)
-            log.LEARNING_RATE.write(iteration=self.iter, rate=rate)
+            display_rate(param, self.iter, self.schedule, rate)
             for observer in self.observers:
                 observer.on_display(self.iter, self._window.mean, rate)
         return rate
@@ -317,22 +289,14 @@ class Solver:
         Raises:
             FileError: a file cannot be written.
         """
-        param = self.param
-        is_binary = param.snapshot_format == SolverParameter.BINARYPROTO
-        suffix = "" if is_binary else ".h5"
-        stem = f"{param.snapshot_prefix}_iter_{self.iter}"
-        model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
-        (log.SNAPSHOT_BINARY if is_binary else log.SNAPSHOT_HDF5).write(path=model)
-        (save_binary if is_binary else save_hdf5)(self.net, model, diff=param.snapshot_diff)
-        (log.STATE_BINARY if is_binary else log.STATE_HDF5).write(path=state)
-        saved = SavedState(
+        model, _ = snapshot_paths(self.param, self.iter)
+        state = SavedState(
             iteration=self.iter,
             learned_net=model,
             history=self.updater.saved_history(),
             schedule=self.schedule,
         )
-        write_state(state, saved)
-        return model, state
+        return write_snapshot(self.param, self.net, state)
 
     def restore(self, path: str | Path) -> None:
         """Take weights, history, iteration and schedule from a state file.
@@ -348,7 +312,7 @@ class Solver:
         log.RESTORING.write()
         self.updater.restore_history(state.history, str(path))
         if state.learned_net:
-            copy_trained_file(self.net, _find_model(state.learned_net, Path(path)))
+            copy_trained_file(self.net, find_model(state.learned_net, Path(path)))
         self.iter = state.iteration
         self.schedule = state.schedule
         if not self.restart_data:
@@ -363,38 +327,3 @@ class Solver:
             tests -= self.iter > 0 and not param.test_initialization
             for net, passes in zip(self.test_nets, param.test_iter, strict=True):
                 net.seek(tests * passes)
-
-
-def output_values(net: Net, result: NetResult) -> dict[str, list[float]]:
-    """Every element of every output, by name in the order of the log."""
-    return {name: result.blobs[name].detach().flatten().tolist() for name in net.outputs}
-
-
-def _probe(prefix: str, interval: int) -> None:
-    """Make sure that snapshots can be written before hours of training."""
-    if not prefix:
-        raise SolverError(f"snapshot > 0 needs a snapshot_prefix, got snapshot: {interval} alone")
-    probe = Path(f"{prefix}_iter_0.tempfile")
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise FileError(
-            f"snapshot_prefix {prefix!r} cannot be written to: {error.strerror}; "
-            "create the folder first"
-        ) from error
-
-
-def _find_model(path: str, state: Path) -> str:
-    beside = state.parent / Path(path).name
-    if Path(path).exists() or not beside.exists():
-        return path
-    logger.warning("%s does not exist; taking %s", path, beside)
-    return str(beside)
-
-
-def _norm(tensors: list[Tensor], order: int) -> float:
-    if not tensors:
-        return 0.0
-    norms = torch.stack(torch._foreach_norm(tensors, order))
-    return float(torch.linalg.vector_norm(norms, order))

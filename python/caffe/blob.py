@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caffe_ssd.layers.blob_shape import BlobShape
+from caffe_ssd.net.layerwise import diff_of
 
 Array = NDArray[np.float32]
 
@@ -123,7 +124,7 @@ class GradientMemory(ParameterMemory):
     """The diff of a learnt blob: the parameter's gradient, made when first asked for."""
 
     def array(self, shape: Sequence[int]) -> Array:
-        gradient = parameter_gradient(self._parameter)
+        gradient = diff_of(self._parameter)
         if gradient.device.type == "cpu":
             return gradient.numpy().reshape(tuple(shape))
         self.flush()
@@ -132,15 +133,8 @@ class GradientMemory(ParameterMemory):
 
     def flush(self) -> None:
         if self._host_is_newer:
-            gradient = parameter_gradient(self._parameter)
+            gradient = diff_of(self._parameter)
             gradient.copy_(self.tensor(gradient.shape, gradient.device))
-
-
-def parameter_gradient(parameter: nn.Parameter) -> Tensor:
-    """The parameter's gradient, zeros if there was none."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
 
 
 class Blob(BlobShape):

@@ -12,22 +12,23 @@ bottoms'. So scripts may change anything between two layers, as they could with 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from caffe.blob import Blob, blob_of, parameter_gradient
-from caffe_ssd.errors import LayerError, NetError
-from caffe_ssd.layers.common import NO_GRADIENT_HINT
+from caffe.blob import Blob, blob_of
+from caffe_ssd.errors import NetError
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.hinge_loss import HingeLoss, shortfalls
 from caffe_ssd.layers.registry import Layer, Shape
 from caffe_ssd.net import Net as EngineNet
-from caffe_ssd.net.no_backward import NO_BACKWARD
+from caffe_ssd.net.layerwise import LayerPass, diff_of, run_layer, run_layer_backward
 from caffe_ssd.net.plan import Step, naming
+from caffe_ssd.solver.debug_info import DebugReport
 
 _ALIASES_DATA = {"Split", "Flatten", "Reshape"}
 _ALIASES_DIFF = {"Reshape"}
@@ -39,14 +40,6 @@ class LayerView:
 
     type: str
     blobs: list[Blob]
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What one layer's forward left for its backward."""
-
-    bottoms: list[Tensor]
-    tops: tuple[Tensor, ...]
 
 
 class LayerwiseNet:
@@ -67,7 +60,8 @@ class LayerwiseNet:
         engine.tie_diffs()
         self._layers: list[Layer] = engine.layers
         self._memories: dict[int, tuple[Any, Any]] = {}
-        self._records: dict[int, _Record] = {}
+        self._report: DebugReport | None = None  # while a pass with debug_info runs
+        self._records: dict[int, LayerPass] = {}
         self._seen_shapes: dict[int, tuple[Shape, ...]] = {}
         self._blobs: list[Blob] = []
         for step in engine.steps:
@@ -109,7 +103,7 @@ class LayerwiseNet:
         """Zero the diffs of all learnt blobs."""
         self.flush_parameters()
         for entry in self.engine.learnable:
-            parameter_gradient(entry.blob).zero_()
+            diff_of(entry.blob).zero_()
 
     def reshape(self) -> None:
         """Propagate the inputs' shapes through all layers without computing."""
@@ -126,21 +120,41 @@ class LayerwiseNet:
         """Run layers first..last by number, default all; returns the weighted loss."""
         self.flush_parameters()
         last = len(self._layers) - 1 if last is None else last
-        total = 0.0
-        for i in range(first, last + 1):
-            step = self.engine.steps[i]
-            if step.param.type == "Input":
-                for value in step.tops:
-                    self._blobs[value.blob].data_memory.prefer_host()
-            else:
-                with naming(step):
-                    self._run_layer(i, step)
-            for value, weight in zip(step.tops, step.loss_weights, strict=True):
-                if weight:
-                    blob = self._blobs[value.blob]
-                    data = blob.data_memory.tensor(blob.shape, self.engine.device)
-                    total += float((data * self._loss_diff(blob, weight)).sum())
-        return total
+        with self._reporting():
+            return sum(self._forward_layer(i) for i in range(first, last + 1))
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Log the pass made in this block if the net's `debug_info` is set."""
+        if not self.engine.debug_info:
+            yield
+            return
+        with DebugReport(self.engine) as self._report:
+            try:
+                yield
+            finally:
+                self._report = None
+
+    def _forward_layer(self, i: int) -> float:
+        """Run one layer; returns what its tops add to the loss."""
+        step, device = self.engine.steps[i], self.engine.device
+        if step.param.type == "Input":
+            for value in step.tops:
+                self._blobs[value.blob].data_memory.prefer_host()
+        else:
+            with naming(step):
+                self._run_layer(i, step)
+        loss = 0.0
+        for value, weight in zip(step.tops, step.loss_weights, strict=True):
+            if weight:
+                blob = self._blobs[value.blob]
+                data = blob.data_memory.tensor(blob.shape, device)
+                loss += float((data * self._loss_diff(blob, weight)).sum())
+        if self._report is not None:
+            tops = [self._blobs[value.blob] for value in step.tops]
+            tensors = [blob.data_memory.tensor(blob.shape, device) for blob in tops]
+            self._report.forward(step, self._layers[i], tensors)
+        return loss
 
     def _run_layer(self, i: int, step: Step) -> None:
         layer, device = self._layers[i], self.engine.device
@@ -155,16 +169,15 @@ class LayerwiseNet:
         self._check_shapes(i, bottoms)
         if isinstance(layer, DetectionEvaluate):
             layer.batch_size = self._blobs[0].shape[0]
-        with torch.set_grad_enabled(step.needs_backward):
-            result = layer(*bottoms)
-        tops = (result,) if isinstance(result, Tensor) else tuple(result)
+        record = run_layer(step, layer, bottoms)
+        tops = record.tops
         if not step.bottoms:
             tops = tuple(top.to(device) for top in tops)
         if isinstance(layer, HingeLoss):
             with torch.no_grad():
                 self._blobs[step.bottoms[0].blob].diff_memory.write(shortfalls(*bottoms))
         if step.needs_backward:
-            self._records[i] = _Record(bottoms, tops)
+            self._records[i] = LayerPass(bottoms, tops)
         for value, top in zip(step.tops, tops, strict=True):
             blob = self._blobs[value.blob]
             blob.reshape(*top.shape)
@@ -182,33 +195,24 @@ class LayerwiseNet:
         """Run layers first..last by number, downwards, default all that need it."""
         self.flush_parameters()
         first = len(self._layers) - 1 if first is None else first
-        for i in range(first, last - 1, -1):
-            step = self.engine.steps[i]
-            if step.needs_backward and (step.bottoms or len(self._layers[i].blobs)):
-                with naming(step):
-                    self._run_layer_backward(i, step)
+        with self._reporting():
+            for i in range(first, last - 1, -1):
+                step = self.engine.steps[i]
+                if step.needs_backward and (step.bottoms or len(self._layers[i].blobs)):
+                    with naming(step):
+                        self._run_layer_backward(i, step)
 
     def _run_layer_backward(self, i: int, step: Step) -> None:
         record = self._records.get(i)
         if record is None:
             raise NetError(f"backward before forward in layer {step.param.name!r}")
-        if not step.type.has_backward:
-            raise LayerError(NO_BACKWARD)
-        for j in step.type.not_forced:
-            if j < len(step.propagate_down) and step.propagate_down[j]:
-                raise LayerError(
-                    f"bottom {j} ({step.param.bottom[j]!r}) cannot receive a gradient; "
-                    f"{NO_GRADIENT_HINT}"
-                )
         diffs = [self._top_diff(v.blob, top) for v, top in zip(step.tops, record.tops, strict=True)]
-        learnt = [blob for blob in self._layers[i].blobs if blob.requires_grad]
-        wanted = [bottom for bottom in record.bottoms if bottom.requires_grad]
-        gradients = _gradients(record.tops, diffs, [*wanted, *learnt])
-        for value, bottom in zip(step.bottoms, record.bottoms, strict=True):
-            if bottom.requires_grad:
-                self._blobs[value.blob].diff_memory.write(gradients.pop(0))
-        for parameter, gradient in zip(learnt, gradients, strict=True):
-            parameter_gradient(parameter).add_(gradient)
+        found = run_layer_backward(step, self._layers[i], record, diffs)
+        for value, diff in zip(step.bottoms, found, strict=True):
+            if diff is not None:
+                self._blobs[value.blob].diff_memory.write(diff)
+        if self._report is not None:
+            self._report.backward(step, self._layers[i], found)
 
     def _top_diff(self, blob_index: int, top: Tensor) -> Tensor:
         blob = self._blobs[blob_index]
@@ -225,23 +229,3 @@ class LayerwiseNet:
         for data, diff in self._memories.values():
             data.flush()
             diff.flush()
-
-
-def _gradients(
-    tops: Sequence[Tensor], diffs: Sequence[Tensor], wanted: Sequence[Tensor | nn.Parameter]
-) -> list[Tensor]:
-    """Gradients of the tops, weighted by their diffs; zeros where nothing depends."""
-    pairs = [(top, diff) for top, diff in zip(tops, diffs, strict=True) if top.requires_grad]
-    if not wanted or not pairs:
-        return [torch.zeros_like(tensor) for tensor in wanted]
-    found = torch.autograd.grad(
-        [top for top, _ in pairs],
-        list(wanted),
-        [diff for _, diff in pairs],
-        allow_unused=True,
-        retain_graph=True,
-    )
-    return [
-        torch.zeros_like(tensor) if gradient is None else gradient
-        for tensor, gradient in zip(wanted, found, strict=True)
-    ]

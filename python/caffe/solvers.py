@@ -18,6 +18,7 @@ from caffe_ssd.net import Net as EngineNet
 from caffe_ssd.net import NetResult
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.text import naming_solver, read_solver
+from caffe_ssd.solver.debug_info import log_all_params
 from caffe_ssd.solver.hooks import Callback
 from caffe_ssd.solver.solver import Solver as EngineSolver
 
@@ -61,6 +62,8 @@ class _BlobSolver(EngineSolver):
         face = self.face(net)
         loss = face.run_forward()
         face.run_backward()
+        if net.debug_info:
+            log_all_params(net)
         return self._result(face, loss)
 
     def _result(self, face: Net, loss: float) -> NetResult:
