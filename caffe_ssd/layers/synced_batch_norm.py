@@ -98,27 +98,37 @@ class _SyncedBatchNorm(torch.autograd.Function):
         mean, variance = statistics.mean, statistics.variance
         ctx.eps, ctx.peers = eps, peers
         ctx.save_for_backward(x, weight, mean, variance, statistics.count)
-        return torch.batch_norm(
-            x, weight, bias, mean, variance, False, 0.0, eps, torch.backends.cudnn.enabled
-        )
+        return _normalized(x, weight, bias, mean, variance, eps)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, variance, count = ctx.saved_tensors
-        # One native pass gives the gradient for fixed statistics and both sums per channel.
-        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
-            grads[0], x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        (dy,) = grads
+        wanted = ctx.needs_input_grad
+        _, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
+            dy, x, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
         )
-        if ctx.needs_input_grad[0]:
+        dx = None
+        if wanted[0]:
             sums = ctx.peers.total(torch.cat([dweight, dbias]))
             along, level = (sums / count).chunk(2)
-            rate = (variance + ctx.eps).rsqrt()
-            slope = rate if weight is None else rate * weight
-            column = (-1, *[1] * (x.dim() - 2))
-            dx.sub_((slope * level).view(column))
-            dx.addcmul_(x - mean.view(column), (slope * rate * along).view(column), value=-1)
-        wanted = ctx.needs_input_grad
-        shares = (
-            g if want else None for g, want in zip((dx, dweight, dbias), wanted, strict=False)
-        )
-        return (*shares, None, None, None)
+            slope = (variance + ctx.eps).rsqrt()
+            slope = slope if weight is None else slope * weight
+            # slope * (dy - level - y * along), in one new tensor
+            dx = _normalized(x, -slope * along, -slope * level, mean, variance, ctx.eps)
+            dx.addcmul_(dy, slope.view(-1, *[1] * (x.dim() - 2)))
+        return dx, dweight if wanted[1] else None, dbias if wanted[2] else None, None, None, None
+
+
+def _normalized(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+) -> Tensor:
+    """weight * (x - mean) / sqrt(variance + eps) + bias, in one native pass."""
+    return torch.batch_norm(
+        x, weight, bias, mean, variance, False, 0.0, eps, torch.backends.cudnn.enabled
+    )
