@@ -21,6 +21,7 @@ ORDER = [
     "fillers",
     "layers",
     "net",
+    "engines",
     "solver",
     "cli",
 ]

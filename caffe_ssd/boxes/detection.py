@@ -19,6 +19,9 @@ from caffe_ssd.boxes.nms import grouped_nms
 
 LOWEST_SCORE = torch.finfo(torch.float32).min
 
+# Candidates per class that are settled first, to learn which scores can still matter.
+_FIRST_LOOK = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionRule:
@@ -82,7 +85,7 @@ def detect(
     Returns:
         [D, 7] rows (image, label, score, xmin, ymin, xmax, ymax).
     """
-    num_images = len(scores)
+    num_images, _, num_classes = scores.shape
     found, sizes = _candidates(scores, rule)
     loc_class = found.label if loc.shape[2] > 1 else torch.zeros_like(found.label)
     boxes = decode(
@@ -91,6 +94,10 @@ def detect(
         None if variances is None else variances[found.prior],
         code_type,
     )
+    if 0 <= rule.keep_top_k and max(sizes) > _FIRST_LOOK:
+        matters = _can_matter(found, boxes, num_images, num_classes, rule)
+        found, boxes = found[matters], boxes[matters]
+        sizes = _sizes(found, num_images, num_classes)
     kept = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
     found, boxes = found[kept], boxes[kept]
     if rule.keep_top_k > -1:
@@ -113,11 +120,39 @@ def _candidates(scores: Tensor, rule: DetectionRule) -> tuple[_Candidates, list[
         chosen &= scores >= _score_at_rank(scores, chosen, limit)
     image, prior, label = chosen.nonzero(as_tuple=True)
     found = _Candidates(image=image, label=label, prior=prior, score=scores[image, prior, label])
-    num_groups = num_images * num_classes
     group = image * num_classes + label
-    order, rank = _rank_in_groups(found.score, group, num_groups)
-    sizes = torch.bincount(group, minlength=num_groups).clamp(max=limit)
-    return found[order[rank < limit]], sizes.tolist()
+    order, rank = _rank_in_groups(found.score, group, num_images * num_classes)
+    found = found[order[rank < limit]]
+    return found, _sizes(found, num_images, num_classes)
+
+
+def _sizes(found: _Candidates, num_images: int, num_classes: int) -> list[int]:
+    """How many candidates each class of each image has."""
+    group = found.image * num_classes + found.label
+    counts: list[int] = torch.bincount(group, minlength=num_images * num_classes).tolist()
+    return counts
+
+
+def _can_matter(
+    found: _Candidates, boxes: Tensor, num_images: int, num_classes: int, rule: DetectionRule
+) -> Tensor:
+    """Which candidates can be among an image's `keep_top_k` best, [M] bool.
+
+    Whether a box is kept depends on better boxes of its class alone. So the best few of each class
+    are settled first; where an image has `keep_top_k` of them, lower scores have no chance.
+    """
+    group = found.image * num_classes + found.label
+    _, rank = _rank_in_groups(found.score, group, num_images * num_classes)
+    best = rank < _FIRST_LOOK  # candidates lie in the order that ranks them
+    first, boxes = found[best], boxes[best]
+    sizes = _sizes(first, num_images, num_classes)
+    kept = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
+    first = first[kept]
+    order, place = _rank_in_groups(first.score, first.image, num_images)
+    last = order[place == rule.keep_top_k - 1]
+    floor = found.score.new_full((num_images,), -torch.inf)
+    floor[first.image[last]] = first.score[last]
+    return found.score >= floor[found.image]
 
 
 def _score_at_rank(scores: Tensor, chosen: Tensor, rank: int) -> Tensor:

@@ -28,6 +28,11 @@ class Bias(Layer):
         self.shape = shape
         self.learnt = learnt
 
+    @property
+    def is_per_channel(self) -> bool:
+        """Whether it learns one offset per channel, axis 1."""
+        return self.learnt and self.axis == 1 and len(self.shape) == 1
+
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         if not self.learnt:
             given_axis(*bottoms, axis=self.axis, what="bias")

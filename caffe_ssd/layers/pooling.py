@@ -96,6 +96,15 @@ class Pooling(Layer):
             thresholds = 1 - torch.rand(shape, dtype=bottom.dtype, device=bottom.device)
         return stochastic_pool(bottom, window, thresholds)
 
+    def window_for(self, bottom: Shape) -> Window:
+        """The window that slides over a bottom of this shape, (N, C, H, W)."""
+        return self._window((bottom[2], bottom[3]))
+
+    def is_native_max(self, bottom: Shape) -> bool:
+        """Whether it takes maxima alone, of windows that the framework makes too."""
+        plain = self.method == PoolingParameter.MAX and self.num_tops == 1
+        return plain and self._window((bottom[2], bottom[3])).is_native((bottom[2], bottom[3]))
+
     def _window(self, sizes: Pair) -> Window:
         return Window(kernel=sizes) if self.window is None else self.window
 

@@ -175,6 +175,15 @@ class Net(nn.Module):
         """Names of the blobs nobody reads, in byte order."""
         return [self.blob_names[blob] for blob in self.plan.outputs]
 
+    def final_value(self, name: str) -> Value:
+        """The last writing of the blob of that name.
+
+        Raises:
+            NetError: there is no such blob.
+        """
+        self._check_names("blob", [name], self.blob_names)
+        return self._finals[name]
+
     @property
     def loss_weights(self) -> dict[str, float]:
         """The non-zero loss weights by blob name."""

@@ -62,7 +62,7 @@ def plain_program(steps: Sequence[Step], layers: Sequence[Layer]) -> tuple[Instr
         )
         for step, layer in zip(steps, layers, strict=True)
     ]
-    return _with_last_uses(program)
+    return with_last_uses(program)
 
 
 def fuse_batch_norm(program: Sequence[Instruction]) -> tuple[Instruction, ...]:
@@ -83,7 +83,7 @@ def fuse_batch_norm(program: Sequence[Instruction]) -> tuple[Instruction, ...]:
                 )
                 continue
         fused.append(op)
-    return _with_last_uses(fused)
+    return with_last_uses(fused)
 
 
 def _join(first: Instruction, second: Instruction) -> nn.Module | None:
@@ -130,7 +130,7 @@ class FusedBatchNorm(nn.Module):
         return F.relu_(top) if self.relu else top
 
 
-def _with_last_uses(program: Sequence[Instruction]) -> tuple[Instruction, ...]:
+def with_last_uses(program: Sequence[Instruction]) -> tuple[Instruction, ...]:
     """Note with each instruction which values nobody needs after it."""
     seen: set[Value] = set()
     marked = []

@@ -1,0 +1,33 @@
+"""The engine that compiles: torch.compile with the weights frozen in.
+
+On a CPU it needs a C++ compiler, and it takes up to a minute before the first result of each shape.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from caffe_ssd.engines.engine import Engine, Runner, channels_last
+from caffe_ssd.engines.folding import clamp_before_1x1
+from caffe_ssd.engines.frozen_net import FrozenNet
+from caffe_ssd.layers.detection_output import DetectionOutput
+
+
+class CompiledEngine(Engine):
+    """See the module's docstring; what follows the first DetectionOutput is not compiled."""
+
+    name = "compile"
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} (torch {torch.__version__})"
+
+    def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
+        head, tail = net.rewritten(clamp_before_1x1).split(_compiles)
+        compiled = torch.compile(head, dynamic=False, options={"freezing": True})
+        return lambda *tensors: tail(*compiled(*channels_last(tensors)))
+
+
+def _compiles(layer: nn.Module) -> bool:
+    return not isinstance(layer, DetectionOutput)

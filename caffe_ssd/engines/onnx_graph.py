@@ -1,0 +1,92 @@
+"""Builds an ONNX model node by node; knows nothing of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from caffe_ssd.errors import UsageError
+from caffe_ssd.layers.registry import Shape
+
+# Opset 13 has every operator used here and is read by every runtime of the last years.
+OPSET = 13
+IR_VERSION = 8
+
+
+class OnnxGraph:
+    """A graph under construction.
+
+    Args:
+        name: of the graph.
+
+    Raises:
+        UsageError: the package onnx is not installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        try:
+            from onnx import helper, numpy_helper
+        except ImportError as error:
+            raise UsageError(
+                "ONNX models are written with the package onnx: pip install 'caffe-ssd[onnx]'"
+            ) from error
+        self.name = name
+        self._helper, self._numpy_helper = helper, numpy_helper
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+        self._fresh = 0
+
+    def node(
+        self, op_type: str, inputs: Sequence[str], output: str | None = None, **attributes: Any
+    ) -> str:
+        """Append a node with one output; returns the output's name, a new one if none is given."""
+        output = self.fresh() if output is None else output
+        self._nodes.append(self._helper.make_node(op_type, list(inputs), [output], **attributes))
+        return output
+
+    def split(self, value: str, sizes: Sequence[int], outputs: Sequence[str], *, axis: int) -> None:
+        """Append the node that cuts a value into pieces of these sizes."""
+        inputs = [value, self.constant(sizes)]
+        self._nodes.append(self._helper.make_node("Split", inputs, list(outputs), axis=axis))
+
+    def constant(self, value: Tensor | Sequence[int] | float, name: str | None = None) -> str:
+        """Add a constant: a tensor, a list of sizes (int64) or a number (float32)."""
+        if isinstance(value, Tensor):
+            array = value.detach().cpu().contiguous().numpy()
+        elif isinstance(value, float):
+            array = np.array(value, np.float32)
+        else:
+            array = np.array(value, np.int64)
+        name = self.fresh() if name is None else name
+        self._constants.append(self._numpy_helper.from_array(array, name))
+        return name
+
+    def fresh(self) -> str:
+        """A name that nothing has."""
+        self._fresh += 1
+        return f"inner{self._fresh}"
+
+    def model(
+        self, inputs: Sequence[tuple[str, Shape]], outputs: Sequence[tuple[str, Shape]]
+    ) -> Any:
+        """The finished model; all blobs are float32."""
+        from onnx import TensorProto
+
+        def described(named: Sequence[tuple[str, Shape]]) -> list[Any]:
+            return [
+                self._helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+                for name, shape in named
+            ]
+
+        graph = self._helper.make_graph(
+            self._nodes, self.name, described(inputs), described(outputs), self._constants
+        )
+        return self._helper.make_model(
+            graph,
+            producer_name="caffe-ssd",
+            ir_version=IR_VERSION,
+            opset_imports=[self._helper.make_opsetid("", OPSET)],
+        )

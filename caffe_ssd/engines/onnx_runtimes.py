@@ -1,0 +1,116 @@
+"""Engines that run the exported part of a net in another library, and the rest in PyTorch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caffe_ssd.engines.engine import Engine, Runner
+from caffe_ssd.engines.frozen_net import FrozenNet
+from caffe_ssd.engines.onnx_export import is_exportable, onnx_model
+from caffe_ssd.errors import UsageError
+
+Arrays = Sequence[NDArray[np.float32]]
+
+
+class OnnxEngine(Engine):
+    """An engine that is fed an ONNX model on the CPU."""
+
+    def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
+        head, tail = net.split(is_exportable)
+        run_head = self.load(onnx_model(head))
+
+        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+            tops = run_head([np.ascontiguousarray(x.numpy()) for x in tensors])
+            outputs: tuple[Tensor, ...] = tail(*(torch.from_numpy(top) for top in tops))
+            return outputs
+
+        return run
+
+    @abstractmethod
+    def load(self, model: bytes) -> Callable[[Arrays], Arrays]:
+        """Make what runs a model: from the inputs' arrays, in order, to new arrays."""
+
+
+class OnnxRuntimeEngine(OnnxEngine):
+    """ONNX Runtime, on as many threads as PyTorch has.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, net: FrozenNet) -> None:
+        super().__init__(net)
+        self._library = _library("onnxruntime", "onnx")
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} {self._library.__version__}"
+
+    def load(self, model: bytes) -> Callable[[Arrays], Arrays]:
+        options = self._library.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        session = self._library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        names = [given.name for given in session.get_inputs()]
+        return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))
+
+
+class OpenVinoEngine(OnnxEngine):
+    """OpenVINO in float32, on as many threads as PyTorch has.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+
+    name = "openvino"
+    precision = "f32"
+
+    def __init__(self, net: FrozenNet) -> None:
+        super().__init__(net)
+        self._library = _library("openvino", "openvino")
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} {self._library.__version__.split('-')[0]}"
+
+    def load(self, model: bytes) -> Callable[[Arrays], Arrays]:
+        core = self._library.Core()
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": self.precision,
+        }
+        compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        request = compiled.create_infer_request()
+        outputs = compiled.outputs
+
+        def run(arrays: Arrays) -> Arrays:
+            results = request.infer(list(arrays), share_inputs=True, share_outputs=True)
+            # Copied: the request writes its next results into the same memory.
+            return [results[output].copy() for output in outputs]
+
+        return run
+
+
+def _library(package: str, extra: str) -> Any:
+    """An optional package.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return __import__(package)
+    except ImportError as error:
+        raise UsageError(
+            f"the engine {package} needs its package: pip install 'caffe-ssd[{extra}]'"
+        ) from error

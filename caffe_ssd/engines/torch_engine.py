@@ -1,0 +1,32 @@
+"""The engine that is always there: PyTorch without a compiler.
+
+On a CPU convolutions run in channels-last order with packed weights; see `cpu_kernels`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from caffe_ssd.engines.cpu_kernels import grow_in_place, pack_convolutions
+from caffe_ssd.engines.engine import Engine, Runner, channels_last
+from caffe_ssd.engines.folding import clamp_before_1x1
+from caffe_ssd.engines.frozen_net import FrozenNet
+
+
+class TorchEngine(Engine):
+    """See the module's docstring."""
+
+    name = "torch"
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} {torch.__version__}"
+
+    def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
+        fast = net.rewritten(clamp_before_1x1, partial(grow_in_place, shapes=net.shapes))
+        if all(x.device.type == "cpu" for x in inputs):
+            fast = fast.rewritten(pack_convolutions)
+        return lambda *tensors: fast(*channels_last(tensors))
