@@ -62,6 +62,14 @@ def announce(devices: list[torch.device]) -> None:
         log.GPU_NAME.write(id=i, name=torch.cuda.get_device_name(i))
 
 
+def announce_one(device: torch.device) -> None:
+    """Log which device is used, in the words of the actions that use only one."""
+    if device.type == "cuda":
+        log.USE_GPU.write(id=device.index)
+    else:
+        log.USE_ONE_CPU.write()
+
+
 def set_up_device(device: torch.device, *, tf32: bool) -> None:
     """Choose exact arithmetic unless `tf32` is wanted, and fast kernels for fixed sizes."""
     torch.backends.cuda.matmul.allow_tf32 = tf32

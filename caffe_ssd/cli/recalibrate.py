@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
     set_up_logging()
     args = _parse(arguments)
     device = devices.choose_devices(args.gpu)[0]
-    devices.announce([device])
+    devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
     net = load_net(args, Phase.Value("TRAIN"), device)
     copy_trained_file(net, args.weights)

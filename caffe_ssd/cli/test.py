@@ -36,14 +36,13 @@ from caffe_ssd.cli.whole_set import end_with_set, passes_over_set
 from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
 from caffe_ssd.layers.registry import Runtime
-from caffe_ssd.net import Net, NetResult, build_net
-from caffe_ssd.net.state import filter_net
+from caffe_ssd.net import Net, NetResult
 from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
 from caffe_ssd.proto.label_map import read_label_map
 from caffe_ssd.proto.text import read_net
-from caffe_ssd.solver import log
-from caffe_ssd.solver.net_log import log_construction, log_parameters
+from caffe_ssd.solver import debug_info, log
+from caffe_ssd.solver.net_log import build_logged_net
 from caffe_ssd.solver.testing import OutputMeans, detection_rows, write_class_ap
 
 DESCRIPTION = "Score a net: the mean of its outputs, or mAP where it has DetectionEvaluate layers."
@@ -60,7 +59,7 @@ def run(arguments: list[str]) -> int:
     set_up_logging()
     args = _parse(arguments)
     device = devices.choose_devices(args.gpu)[0]
-    devices.announce([device])
+    devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
     net = load_net(args, Phase.Value("TEST"), device)
     copy_trained_file(net, args.weights)
@@ -70,9 +69,8 @@ def run(arguments: list[str]) -> int:
     wants_set = bool(scores.accumulators) or official is not None
     passes = _passes(args.iterations, net, wants_set)
     log.TEST_RUNNING.write(iterations=passes)
-    with torch.no_grad():
-        for batch in range(passes):
-            scores.add(net(), batch)
+    for batch in range(passes):
+        scores.add(debug_info.forward(net), batch)
     scores.write()
     if official is not None:
         _write_official(args, official, scores)
@@ -91,12 +89,8 @@ def load_net(args: argparse.Namespace, phase: int, device: torch.device) -> Net:
     state = NetState()
     state.MergeFrom(param.state)
     state.MergeFrom(net_state(args, phase))
-    filtered = filter_net(param, state)
-    log_parameters(filtered)
     workers = devices.default_workers(device) if args.workers is None else args.workers
-    net = build_net(filtered, state, Runtime(data_workers=workers))
-    log_construction(net)
-    return net.to(device)
+    return build_logged_net(param, state, Runtime(data_workers=workers)).to(device)
 
 
 class Scores:

@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
     args = _parse(arguments)
     iterations = DEFAULT_ITERATIONS if args.iterations is None else args.iterations
     device = devices.choose_devices(args.gpu)[0]
-    devices.announce([device])
+    devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
     phase = Phase.Value(args.phase) if args.phase else Phase.Value("TRAIN")
     net = load_net(args, phase, device)

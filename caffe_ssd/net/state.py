@@ -5,12 +5,20 @@ Spec: caffe-net.md section 3.
 
 from __future__ import annotations
 
-from caffe_ssd.errors import LayerParamError
+from collections.abc import Callable
+
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState, NetStateRule
 
 
-def filter_net(param: NetParameter, state: NetState) -> NetParameter:
+def filter_net(
+    param: NetParameter, state: NetState, note: Callable[[str], None] | None = None
+) -> NetParameter:
     """The net without the layers whose rules do not fit the state; it carries that state.
+
+    Args:
+        param: an upgraded net.
+        state: what the rules are held against.
+        note: told about every rule that is looked at and not met, in the words of the log.
 
     Raises:
         LayerParamError: a layer has both kinds of rules.
@@ -19,11 +27,11 @@ def filter_net(param: NetParameter, state: NetState) -> NetParameter:
     filtered.CopyFrom(param)
     del filtered.layer[:]
     filtered.state.CopyFrom(state)
-    filtered.layer.extend(layer for layer in param.layer if _is_kept(layer, state))
+    filtered.layer.extend(layer for layer in param.layer if _is_kept(layer, state, note))
     return filtered
 
 
-def _is_kept(layer: LayerParameter, state: NetState) -> bool:
+def _is_kept(layer: LayerParameter, state: NetState, note: Callable[[str], None] | None) -> bool:
     if layer.include and layer.exclude:
         raise LayerParamError(
             f"has {len(layer.include)} include and {len(layer.exclude)} exclude rules; "
@@ -31,18 +39,30 @@ def _is_kept(layer: LayerParameter, state: NetState) -> bool:
             layer=layer.name,
             layer_type=layer.type,
         )
+
+    def is_met(rule: NetStateRule) -> bool:
+        complaint = _complaint(rule, state)
+        if complaint and note is not None:
+            note(f"The NetState {complaint} specified by a rule in layer {layer.name}")
+        return not complaint
+
     if layer.include:
-        return any(_is_met(rule, state) for rule in layer.include)
-    return not any(_is_met(rule, state) for rule in layer.exclude)
+        return any(map(is_met, layer.include))
+    return not any(map(is_met, layer.exclude))
 
 
-def _is_met(rule: NetStateRule, state: NetState) -> bool:
-    """Whether every condition the rule states holds; an empty rule always does."""
+def _complaint(rule: NetStateRule, state: NetState) -> str:
+    """The first condition of a rule that does not hold; nothing if all do, as in an empty rule."""
     if rule.HasField("phase") and rule.phase != state.phase:
-        return False
+        return f"phase ({state.phase}) differed from the phase ({rule.phase})"
     if rule.HasField("min_level") and state.level < rule.min_level:
-        return False
+        return f"level ({state.level}) is below the min_level ({rule.min_level})"
     if rule.HasField("max_level") and state.level > rule.max_level:
-        return False
-    stages = set(state.stage)
-    return stages.issuperset(rule.stage) and stages.isdisjoint(rule.not_stage)
+        return f"level ({state.level}) is above the max_level ({rule.max_level})"
+    for stage in rule.stage:
+        if stage not in state.stage:
+            return f"lacks the stage {stage!r}"
+    for stage in rule.not_stage:
+        if stage in state.stage:
+            return f"has the stage {stage!r}, which is a not_stage"
+    return ""

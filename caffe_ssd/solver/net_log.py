@@ -1,7 +1,8 @@
-"""Logs how a net was put together, in the reference's words.
+"""Builds nets and logs how they were put together, in the reference's words.
 
 Spec: caffe-net.md section 20. The lines come once the whole net is built, not while it is being
-built; a layer inside a layer (the softmax of a SoftmaxWithLoss) is not mentioned.
+built. Layers inside layers (the softmax of a SoftmaxWithLoss) are mentioned where the reference
+makes them; here they do not exist. The nets inside of RNN and LSTM are not.
 """
 
 from __future__ import annotations
@@ -9,18 +10,39 @@ from __future__ import annotations
 import logging
 import math
 
-from caffe_ssd.net import Net
+from caffe_ssd.layers.registry import Runtime
+from caffe_ssd.net import Net, build_net
 from caffe_ssd.net.plan import Step
-from caffe_ssd.proto.caffe_pb2 import NetParameter
+from caffe_ssd.net.state import filter_net
+from caffe_ssd.proto.caffe_pb2 import (
+    LayerParameter,
+    MultiBoxLossParameter,
+    NetParameter,
+    NetState,
+)
 from caffe_ssd.solver import log
 
 _FLOAT_BYTES = 4
+_DATA_SIZES = {"Data": log.DATA_SIZE, "AnnotatedData": log.ANNOTATED_DATA_SIZE}
+_LOC_LOSSES = {
+    MultiBoxLossParameter.L2: "l2_loc",
+    MultiBoxLossParameter.SMOOTH_L1: "smooth_L1_loc",
+}
 
 
-def log_parameters(filtered: NetParameter) -> None:
-    """Log a net's definition, as filtered for its state."""
+def build_logged_net(param: NetParameter, state: NetState, runtime: Runtime) -> Net:
+    """Build the net that an upgraded message describes in this state, and log its construction.
+
+    Raises:
+        NetError: the graph cannot be run.
+        LayerError: one layer is refused.
+    """
+    filtered = filter_net(param, state, lambda text: log.RULE_NOT_MET.write(text=text))
     if log.logger.isEnabledFor(logging.INFO):
         log.NET_PARAMETERS.write(text=log.message_text(filtered))
+    net = build_net(filtered, state, runtime)
+    log_construction(net)
+    return net
 
 
 def log_construction(net: Net) -> None:
@@ -50,7 +72,25 @@ def _log_wiring(net: Net, step: Step) -> None:
         in_place = value.version > 0
         line = log.TOP_IN_PLACE if in_place else log.TOP
         line.write(layer=layer, blob=net.blob_names[value.blob])
+    if step.param.type in _DATA_SIZES:
+        sizes = ",".join(map(str, net.blob_shapes[step.tops[0].blob]))
+        _DATA_SIZES[step.param.type].write(sizes=sizes)
+    for name in inner_layers(step.param):
+        log.CREATING.write(layer=name)
     log.SETTING_UP.write(layer=layer)
+
+
+def inner_layers(param: LayerParameter) -> list[str]:
+    """Names of the layers that the reference makes inside a layer, in order."""
+    if param.type == "SoftmaxWithLoss":
+        return [param.name]
+    if param.type != "MultiBoxLoss":
+        return []
+    multibox = param.multibox_loss_param
+    loc = f"{param.name}_{_LOC_LOSSES[multibox.loc_loss_type]}"
+    if multibox.conf_loss_type == MultiBoxLossParameter.LOGISTIC:
+        return [loc, f"{param.name}_logistic_conf"]
+    return [loc, *[f"{param.name}_softmax_conf"] * 2]  # the loss, and its own softmax
 
 
 def _log_tops(net: Net, step: Step) -> int:

@@ -20,15 +20,14 @@ import torch
 
 from caffe_ssd.errors import SolverError
 from caffe_ssd.layers.registry import Runtime
-from caffe_ssd.net import Net, NetResult, build_net
-from caffe_ssd.net.state import filter_net
+from caffe_ssd.net import Net, NetResult
 from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.upgrade import upgrade_solver
 from caffe_ssd.solver import debug_info, log
 from caffe_ssd.solver.display import display_loss, display_rate, log_step
 from caffe_ssd.solver.hooks import Action, Callback, Observer, no_action
-from caffe_ssd.solver.net_log import log_construction, log_parameters
+from caffe_ssd.solver.net_log import build_logged_net
 from caffe_ssd.solver.policies import ScheduleState, check_policy, learning_rate, needs_loss
 from caffe_ssd.solver.smoothing import LossWindow
 from caffe_ssd.solver.snapshot import SavedState, read_state
@@ -124,11 +123,7 @@ class Solver:
 
     def make_net(self, source: NetSource) -> Net:
         """Build one net on the solver's device; a subclass may make another kind of net."""
-        filtered = filter_net(source.param, source.state)
-        log_parameters(filtered)
-        net = build_net(filtered, source.state, self.runtime)
-        log_construction(net)
-        return net.to(self.device)
+        return build_logged_net(source.param, source.state, self.runtime).to(self.device)
 
     # One pass ------------------------------------------------------------------------------------
 

@@ -51,6 +51,32 @@ def test_rules(rule: str, state: dict, kept: bool) -> None:
     assert bool(filter_net(param, NetState(**state)).layer) == kept
 
 
+def test_rules_that_are_not_met_are_told() -> None:
+    param = message(
+        'layer { name: "a" type: "ReLU" include { phase: TEST } include { } }'
+        'layer { name: "b" type: "ReLU" include { } include { phase: TEST } }'
+        'layer { name: "c" type: "ReLU" exclude { min_level: 3 } }'
+        'layer { name: "d" type: "ReLU" include { max_level: 1 phase: TEST } }'
+        'layer { name: "e" type: "ReLU" include { max_level: 1 } }'
+        'layer { name: "f" type: "ReLU" include { stage: "x" stage: "y" not_stage: "x" } }'
+        'layer { name: "g" type: "ReLU" include { stage: "x" not_stage: "x" } }'
+    )
+    told: list[str] = []
+    net = filter_net(param, NetState(phase=0, level=2, stage=["x"]), told.append)
+    assert [layer.name for layer in net.layer] == ["a", "b", "c"]
+    assert told == [
+        f"The NetState {what} specified by a rule in layer {layer}"
+        for layer, what in (
+            ("a", "phase (0) differed from the phase (1)"),
+            ("c", "level (2) is below the min_level (3)"),
+            ("d", "phase (0) differed from the phase (1)"),
+            ("e", "level (2) is above the max_level (1)"),
+            ("f", "lacks the stage 'y'"),
+            ("g", "has the stage 'x', which is a not_stage"),
+        )
+    ]
+
+
 def test_both_kinds_of_rules_are_refused() -> None:
     param = message('layer { name: "l" type: "ReLU" include { } exclude { } }')
     with pytest.raises(LayerParamError, match=r"'l' \(ReLU\): has 1 include and 1 exclude rules"):
