@@ -49,7 +49,7 @@ def batch_norm_train(
     """
     if peers is None:
         mean, variance = torch.zeros_like(mean_sum), torch.zeros_like(variance_sum)
-        y = _normalize_alone(x, mean, variance, weight, bias, eps)
+        y, mean, variance = _normalize_alone(x, mean, variance, weight, bias, eps)
     else:
         joint = joint_statistics(x, peers)
         mean, variance = joint.mean, joint.unbiased_variance
@@ -68,8 +68,8 @@ def _normalize_alone(
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
-) -> Tensor:
-    """The normalised x; `mean` and `variance`, zeros, become x's, the latter unbiased."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The normalised x, its mean and its unbiased variance; the given ones are room for them."""
     single = x.numel() == x.shape[1]
     centred = x - x.detach() if single else x  # exactly 0, or the small eps blows up its rounding
     # Momentum 1 makes the kernel store the batch mean and unbiased variance themselves.
@@ -77,9 +77,9 @@ def _normalize_alone(
         centred, weight, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled
     )
     if single:  # the unbiased variance of one element is 0 / 0
-        mean.copy_(x.detach().flatten())
-        variance.zero_()
-    return y
+        # Autograd has saved the room, so it must stay as it is.
+        return y, x.detach().flatten().to(mean), torch.zeros_like(variance)
+    return y, mean, variance
 
 
 def batch_norm_global(

@@ -67,8 +67,12 @@ def test_gradient(train):
 
 def test_single_elements_have_no_variance():
     layer = build("BatchNorm", "", (1, 3, 1, 1), phase="TRAIN")
-    x = draw(1, 3, 1, 1)
-    assert not layer(x).any()
+    x = draw(1, 3, 1, 1).requires_grad_()
+    y = layer(x)
+    assert not y.any()
+    y.sum().backward()
+    assert not x.grad.any()
+    x = x.detach()
     assert torch.equal(layer.blobs[0].data, x.flatten())
     assert not layer.blobs[1].any()
 
