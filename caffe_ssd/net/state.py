@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from caffe_ssd.errors import LayerParamError
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState, NetStateRule
 
 
