@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from caffe_ssd.errors import LayerError
+from caffe_ssd.layers.common import NO_GRADIENT_HINT
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.net.net import Net, NetResult
+from caffe_ssd.net.no_backward import NO_BACKWARD
 from caffe_ssd.net.plan import Step, Value, naming
 
 
@@ -144,12 +146,12 @@ def _run_backward(
 
 def _check_backward(step: Step) -> None:
     if not step.type.has_backward:
-        raise LayerError("this layer has no backward pass; keep gradients from reaching it")
+        raise LayerError(NO_BACKWARD)
     for j in step.type.not_forced:
         if j < len(step.propagate_down) and step.propagate_down[j]:
             raise LayerError(
                 f"bottom {j} ({step.param.bottom[j]!r}) cannot receive a gradient; "
-                "set propagate_down or lr_mult so that none is asked for"
+                + NO_GRADIENT_HINT
             )
 
 

@@ -95,5 +95,5 @@ def test_layers_without_backward_are_named() -> None:
         'layer { name: "a" type: "ArgMax" bottom: "x" top: "a" }'
         'layer { name: "s" type: "Silence" bottom: "y" }'
     )
-    with pytest.raises(LayerError, match=r"layer 'a' \(ArgMax\): this layer has no backward pass"):
+    with pytest.raises(LayerError, match=r"layer 'a' \(ArgMax\): has no backward pass"):
         run_watched(net, Names(), backward=True)
