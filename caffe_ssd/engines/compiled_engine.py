@@ -6,12 +6,13 @@ On a CPU it needs a C++ compiler, and it takes up to a minute before the first r
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from caffe_ssd.engines.engine import Engine, Runner, channels_last
 from caffe_ssd.engines.folding import clamp_before_1x1
 from caffe_ssd.engines.frozen_net import FrozenNet
 from caffe_ssd.layers.detection_output import DetectionOutput
+from caffe_ssd.net.passes import Instruction
 
 
 class CompiledEngine(Engine):
@@ -26,8 +27,13 @@ class CompiledEngine(Engine):
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
         head, tail = net.rewritten(clamp_before_1x1).split(_compiles)
         compiled = torch.compile(head, dynamic=False, options={"freezing": True})
-        return lambda *tensors: tail(*compiled(*channels_last(tensors)))
+
+        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+            outputs: tuple[Tensor, ...] = tail(*compiled(*channels_last(tensors)), *tensors)
+            return outputs
+
+        return run
 
 
-def _compiles(layer: nn.Module) -> bool:
-    return not isinstance(layer, DetectionOutput)
+def _compiles(op: Instruction) -> bool:
+    return not isinstance(op.layer, DetectionOutput)

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from caffe_ssd.engines.folding import Program, freeze_affine, fuse_relu, skip_copies
 from caffe_ssd.engines.frozen_layers import FrozenMaxPool
 from caffe_ssd.errors import NetError
+from caffe_ssd.layers.input import Input
 from caffe_ssd.layers.pooling import Pooling
 from caffe_ssd.layers.prior_box import PriorBox
 from caffe_ssd.layers.registry import Shape, SourceLayer
+from caffe_ssd.layers.silence import Silence
 from caffe_ssd.net import Net
 from caffe_ssd.net.passes import Instruction, plain_program, with_last_uses
 from caffe_ssd.net.plan import Value, naming
@@ -99,15 +101,15 @@ class FrozenNet(nn.Module):
             program.append(replace(op, layer=Constant(*tops), bottoms=()) if is_fixed else op)
         return FrozenNet(needed(program, self.wanted), self.inputs, self.outputs, shapes)
 
-    def split(self, takes: Callable[[nn.Module], bool]) -> tuple[FrozenNet, FrozenNet]:
+    def split(self, takes: Callable[[Instruction], bool]) -> tuple[FrozenNet, FrozenNet]:
         """Two nets that run one after the other.
 
         Args:
-            takes: whether the first may contain a call of this module.
+            takes: whether the first net may contain this call.
 
         Returns:
             The net of all calls that `takes` accepts and whose bottoms come from such calls, and
-            the net of the rest. The outputs of the first are the inputs of the second.
+            the net of the rest. The second takes the outputs of the first, then its inputs.
         """
         inside = {value for _, value in self.inputs}
         first, second = [], []
@@ -116,7 +118,7 @@ class FrozenNet(nn.Module):
                 inside.update(op.tops)
                 first.append(op)
                 second.append(op)
-            elif takes(op.layer) and inside.issuperset(op.bottoms):
+            elif takes(op) and inside.issuperset(op.bottoms):
                 inside.update(op.tops)
                 first.append(op)
             else:
@@ -124,10 +126,17 @@ class FrozenNet(nn.Module):
         tail = needed(second, self.wanted)
         made = {value for op in tail for value in op.tops}
         read = [value for op in tail for value in op.bottoms]
-        crossing = dict.fromkeys(v for v in (*read, *self.wanted) if v not in made)
+        given = [value for _, value in self.inputs]
+        crossing = [v for v in dict.fromkeys((*read, *self.wanted)) if v not in (*made, *given)]
         between = tuple((f"{value.blob}.{value.version}", value) for value in crossing)
-        head = FrozenNet(needed(first, tuple(crossing)), self.inputs, between, self.shapes)
-        return head, FrozenNet(tail, between, self.outputs, self.shapes)
+        head = FrozenNet(needed(first, crossing), self.inputs, between, self.shapes)
+        return head, FrozenNet(tail, between + self.inputs, self.outputs, self.shapes)
+
+    def without_unread_inputs(self) -> FrozenNet:
+        """The net that is fed only what it reads."""
+        read = {value for op in self.program for value in op.bottoms} | set(self.wanted)
+        inputs = tuple((name, value) for name, value in self.inputs if value in read)
+        return FrozenNet(self.program, inputs, self.outputs, self.shapes)
 
 
 def _fitted(layer: nn.Module, bottoms: Sequence[Shape]) -> nn.Module:
@@ -153,40 +162,39 @@ def freeze(net: Net, outputs: Collection[str] | None = None) -> FrozenNet:
     """Rewrite a net for inference.
 
     Args:
-        net: in phase TEST, fed through Input layers.
+        net: in phase TEST. What its Input and data layers make is fed by the caller.
         outputs: names of the wanted blobs; None for the net's outputs.
 
     Raises:
-        NetError: the net is in phase TRAIN, reads records, or has no such blob.
+        NetError: the net is in phase TRAIN, or has no such blob.
     """
     if net.is_train:
         raise NetError("only a net in phase TEST can be frozen; this one is in phase TRAIN")
     names = tuple(net.outputs if outputs is None else outputs)
     wanted = [net.final_value(name) for name in names]
-    whole = plain_program(net.steps, net.layers)
-    fed = [op for op in whole if op.step.param.type == "Input"]
-    for op in whole:
-        if isinstance(op.layer, SourceLayer):
-            raise NetError(
-                f"layer {op.step.param.name!r} ({op.step.param.type}) reads records; a frozen net "
-                "is fed through Input layers, as deploy nets are"
-            )
-    program = needed([op for op in whole if op not in fed], wanted)
+    program: Program = needed(plain_program(net.steps, net.layers), wanted)
+    inputs = [value for op in program if not op.bottoms for value in op.tops if is_fed(op)]
+    program = [op for op in program if not is_fed(op)]
     for rewrite in (skip_copies, freeze_affine, fuse_relu):
         program = rewrite(program, wanted)
     return FrozenNet(
         program,
-        tuple((net.blob_names[value.blob], value) for op in fed for value in op.tops),
+        tuple((net.blob_names[value.blob], value) for value in inputs),
         tuple(zip(names, wanted, strict=True)),
     )
 
 
+def is_fed(op: Instruction) -> bool:
+    """Whether a call of the whole net makes what a frozen net is fed."""
+    return isinstance(op.layer, Input | SourceLayer)
+
+
 def needed(program: Program, wanted: Collection[Value]) -> tuple[Instruction, ...]:
-    """The calls that the wanted values depend on."""
+    """The calls that the wanted values depend on, and those that write files."""
     reached = set(wanted)
     kept = []
     for op in reversed(program):
-        if reached & set(op.tops):
+        if reached & set(op.tops) or not (op.tops or isinstance(op.layer, Silence)):
             reached.update(op.bottoms)
             kept.append(op)
     return tuple(reversed(kept))

@@ -23,12 +23,12 @@ class OnnxEngine(Engine):
     """An engine that is fed an ONNX model on the CPU."""
 
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
-        head, tail = net.split(is_exportable)
+        head, tail = net.split(lambda op: is_exportable(op.layer))
         run_head = self.load(onnx_model(head))
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
             tops = run_head([np.ascontiguousarray(x.numpy()) for x in tensors])
-            outputs: tuple[Tensor, ...] = tail(*(torch.from_numpy(top) for top in tops))
+            outputs: tuple[Tensor, ...] = tail(*map(torch.from_numpy, tops), *tensors)
             return outputs
 
         return run

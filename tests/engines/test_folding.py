@@ -160,19 +160,23 @@ def test_priors_become_constants_of_the_shape() -> None:
 def test_a_net_splits_where_it_is_told() -> None:
     tail = NORM.format("c", "n") + 'layer { name: "t" type: "TanH" bottom: "n" top: "t" }'
     net = make_net(CONV.format("x", "c", 6, 3, 1) + tail)
-    head, rest = freeze(net).split(lambda layer: not isinstance(layer, torch.nn.Tanh))
-    assert modules(rest) == []
-    head, rest = freeze(net).split(lambda layer: type(layer).__name__ != "TanH")
+    head, rest = freeze(net).split(lambda op: op.step.param.type != "TanH")
     assert (modules(head), modules(rest)) == (["FrozenConvolution"], ["TanH"])
     x = picture()
-    torch.testing.assert_close(rest(*head(x))[0], net({"x": x}).blobs["t"])
+    torch.testing.assert_close(rest(*head(x), x)[0], net({"x": x}).blobs["t"])
 
 
-def test_only_fed_nets_in_phase_test_are_frozen() -> None:
+def test_only_nets_in_phase_test_are_frozen() -> None:
     net = build_net(parse_text("", NetParameter(), "empty"), NetState(phase=0))
     with pytest.raises(NetError, match="phase TRAIN"):
         freeze(net)
-    dummy = 'layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 2 } } }'
-    net = build_net(parse_text(dummy, NetParameter(), "n"), NetState(phase=1))
-    with pytest.raises(NetError, match=r"layer 'd' \(DummyData\) reads records"):
-        freeze(net)
+
+
+def test_what_data_layers_make_is_fed() -> None:
+    dummy = """layer { name: "d" type: "DummyData" top: "d" top: "unread"
+      dummy_data_param { shape { dim: 2 dim: 3 } } }
+    layer { name: "t" type: "TanH" bottom: "d" top: "t" }
+    layer { name: "s" type: "Silence" bottom: "unread" }"""
+    frozen = freeze(build_net(parse_text(dummy, NetParameter(), "n"), NetState(phase=1)))
+    assert [name for name, _ in frozen.inputs] == ["d", "unread"]
+    assert modules(frozen) == ["TanH"]

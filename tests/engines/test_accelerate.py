@@ -1,0 +1,127 @@
+"""A net with an engine inside is still that net."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from caffe_ssd.engines.accelerate import ENGINES, AutoEngine, EngineCall, accelerate
+from caffe_ssd.engines.onnx_runtimes import OnnxRuntimeEngine, OpenVinoEngine
+from caffe_ssd.errors import NetError, UsageError
+from caffe_ssd.net import Net, build_net
+from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
+from caffe_ssd.proto.text import parse_text, read_net
+from tests.engines.nets import make_net, picture, randomise
+from tests.support.golden import GOLDEN, needs_golden
+
+BODY = """
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param {
+  num_output: 4 kernel_size: 3 } }
+layer { name: "r" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "i" type: "InnerProduct" bottom: "c" top: "i" inner_product_param { num_output: 5 } }
+"""
+NAMES = [name for name in ENGINES if name != "compile"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_and_inner_blobs_stay_the_same(name: str) -> None:
+    net = make_net(BODY)
+    x = picture()
+    with torch.no_grad():
+        want = net({"x": x}, keep=["c"]).blobs
+        accelerate(net, name)
+        torch.testing.assert_close(net({"x": x}).blobs["i"], want["i"], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(net({"x": x}, keep=["c"]).blobs["c"], want["c"])
+
+
+def test_losses_and_labels_stay_outside() -> None:
+    text = (
+        BODY
+        + """
+    layer { name: "d" type: "DummyData" top: "label" dummy_data_param {
+      shape { dim: 2 } data_filler { value: 3 } } }
+    layer { name: "l" type: "SoftmaxWithLoss" bottom: "i" bottom: "label" top: "loss" }
+    layer { name: "a" type: "Accuracy" bottom: "i" bottom: "label" top: "accuracy" }"""
+    )
+    net = make_net(text)
+    with torch.no_grad():
+        want = net({"x": picture()})
+        accelerate(net, "onnxruntime")
+        got = net({"x": picture()})
+    torch.testing.assert_close(got.loss, want.loss)
+    assert got.blobs.keys() == want.blobs.keys() == {"accuracy", "loss"}
+    torch.testing.assert_close(got.blobs, want.blobs)
+
+
+def detector() -> Net:
+    path = GOLDEN / "models/wechat_qrcode/detect.prototxt"
+    net = build_net(read_net(path), NetState(phase=1))
+    randomise(net)
+    return net
+
+
+@needs_golden
+@pytest.mark.parametrize("name", NAMES)
+def test_a_detector_finds_the_same(name: str) -> None:
+    net = detector()
+    x = picture((2, 1, 96, 128)) * 0.3
+    with torch.no_grad():
+        want = net({net.inputs[0]: x}).blobs
+        accelerate(net, name)
+        got = net({net.inputs[0]: x}).blobs
+    assert [type(op.layer).__name__ for op in net.program if op.bottoms][-1] == "DetectionOutput"
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_auto_says_what_it_chose(caplog: pytest.LogCaptureFixture) -> None:
+    net = make_net(BODY)
+    engine = accelerate(net)
+    assert engine is not None
+    with caplog.at_level(logging.INFO), torch.no_grad():
+        net({"x": picture()})
+    assert engine.description.startswith("openvino ")
+    assert f"Engine: {engine.description}" in caplog.text
+
+
+def test_auto_passes_over_what_is_missing_or_wrong(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing(OpenVinoEngine):
+        def __init__(self, net):
+            raise UsageError("not installed")
+
+    class Wrong(OnnxRuntimeEngine):
+        def prepare(self, net, inputs):
+            run = super().prepare(net, inputs)
+            return lambda *tensors: tuple(top + 1 for top in run(*tensors))
+
+    monkeypatch.setattr(AutoEngine, "fastest_first", (Missing, Wrong))
+    net = make_net(BODY)
+    engine = accelerate(net)
+    with torch.no_grad():
+        net({"x": picture()})
+    assert engine is not None
+    assert engine.description.startswith("torch ")
+    assert "computes something else" in caplog.text
+
+
+def test_a_net_without_layers_to_hand_over_is_left_alone() -> None:
+    silence = 'layer { name: "s" type: "Silence" bottom: "x" }'
+    net = make_net(silence)
+    assert accelerate(net) is None
+    assert not any(isinstance(op.layer, EngineCall) for op in net.program)
+
+
+def test_refusals() -> None:
+    with pytest.raises(UsageError, match="no engine named 'tensorrt'; there are: auto, torch"):
+        accelerate(make_net(BODY), "tensorrt")
+    with pytest.raises(NetError, match="phase TRAIN"):
+        accelerate(build_net(parse_text("", NetParameter(), "empty"), NetState(phase=0)))
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(UsageError, match=r"pip install 'caffe-ssd\[openvino\]'"):
+        accelerate(make_net(BODY), "openvino")
