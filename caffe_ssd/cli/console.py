@@ -18,7 +18,7 @@ from rich.text import Text
 from caffe_ssd.solver.hooks import Observer
 from caffe_ssd.solver.log import GlogFormatter, cpp_number
 
-_PACKAGES = ("caffe_ssd", "caffe", "lmdb_tools")
+PACKAGES = ("caffe_ssd", "caffe", "lmdb_tools")
 _WINDOW_S = 2.0  # the speed shown is that of the last seconds
 
 
@@ -26,7 +26,7 @@ def set_up_logging(handler: logging.Handler | None = None) -> None:
     """Send our packages' log to standard error, or to `handler`, in Caffe's format."""
     handler = logging.StreamHandler() if handler is None else handler
     handler.setFormatter(GlogFormatter())
-    for package in _PACKAGES:
+    for package in PACKAGES:
         package_logger = logging.getLogger(package)
         package_logger.handlers = [handler]
         package_logger.setLevel(logging.INFO)

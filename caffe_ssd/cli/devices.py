@@ -72,11 +72,16 @@ def announce_one(device: torch.device) -> None:
 
 def set_up_device(device: torch.device, *, tf32: bool) -> None:
     """Choose exact arithmetic unless `tf32` is wanted, and fast kernels for fixed sizes."""
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
+    allow_tf32(tf32)
     torch.backends.cudnn.benchmark = True
     if device.type == "cuda":
         torch.cuda.set_device(device)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let CUDA devices round the factors of products to 10 bits, or keep them from it."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def default_workers(device: torch.device, num_processes: int = 1) -> int:

@@ -3,6 +3,7 @@
 from caffe import io
 from caffe.classifier import Classifier
 from caffe.detector import Detector
+from caffe.logs import init_log, log
 from caffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffe.net_spec import NetSpec, layers, params, to_proto
 from caffe.pycaffe import TEST, TRAIN, Net
@@ -41,9 +42,11 @@ __all__ = [
     "RMSPropSolver",
     "SGDSolver",
     "get_solver",
+    "init_log",
     "io",
     "layer_type_list",
     "layers",
+    "log",
     "params",
     "set_device",
     "set_mode_cpu",

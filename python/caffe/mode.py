@@ -10,6 +10,7 @@ import threading
 
 import torch
 
+from caffe_ssd.cli.devices import allow_tf32
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.random import CaffeRandom
@@ -29,6 +30,7 @@ class _Mode(threading.local):
 
 _mode = _Mode()
 _said = threading.Event()
+_is_exact = threading.Event()
 
 
 def set_mode_cpu() -> None:
@@ -53,8 +55,13 @@ def set_device(device_id: int) -> None:
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed everything random that is built afterwards."""
+    """Seed everything random that is built afterwards.
+
+    Dropout and stochastic pooling on a CUDA device draw from PyTorch's generators, which are seeded
+    too; all threads share those.
+    """
     _mode.rng.seed(seed)
+    torch.manual_seed(seed % (1 << 32))
 
 
 def current_device() -> torch.device:
@@ -66,6 +73,9 @@ def current_device() -> torch.device:
             _said.set()
             _LOG.warning("no CUDA device is present: running on the CPU")
         return torch.device("cpu")
+    if not _is_exact.is_set():  # once: a script may choose otherwise afterwards
+        _is_exact.set()
+        allow_tf32(False)
     return torch.device("cuda", _mode.device_id)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,11 @@ from caffe.mode import current_device, current_runtime
 from caffe_ssd.errors import CaffeError, NetError
 from caffe_ssd.layers.memory_data import MemoryData
 from caffe_ssd.net import Net as EngineNet
-from caffe_ssd.net import build_net
 from caffe_ssd.net.weights import copy_trained_file, load_hdf5, save_hdf5
 from caffe_ssd.proto.binary import write_binary
 from caffe_ssd.proto.caffe_pb2 import TEST, TRAIN, NetState
 from caffe_ssd.proto.text import read_net
+from caffe_ssd.solver.net_log import build_logged_net
 
 __all__ = ["TEST", "TRAIN", "Net"]
 
@@ -54,11 +55,13 @@ class Net(LayerwiseNet):
         stages: Sequence[str] | None = None,
         weights: str | None = None,
     ) -> None:
-        if len(args) == 2 and isinstance(args[0], str):
+        if len(args) == 2 and isinstance(args[0], str | PathLike):
             _LOG.warning("Net(prototxt, caffemodel, phase) is deprecated; give weights by keyword")
             weights, phase = args
-        elif len(args) == 2 and isinstance(args[1], str):
+        elif len(args) == 2 and isinstance(args[1], str | PathLike):
             phase, weights = args  # the form of later Caffe versions
+        elif len(args) > 4:
+            raise TypeError(f"Net() takes 2 to 5 arguments, got {len(args) + 1}")
         elif args:
             names = ("phase", "level", "stages", "weights")
             given = dict(zip(names, args, strict=False))
@@ -73,7 +76,7 @@ class Net(LayerwiseNet):
         state.CopyFrom(param.state)
         state.phase, state.level = phase, level  # type: ignore[assignment]
         state.stage.extend(stages if stages is not None else [])
-        engine = build_net(param, state, current_runtime())
+        engine = build_logged_net(param, state, current_runtime())
         super().__init__(engine.to(current_device()))
         if weights is not None:
             self.copy_from(weights)
@@ -172,7 +175,7 @@ class Net(LayerwiseNet):
             if set(kwargs) != set(self.inputs):
                 raise CaffeError("Input blob arguments do not match net inputs.")
             for name, array in kwargs.items():
-                if np.shape(array)[0] != self.blobs[name].shape[0]:
+                if np.shape(array)[:1] != tuple(self.blobs[name].shape[:1]):
                     raise CaffeError("Input is not batch sized")
                 self.blobs[name].data[...] = array
         self.run_forward(first, last)
@@ -212,11 +215,15 @@ class Net(LayerwiseNet):
     def forward_all(
         self, blobs: Sequence[str] | None = None, **kwargs: Any
     ) -> dict[str, list[Array] | Array]:
-        """Run any number of items through in batches; see `forward`. Returns copies."""
+        """Run any number of items through in batches; see `forward`.
+
+        Returns:
+            Copies; of a blob without axes, such as a loss, one value per batch.
+        """
         collected: dict[str, list[Array]] = {}
         for batch in self._batches(kwargs):
             for name, array in self.forward(blobs, None, None, **batch).items():
-                collected.setdefault(name, []).extend(array.copy())
+                collected.setdefault(name, []).extend(np.atleast_1d(array.copy()))
         return self._unpadded(collected, kwargs)
 
     def forward_backward_all(
@@ -234,9 +241,9 @@ class Net(LayerwiseNet):
         pairs = batches if top_diffs else ((batch, {}) for batch in self._batches(inputs))
         for batch, diff in pairs:
             for name, array in self.forward(blobs, None, None, **batch).items():
-                outputs.setdefault(name, []).extend(array.copy())
+                outputs.setdefault(name, []).extend(np.atleast_1d(array.copy()))
             for name, array in self.backward(diffs, None, None, **diff).items():
-                gradients.setdefault(name, []).extend(array.copy())
+                gradients.setdefault(name, []).extend(np.atleast_1d(array.copy()))
         return self._unpadded(outputs, inputs), self._unpadded(gradients, inputs)
 
     def _batches(self, inputs: Mapping[str, Any]) -> list[dict[str, Array]]:

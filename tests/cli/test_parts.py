@@ -130,3 +130,15 @@ def test_the_cpu_stands_in_for_missing_gpus(
     assert devices.choose_devices("0,1") == [torch.device("cpu")] * 2
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "no CUDA device" in caplog.text
+
+
+def test_tf32_is_allowed_or_not() -> None:
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for allowed in (True, False):
+            devices.allow_tf32(allowed)
+            assert [backend.allow_tf32 for backend in backends] == [allowed] * 2
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
