@@ -252,10 +252,8 @@ def test_solvers(kind: str, tmp_path: Path) -> None:
     solver.net.blobs["x"].data[...] = 1
     solver.step(2)
     assert (solver.iter, called) == (2, ["start", "ready"] * 2)
-    assert len(solver.test_nets) == 1
-    assert np.shares_memory(
-        solver.test_nets[0].params["fc"][0].data, solver.net.params["fc"][0].data
-    )
+    nets = (solver.net, *solver.test_nets)
+    assert np.shares_memory(*[net.params["fc"][0].data for net in nets])
     solver.snapshot()
     other = SOLVERS[kind](str(settings))
     other.restore(str(tmp_path / "tiny_iter_2.solverstate"))
@@ -269,13 +267,8 @@ def test_solvers(kind: str, tmp_path: Path) -> None:
 
 def test_debug_info_of_a_solver(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    text = (
-        Path(write_solver(tmp_path))
-        .read_text()
-        .replace("display: 0", "display: 2 debug_info: true")
-    )
-    path = tmp_path / "debug.prototxt"
-    path.write_text(text)
+    path = Path(write_solver(tmp_path, extra="debug_info: true"))
+    path.write_text(path.read_text().replace("display: 0", "display: 2"))
     caffe.SGDSolver(str(path)).step(2)
     lines = [r.getMessage().strip() for r in caplog.records if "ward]" in r.getMessage()]
     assert [line.split(",")[0] for line in lines] == [
@@ -296,14 +289,14 @@ def test_modes_and_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(mode, "_is_exact", threading.Event())
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    allowed: list[bool] = []
+    monkeypatch.setattr(mode, "allow_tf32", allowed.append)
     caffe.set_device(1)
     assert mode.current_device() == torch.device("cpu")  # a device is not yet a mode
     caffe.set_mode_gpu()
     assert mode.current_device() == torch.device("cuda", 1)
-    assert not torch.backends.cuda.matmul.allow_tf32
-    assert not torch.backends.cudnn.allow_tf32
+    assert mode.current_device() == torch.device("cuda", 1)
+    assert allowed == [False]  # said once
     elsewhere: list[torch.device] = []
     thread = threading.Thread(target=lambda: elsewhere.append(mode.current_device()))
     thread.start()
