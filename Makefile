@@ -46,8 +46,9 @@ typecheck: install  ## mypy, strict
 
 check: lint typecheck test  ## what CI runs
 
-docs: install  ## write docs/layers.md anew from the code
+docs: install  ## write docs/layers.md and docs/models.md anew from the code
 	$(BIN)/python docs/make_layers.py
+	$(BIN)/python docs/make_models.py
 
 proto:  ## regenerate caffe_pb2.py (needs grpcio-tools 1.62, whose output works with protobuf 4 to 7)
 	$(PYTHON) -m grpc_tools.protoc -I caffe_ssd/proto --python_out=caffe_ssd/proto \

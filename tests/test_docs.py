@@ -15,6 +15,12 @@ def test_layers_page_is_current() -> None:
     assert document() == TEXT, "docs/layers.md is out of date; run `make docs`"
 
 
+def test_models_page_is_current() -> None:
+    document = runpy.run_path(str(DOCS / "make_models.py"))["document"]
+    page = (DOCS / "models.md").read_text(encoding="utf-8")
+    assert document() == page, "docs/models.md is out of date; run `make docs`"
+
+
 def test_every_link_of_the_layers_page_leads_somewhere() -> None:
     anchors = {title.lower() for title in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)}
     for target in re.findall(r"\]\((.*?)\)", TEXT):

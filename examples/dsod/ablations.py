@@ -6,9 +6,7 @@ A row is trained by DSOD300_pascal.py --variant ablation<row>.
 import sys
 
 from caffe.models.ablations import ABLATIONS, AblationRow
-from caffe.models.arithmetic import count_floats
-from caffe.models.dsod_recipes import dsod_pascal
-from caffe.models.recipe import make_nets
+from caffe.models.dsod_recipes import ablation_floats
 
 COLUMNS = (
     "row  notation          stem  w/o pooling  front end  parameters  published  "
@@ -18,8 +16,7 @@ COLUMNS = (
 
 def line_of(row: AblationRow) -> str:
     """Return a row of the table; parameters in millions, batch norm statistics included."""
-    recipe = dsod_pascal(f"ablation{row.number}")
-    ours = count_floats(make_nets(recipe, "")["deploy"]) / 1e6
+    ours = ablation_floats(row) / 1e6
     return (
         f"{row.number:3}  {row.body.notation:16}  {'yes' if row.has_stem else 'no':4}  "
         f"{'yes' if row.has_transition_without_pooling else 'no':11}  "

@@ -1,6 +1,7 @@
 """The trainings of DSOD: variants x data sets."""
 
-from caffe.models.ablations import ABLATIONS
+from caffe.models.ablations import ABLATIONS, AblationRow
+from caffe.models.arithmetic import count_floats
 from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12, Dataset
 from caffe.models.dsod import (
     DSOD300,
@@ -11,7 +12,7 @@ from caffe.models.dsod import (
     TINY,
     DenseBody,
 )
-from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
+from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose, make_nets
 from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
 from caffe.models.ssd import LOC_WEIGHT, SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
 
@@ -135,6 +136,11 @@ def dsod_shapes(variant: str = "tiny") -> Recipe:
         return recipe
     detector = shapes_detector(SHAPES_BODY)
     return recipe._replace(job=f"{recipe.name}_{detector.resize_name}", detector=detector)
+
+
+def ablation_floats(row: AblationRow) -> int:
+    """Return the number of parameters of a row's net for VOC, batch norm's statistics included."""
+    return count_floats(make_nets(dsod_pascal(f"ablation{row.number}"), "")["deploy"])
 
 
 DSOD = Family(

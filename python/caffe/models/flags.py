@@ -30,6 +30,7 @@ SCHEDULE_FLAGS = {
     "snapshot": "snapshot_interval",
     "base_lr": "base_lr",
     "random_seed": "random_seed",
+    "debug_info": "debug_info",
 }
 
 
@@ -132,6 +133,13 @@ def _add_schedule_flags(parser: argparse.ArgumentParser) -> None:
     add("--snapshot-interval", type=_positive, metavar="N", help="iterations between snapshots")
     add("--base-lr", type=float, metavar="LR", help="learning rate at the start")
     add("--random-seed", type=int, metavar="N", help="makes a training repeatable")
+    add(
+        "--no-debug-info",
+        dest="debug_info",
+        action="store_const",
+        const=False,
+        help="do not log the magnitudes of all blobs, as ScratchDet's script for VOC does",
+    )
 
 
 def _positive(text: str) -> int:
