@@ -94,14 +94,14 @@ def detect(
         None if variances is None else variances[found.prior],
         code_type,
     )
-    if 0 <= rule.keep_top_k and max(sizes) > _FIRST_LOOK:
+    if rule.keep_top_k >= 0 and max(sizes) > _FIRST_LOOK:
         matters = _can_matter(found, boxes, num_images, num_classes, rule)
         found, boxes = found[matters], boxes[matters]
         sizes = _sizes(found, num_images, num_classes)
     kept = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
     found, boxes = found[kept], boxes[kept]
     if rule.keep_top_k > -1:
-        order, rank = _rank_in_groups(found.score, found.image, num_images)
+        order, rank = rank_in_groups(found.score, found.image, num_images)
         kept = torch.zeros_like(found.image, dtype=torch.bool)
         kept[order] = rank < rule.keep_top_k
         found, boxes = found[kept], boxes[kept]
@@ -121,7 +121,7 @@ def _candidates(scores: Tensor, rule: DetectionRule) -> tuple[_Candidates, list[
     image, prior, label = chosen.nonzero(as_tuple=True)
     found = _Candidates(image=image, label=label, prior=prior, score=scores[image, prior, label])
     group = image * num_classes + label
-    order, rank = _rank_in_groups(found.score, group, num_images * num_classes)
+    order, rank = rank_in_groups(found.score, group, num_images * num_classes)
     found = found[order[rank < limit]]
     return found, _sizes(found, num_images, num_classes)
 
@@ -142,13 +142,13 @@ def _can_matter(
     are settled first; where an image has `keep_top_k` of them, lower scores have no chance.
     """
     group = found.image * num_classes + found.label
-    _, rank = _rank_in_groups(found.score, group, num_images * num_classes)
+    _, rank = rank_in_groups(found.score, group, num_images * num_classes)
     best = rank < _FIRST_LOOK  # candidates lie in the order that ranks them
     first, boxes = found[best], boxes[best]
     sizes = _sizes(first, num_images, num_classes)
     kept = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
     first = first[kept]
-    order, place = _rank_in_groups(first.score, first.image, num_images)
+    order, place = rank_in_groups(first.score, first.image, num_images)
     last = order[place == rule.keep_top_k - 1]
     floor = found.score.new_full((num_images,), -torch.inf)
     floor[first.image[last]] = first.score[last]
@@ -168,8 +168,18 @@ def _score_at_rank(scores: Tensor, chosen: Tensor, rank: int) -> Tensor:
     return floor[:, None]
 
 
-def _rank_in_groups(score: Tensor, group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    """Order by group, then by falling score; and the place of each within its group."""
+def rank_in_groups(score: Tensor, group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Order by group, then by falling score; and the place of each within its group.
+
+    Args:
+        score: [M].
+        group: [M] numbers from 0.
+        num_groups: more than the largest of them.
+
+    Returns:
+        Indices in that order, [M], and the rank of each of them, from 0; equal scores keep their
+        order.
+    """
     order = score.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]
     counts = torch.bincount(group, minlength=num_groups)
