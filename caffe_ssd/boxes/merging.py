@@ -124,7 +124,7 @@ def of_size(rows: Tensor, low: float, high: float) -> Tensor:
 def _voted(rows: Tensor, kept: Tensor, threshold: float) -> Tensor:
     """The kept boxes of all images after voting; rows are ordered by image. [K, 4]."""
     lengths: list[int] = torch.bincount(rows[:, _IMAGE].long()).tolist()
-    parts = zip(rows.split(lengths), kept.split(lengths), strict=True)
+    parts = zip(torch.split(rows, lengths), torch.split(kept, lengths), strict=True)
     return torch.cat(
         [
             box_voting(part[:, _BOX], part[:, _SCORE], part[:, _LABEL], marks, threshold=threshold)

@@ -20,6 +20,9 @@ from caffe_ssd.proto.caffe_pb2 import PriorBoxParameter
 
 DEFAULT_VARIANCE = 0.1
 
+# Shapes whose priors are kept: multi-scale testing goes through the same ones again and again.
+_MOST_SHAPES = 8
+
 
 class PriorBox(Layer):
     """The layer; its values depend on the shapes of its bottoms only and are kept between calls.
@@ -50,8 +53,7 @@ class PriorBox(Layer):
         self.step = step
         self.offset = offset
         self.clip = clip
-        self._made_for: tuple[object, ...] | None = None
-        self._made: Tensor | None = None
+        self._made: dict[tuple[object, ...], Tensor] = {}
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         height, width = bottoms[0][2:4]
@@ -59,9 +61,11 @@ class PriorBox(Layer):
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         key = (features.shape[2:], image.shape[2:], features.device, features.dtype)
-        if self._made is None or self._made_for != key:
-            self._made_for, self._made = key, self._make(features, image)
-        return self._made
+        if key not in self._made:
+            if len(self._made) >= _MOST_SHAPES:
+                self._made.pop(next(iter(self._made)))
+            self._made[key] = self._make(features, image)
+        return self._made[key]
 
     def _make(self, features: Tensor, image: Tensor) -> Tensor:
         height, width = features.shape[2:]

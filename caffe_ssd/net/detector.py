@@ -9,21 +9,27 @@ with one channel get the picture in grey.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from caffe_ssd.errors import NetError, UsageError
 from caffe_ssd.layers.detection_output import ROW_WIDTH
 from caffe_ssd.net.net import Net
+from caffe_ssd.net.part import NetPart
+from caffe_ssd.net.plan import Value
 from caffe_ssd.proto.caffe_pb2 import NetParameter
 
 MEAN_BGR = (104.0, 117.0, 123.0)
 MEAN_GREY = (0.0,)
+
+Run = Callable[[Tensor], Tensor]
+"""A batch (N, C, H, W) to DetectionOutput's top, (1, 1, D, 7): a `NetPart`, or an engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +60,10 @@ class PictureDetector:
         mean: per channel (BGR), or one value for all; None for 104, 117, 123, or 0 in grey.
         scale: factor after the mean.
         size: (height, width) of the input; None for the net's own.
+        run: what takes a batch (N, C, H, W) to the rows of DetectionOutput; None for the net.
 
     Raises:
-        NetError: the net has another kind of input or output.
+        NetError: the net has another kind of input or output, or does not take that size.
         UsageError: the mean does not fit the channels.
     """
 
@@ -67,12 +74,16 @@ class PictureDetector:
         mean: Sequence[float] | None = None,
         scale: float = 1.0,
         size: tuple[int, int] | None = None,
+        run: Run | None = None,
     ) -> None:
         self.net = net
         self.input = _input_of(net)
         _, self.channels, height, width = net.blob_shapes[net.blob_names.index(self.input)]
-        self.height, self.width = (height, width) if size is None else size
+        self.size = (height, width) if size is None else size
         self.output = _output_of(net)
+        self.part = NetPart(net, fed=_fed_value(net), wanted=net.final_value(self.output))
+        self.part.check_size((1, self.channels, *self.size))
+        self.run: Run = self.part if run is None else run
         if mean is None:
             mean = MEAN_BGR if self.channels == len(MEAN_BGR) else MEAN_GREY
         if len(mean) not in (1, self.channels):
@@ -94,21 +105,30 @@ class PictureDetector:
         """
         if not pictures:
             return []
-        batch = torch.from_numpy(np.stack([self._prepare(picture) for picture in pictures]))
-        with torch.inference_mode():
-            blobs = self.net({self.input: batch.to(self.net.device)}).blobs
         found: list[list[DetectedObject]] = [[] for _ in pictures]
-        for image, label, score, *corners in blobs[self.output].reshape(-1, ROW_WIDTH).tolist():
-            if label >= 0 and score >= threshold:  # label -1 stands for "nothing found"
+        for image, label, score, *corners in self.rows(pictures).tolist():
+            if score >= threshold:
                 xmin, ymin, xmax, ymax = corners
                 box = (xmin, ymin, xmax, ymax)
                 found[int(image)].append(DetectedObject(label=int(label), score=score, corners=box))
         return [sorted(objects, key=lambda each: -each.score) for objects in found]
 
-    def _prepare(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The net's input for one picture: (C, H, W)."""
+    def rows(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """All that the net finds on one or more pictures: DetectionOutput's rows, [D, 7].
+
+        Args:
+            pictures: see `detect`.
+        """
+        return found_rows(self.run(self.batch(pictures, self.size)))
+
+    def batch(self, pictures: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> Tensor:
+        """The net's input for pictures, (N, C, height, width), at any size."""
+        return torch.from_numpy(np.stack([self._prepare(picture, size) for picture in pictures]))
+
+    def _prepare(self, picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
+        """The net's input for one picture: (C, height, width)."""
         pixels = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if self.channels == 1 else picture
-        resized = cv2.resize(pixels, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
         values = (np.atleast_3d(resized).astype(np.float32) - self.mean) * self.scale
         return np.ascontiguousarray(values.transpose(2, 0, 1))
 
@@ -125,6 +145,16 @@ def without_result_files(param: NetParameter) -> NetParameter:
         if layer.HasField("detection_output_param"):
             layer.detection_output_param.ClearField("save_output_param")
     return plain
+
+
+def found_rows(blob: Tensor) -> Tensor:
+    """The rows of a DetectionOutput blob that stand for something found, [D, 7]."""
+    rows = blob.reshape(-1, ROW_WIDTH)
+    return rows[rows[:, 1] >= 0]
+
+
+def _fed_value(net: Net) -> Value:
+    return next(step for step in net.steps if step.param.type == "Input").tops[0]
 
 
 def _input_of(net: Net) -> str:
