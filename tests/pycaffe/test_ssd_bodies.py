@@ -268,3 +268,20 @@ def test_full_fc6_of_zf(dilated: bool, fc6: tuple[Any, ...]) -> None:
     param = next(layer for layer in net.layer if layer.name == "fc6").convolution_param
     geometry = (param.num_output, param.kernel_size[0], param.pad[0], list(param.dilation))
     assert geometry == fc6
+
+
+def test_model_libs_offers_the_originals_names() -> None:
+    names: dict[str, Any] = {}
+    exec("from caffe.model_libs import *", names)
+    expected = {
+        "InceptionTower",
+        "InceptionV3Body",
+        "ResBody",
+        "ResNet101Body",
+        "ResNet152Body",
+        "ResNet50Body",
+        "Resnet34rootV2_res",
+        "VGGNetBody",
+        "ZFNetBody",
+    }
+    assert expected <= names.keys()

@@ -106,9 +106,10 @@ VGG_SSD300 = VGGBody()
 VGG_SSD512 = VGGBody(extras=EXTRAS_512)
 
 # Four maps of a 96 px to 128 px image, under a hundredth of SSD300's work: for demos and tests.
+# Learns fastest with L2 normalisation on every map, as `Detector` has it by default.
 TINY_VGG = VGGBody(
-    widths=(8, 16, 24, 32, 32),
-    fc_width=64,
+    widths=(16, 24, 32, 48, 64),
+    fc_width=96,
     extras=(Extra(64), Extra(64)),
     batch_norm=True,
     extras_batch_norm=True,
