@@ -10,7 +10,8 @@ OUT ?= demo
 # What an original SSD-Caffe needs to train every family: generators, scripts, label maps.
 OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
   $(foreach family,dsod grp_dsod ssd scratchdet,$(wildcard examples/$(family)/*.py)) \
-  data/VOC12/labelmap_voc.prototxt data/coco/coco_voc_map.txt
+  data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
+  data/coco/coco_voc_map.txt
 
 .PHONY: help install demo test test-all lint format typecheck check docs proto docker overlay clean
 

@@ -228,6 +228,8 @@ def test_trains_on_the_cpu_and_passes_the_exit_status_on(
     [
         (["--snapshot", "gone.solverstate"], "--snapshot: there is no file gone.solverstate"),
         (["--weights", "gone.caffemodel"], "--weights: there is no file gone.caffemodel"),
+        (["--fine-tune", "gone.caffemodel"], "cannot read model gone.caffemodel"),
+        (["--class-map", "map.txt"], "--class-map says which classes of --fine-tune to keep"),
         (["--label-map", "gone.prototxt"], "cannot read label map gone.prototxt"),
         (["--num-classes", "1"], "--num-classes counts the background: at least 2, not 1"),
         (["--gpu", "0,x"], "--gpu must be ids like 0,1,2, all or none, got '0,x'"),

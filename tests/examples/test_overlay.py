@@ -12,7 +12,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ("dsod", "grp_dsod", "ssd", "scratchdet")
-DATA = ("data/VOC12/labelmap_voc.prototxt", "data/coco/coco_voc_map.txt")
+DATA = (
+    "data/VOC0712Plus/labelmap_voc.prototxt",
+    "data/VOC12/labelmap_voc.prototxt",
+    "data/coco/coco_voc_map.txt",
+)
 # What every SSD-Caffe has: its own modules, and what its pycaffe is built on.
 PYCAFFE = {"caffe", "caffe.net_spec", "caffe.proto", "caffe.io"}
 INSTALLED = {"cv2", "google", "numpy"}

@@ -83,6 +83,8 @@ def _guarded(run: "Callable[[], int]") -> int:
 def _train(family: Family, script: str, args: argparse.Namespace) -> int:
     published = family.recipe(args.data, args.variant)
     recipe = customised(published, args)
+    if args.class_map is not None and args.fine_tune is None:
+        raise ValueError("--class-map says which classes of --fine-tune to keep: give both")
     trained = None if args.fine_tune is None else transfer.read_model(args.fine_tune)
     if trained is not None:
         recipe = _fine_tuned(recipe, trained, args)
