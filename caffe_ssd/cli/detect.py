@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, required
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required
 from caffe_ssd.data.drawing import DrawnBox, Pen, draw_boxes_on
 from caffe_ssd.errors import DataError, FileError, UsageError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.net import build_net
 from caffe_ssd.net.detector import DetectedObject, PictureDetector, without_result_files
-from caffe_ssd.net.weights import copy_trained_file
+from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
 from caffe_ssd.proto.label_map import read_label_map
 from caffe_ssd.proto.text import read_net
@@ -202,11 +202,12 @@ def _entry(
 
 def _load(args: argparse.Namespace) -> PictureDetector:
     device = devices.choose_devices(args.gpu)[0]
+    check_files(args, "model", "weights")
     devices.set_up_device(device, tf32=False)
     param = without_result_files(read_net(args.model, lenient=args.lenient))
     net = build_net(param, NetState(phase=Phase.Value("TEST")))  # type: ignore[arg-type]
     for path in args.weights.split(","):
-        copy_trained_file(net, path)
+        copy_trained_file(net, path, advice=OTHER_NET_ADVICE)
     return PictureDetector(
         net.to(device), mean=args.mean_value, scale=args.scale, size=args.input_size
     )

@@ -43,8 +43,9 @@ def choose_devices(gpu: str, solver: SolverParameter | None = None) -> list[torc
     else:
         return [torch.device("cpu")]
     if available == 0:
-        logger.warning("There is no CUDA device: running on the CPU instead.")
-        return [torch.device("cpu")] * len(ids)
+        how = ", in one process" if len(ids) > 1 else ""
+        logger.warning("There is no CUDA device: running on the CPU instead%s.", how)
+        return [torch.device("cpu")]
     missing = [i for i in ids if i not in range(available)]
     if missing:
         raise UsageError(f"no GPU {missing[0]}; this machine has 0 to {available - 1}")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from caffe_ssd.errors import UsageError
+from caffe_ssd.errors import FileError, UsageError
 from caffe_ssd.proto.caffe_pb2 import NetState
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,29 @@ def required(args: argparse.Namespace, *names: str) -> None:
     for name in names:
         if not getattr(args, name):
             raise UsageError(f"-{name} is missing: {FLAGS[name].help}")
+
+
+def check_files(args: argparse.Namespace, *names: str) -> None:
+    """Make sure that files can be read, before anything is built or opened.
+
+    Args:
+        args: the flags; `weights` may be several files, separated by ','.
+        names: flags that name files; one that is not given is passed over.
+
+    Raises:
+        FileError: a file cannot be opened.
+    """
+    for name in names:
+        value = getattr(args, name)
+        paths = value.split(",") if name == "weights" else [value]
+        for path in paths if value else []:
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                raise FileError(
+                    f"Could not open file {path}: {error.strerror} (-{name})"
+                ) from error
 
 
 def net_state(args: argparse.Namespace, phase: int) -> NetState:

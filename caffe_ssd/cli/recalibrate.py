@@ -9,11 +9,11 @@ import argparse
 
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, required
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required
 from caffe_ssd.cli.test import load_net
 from caffe_ssd.errors import UsageError
 from caffe_ssd.net.statistics import recompute_statistics
-from caffe_ssd.net.weights import copy_trained_file, save_binary
+from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file, save_binary
 from caffe_ssd.proto.caffe_pb2 import Phase
 
 DESCRIPTION = (
@@ -31,10 +31,11 @@ def run(arguments: list[str]) -> int:
     set_up_logging()
     args = _parse(arguments)
     device = devices.choose_devices(args.gpu)[0]
+    check_files(args, "model", "weights")
     devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
     net = load_net(args, Phase.Value("TRAIN"), device)
-    copy_trained_file(net, args.weights)
+    copy_trained_file(net, args.weights, advice=OTHER_NET_ADVICE)
     passes = DEFAULT_ITERATIONS if args.iterations is None else args.iterations
     if passes < 1:
         raise UsageError(f"-iterations must be at least 1, got {passes}")

@@ -23,7 +23,7 @@ from torch import Tensor
 from caffe_ssd.boxes.average_precision import AP_VERSIONS
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state, required
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, net_state, required
 from caffe_ssd.cli.official import OfficialScores
 from caffe_ssd.cli.protocols import (
     OFFICIAL,
@@ -37,7 +37,7 @@ from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import Net, NetResult
-from caffe_ssd.net.weights import copy_trained_file
+from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
 from caffe_ssd.proto.label_map import read_label_map
 from caffe_ssd.proto.text import read_net
@@ -59,10 +59,11 @@ def run(arguments: list[str]) -> int:
     set_up_logging()
     args = _parse(arguments)
     device = devices.choose_devices(args.gpu)[0]
+    check_files(args, "model", "weights")
     devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
     net = load_net(args, Phase.Value("TEST"), device)
-    copy_trained_file(net, args.weights)
+    copy_trained_file(net, args.weights, advice=OTHER_NET_ADVICE)
     scores = Scores(net)
     label_map = None if args.label_map is None else read_label_map(args.label_map)
     official = OfficialScores(net, label_map) if args.protocol else None

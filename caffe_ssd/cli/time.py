@@ -21,7 +21,7 @@ from torch import Tensor
 
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, required
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required
 from caffe_ssd.cli.test import DEFAULT_ITERATIONS, load_net
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Layer
@@ -42,6 +42,7 @@ def run(arguments: list[str]) -> int:
     args = _parse(arguments)
     iterations = DEFAULT_ITERATIONS if args.iterations is None else args.iterations
     device = devices.choose_devices(args.gpu)[0]
+    check_files(args, "model")
     devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
     phase = Phase.Value(args.phase) if args.phase else Phase.Value("TRAIN")

@@ -15,13 +15,19 @@ import torch
 
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import progress_bar, set_up_logging
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state, required
+from caffe_ssd.cli.flags import (
+    FlagParser,
+    add_lenient_flag,
+    check_files,
+    net_state,
+    required,
+)
 from caffe_ssd.cli.launch import launch
 from caffe_ssd.cli.results import ResultsFile
 from caffe_ssd.cli.signals import watch
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Runtime, SourceLayer
-from caffe_ssd.net.weights import copy_trained_file
+from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import Phase, SolverParameter
 from caffe_ssd.proto.extensions import extensions_in, summary
 from caffe_ssd.proto.text import naming_solver, read_solver
@@ -59,8 +65,12 @@ def run(arguments: list[str]) -> int:
     state = net_state(args, Phase.Value("TRAIN"))
     state.ClearField("phase")
     param.train_state.MergeFrom(state)
+    check_files(args, "snapshot", "weights")
     place = place_from_environment()
-    chosen = devices.choose_devices(args.gpu, param)
+    if args.cpu_processes is not None:
+        chosen = [torch.device("cpu")] * args.cpu_processes
+    else:
+        chosen = devices.choose_devices(args.gpu, param)
     if place is not None:
         device = torch.device("cpu")
         if chosen[0].type == "cuda":
@@ -147,6 +157,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="augment without Caffe's passes through JPEG: faster, other numbers",
     )
+    parser.add_flag(
+        "cpu_processes",
+        type=int,
+        metavar="N",
+        help="train on the CPU, in N processes with a batch each, instead of -gpu",
+    )
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
     parser.add_flag(
         "sync_bn",
@@ -163,6 +179,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     required(args, "solver")
     if args.snapshot and args.weights:
         raise UsageError("give -snapshot to resume or -weights to finetune, not both")
+    if args.cpu_processes is not None and (args.gpu or args.cpu_processes < 1):
+        given = f"-gpu {args.gpu}" if args.gpu else str(args.cpu_processes)
+        raise UsageError(f"-cpu_processes takes at least 1 process and no -gpu, got {given}")
     if args.workers is not None and args.workers < 0:
         raise UsageError(f"-workers must be at least 0, got {args.workers}")
     return args
@@ -188,7 +207,7 @@ def _load(args: argparse.Namespace, solver: Solver) -> None:
     for path in args.weights.split(",") if args.weights else []:
         log.FINETUNING.write(path=path)
         for net in (solver.net, *solver.test_nets):
-            copy_trained_file(net, path)
+            copy_trained_file(net, path, advice=RENAME_ADVICE)
 
 
 def _tell_extensions(solver: Solver) -> None:

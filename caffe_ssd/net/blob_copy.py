@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -21,6 +21,10 @@ from caffe_ssd.proto.blobs import FloatArray
 logger = logging.getLogger(__name__)
 
 PathLike: TypeAlias = str | os.PathLike[str]
+RENAME_ADVICE = "Give a layer of the net another name to train it afresh."
+OTHER_NET_ADVICE = "The weights belong to another net than -model describes."
+_MOST_SHOWN = 20
+
 LayerBlobs: TypeAlias = Sequence[tuple[str, Sequence[nn.Parameter]]]
 
 
@@ -87,16 +91,23 @@ def note_ignored(name: str, ignored: list[str]) -> None:
     ignored.append(name)
 
 
-def raise_faults(faults: Sequence[str], source: str) -> None:
-    """Raise all faults as one error; the first one's words come first.
+def raise_faults(faults: Sequence[str], source: str, advice: str = "") -> None:
+    """Raise all faults as one error, a line each; the first one's words come first.
+
+    Args:
+        faults: what does not fit.
+        source: where the weights come from.
+        advice: what the user may do about it.
 
     Raises:
         WeightsError: there are faults.
     """
     if not faults:
         return
-    more = f" {len(faults) - 1} more do not fit: {' '.join(faults[1:])}" if faults[1:] else ""
-    raise WeightsError(f"{faults[0]} (weights from {source}){more}")
+    lines = [f"{faults[0]} (weights from {source})", *faults[1:_MOST_SHOWN]]
+    if faults[_MOST_SHOWN:]:
+        lines.append(f"{len(faults) - _MOST_SHOWN} more layers do not fit.")
+    raise WeightsError("\n  ".join([*lines, *([advice] if advice else [])]))
 
 
 def identity(blob: Tensor) -> object:
@@ -118,6 +129,13 @@ def to_numpy(blob: Tensor) -> FloatArray:
 def shape_text(shape: Sequence[int]) -> str:
     """A shape as Caffe logs it: `64 3 3 3 (1728)`."""
     return " ".join([*map(str, shape), f"({math.prod(shape)})"])
+
+
+def shapes_text(shapes: Iterable[Sequence[int]]) -> str:
+    """The shapes of a layer's blobs: `2 blobs: 64 3 3 3 (1728); 64 (64)`."""
+    texts = [shape_text(shape) for shape in shapes]
+    count = f"{len(texts)} {'blob' if len(texts) == 1 else 'blobs'}"
+    return f"{count}: {'; '.join(texts)}" if texts else count
 
 
 @torch.no_grad()

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from caffe_ssd.errors import ProtoError, WeightsError
 from caffe_ssd.net.blob_copy import (
+    OTHER_NET_ADVICE,
+    RENAME_ADVICE,
     BlobCopy,
     CopyReport,
     HasBlobs,
@@ -29,6 +31,7 @@ from caffe_ssd.net.blob_copy import (
     note_ignored,
     raise_faults,
     shape_text,
+    shapes_text,
     to_numpy,
 )
 from caffe_ssd.net.weights_hdf5 import load_hdf5, save_hdf5
@@ -45,6 +48,8 @@ from caffe_ssd.proto.blobs import (
 from caffe_ssd.proto.caffe_pb2 import BlobProto, LayerParameter, NetParameter
 
 __all__ = [
+    "OTHER_NET_ADVICE",
+    "RENAME_ADVICE",
     "CopyReport",
     "HasBlobs",
     "copy_trained",
@@ -63,7 +68,7 @@ class HasMessage(Protocol):
         """The net's message, blobs included."""
 
 
-def copy_trained(net: HasBlobs, message: NetParameter, source: str) -> CopyReport:
+def copy_trained(net: HasBlobs, message: NetParameter, source: str, advice: str = "") -> CopyReport:
     """Copy the blobs of a net message into the net's layers of the same names.
 
     Diffs in the message go to `grad`. Values take the device and type of their parameter.
@@ -72,6 +77,7 @@ def copy_trained(net: HasBlobs, message: NetParameter, source: str) -> CopyRepor
         net: receives the weights.
         message: an upgraded net message.
         source: where it comes from, for errors.
+        advice: what the user may do about weights that do not fit.
 
     Raises:
         WeightsError: a layer has another number of blobs or other shapes than the message says;
@@ -91,12 +97,17 @@ def copy_trained(net: HasBlobs, message: NetParameter, source: str) -> CopyRepor
             copies += _match_blobs(layer, layers[layer.name])
         except WeightsError as error:
             faults.append(str(error))
-    raise_faults(faults, source)
+    raise_faults(faults, source, advice)
     return apply_copies(net, copies, ignored)
 
 
-def copy_trained_file(net: HasBlobs, path: PathLike) -> CopyReport:
+def copy_trained_file(net: HasBlobs, path: PathLike, advice: str = "") -> CopyReport:
     """Load a weights file: HDF5 if its name ends in `.h5`, else a binary caffemodel.
+
+    Args:
+        net: receives the weights.
+        path: the file.
+        advice: what the user may do about weights that do not fit.
 
     Raises:
         FileError: the file cannot be opened.
@@ -104,8 +115,8 @@ def copy_trained_file(net: HasBlobs, path: PathLike) -> CopyReport:
         WeightsError: the weights do not fit; the net is unchanged.
     """
     if os.fspath(path).endswith(".h5"):
-        return load_hdf5(net, path)
-    return copy_trained(net, read_weights(path), os.fspath(path))
+        return load_hdf5(net, path, advice)
+    return copy_trained(net, read_weights(path), os.fspath(path), advice)
 
 
 def save_binary(net: HasMessage, path: PathLike, diff: bool = False) -> None:
@@ -141,7 +152,8 @@ def _match_blobs(layer: LayerParameter, targets: Sequence[nn.Parameter]) -> list
     if len(layer.blobs) != len(targets):
         raise WeightsError(
             f"Incompatible number of blobs for layer {layer.name}: "
-            f"the source has {len(layer.blobs)}, the net {len(targets)}."
+            f"the source has {shapes_text(map(blob_shape, layer.blobs))}, "
+            f"the net wants {shapes_text(blob.shape for blob in targets)}."
         )
     copies = []
     for index, (blob, target) in enumerate(zip(layer.blobs, targets, strict=True)):
@@ -149,7 +161,7 @@ def _match_blobs(layer: LayerParameter, targets: Sequence[nn.Parameter]) -> list
             raise WeightsError(
                 f"Cannot copy param {index} weights from layer '{layer.name}'; shape mismatch. "
                 f"The source has {shape_text(blob_shape(blob))}, the net "
-                f"{shape_text(target.shape)}. Give the layer another name to train it afresh."
+                f"wants {shape_text(target.shape)}."
             )
         try:
             check_length(blob)

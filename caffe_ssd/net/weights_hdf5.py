@@ -32,13 +32,19 @@ from caffe_ssd.net.blob_copy import (
     note_ignored,
     raise_faults,
     shape_text,
+    shapes_text,
     to_numpy,
 )
 from caffe_ssd.proto.blobs import FloatArray
 
 
-def load_hdf5(net: HasBlobs, path: PathLike) -> CopyReport:
+def load_hdf5(net: HasBlobs, path: PathLike, advice: str = "") -> CopyReport:
     """Load the datasets `/data/<layer>/<index>` of an HDF5 file.
+
+    Args:
+        net: receives the weights.
+        path: the file.
+        advice: what the user may do about weights that do not fit.
 
     Raises:
         FileError: the file cannot be opened.
@@ -58,7 +64,7 @@ def load_hdf5(net: HasBlobs, path: PathLike) -> CopyReport:
         data = file.get("data")
         if not isinstance(data, h5py.Group):
             raise WeightsError(f"{source}: has no group /data, so it holds no weights")
-        return _copy_groups(net, data, source)
+        return _copy_groups(net, data, source, advice)
 
 
 def save_hdf5(net: HasBlobs, path: PathLike, diff: bool = False) -> None:
@@ -94,7 +100,7 @@ def save_hdf5(net: HasBlobs, path: PathLike, diff: bool = False) -> None:
                     group[str(index)] = to_numpy(diff_of(blob))
 
 
-def _copy_groups(net: HasBlobs, data: h5py.Group, source: str) -> CopyReport:
+def _copy_groups(net: HasBlobs, data: h5py.Group, source: str, advice: str) -> CopyReport:
     layers: dict[str, Sequence[nn.Parameter]] = {}
     shared: dict[str, list[bool]] = {}
     seen: set[object] = set()
@@ -114,7 +120,7 @@ def _copy_groups(net: HasBlobs, data: h5py.Group, source: str) -> CopyReport:
             copies += _match_datasets(name, group, layers[name], shared[name])
         except WeightsError as error:
             faults.append(str(error))
-    raise_faults(faults, source)
+    raise_faults(faults, source, advice)
     return apply_copies(net, copies, ignored)
 
 
@@ -141,7 +147,8 @@ def _match_datasets(
     if len(datasets) > len(targets) or missing:
         raise WeightsError(
             f"Incompatible number of blobs for layer {name}: the source has "
-            f"{', '.join(datasets) if datasets else 'none'}, the net {len(targets)}."
+            f"{', '.join(datasets) if datasets else 'none'}, the net wants "
+            f"{shapes_text(blob.shape for blob in targets)}."
         )
     copies = []
     for index, target in enumerate(targets):
@@ -156,7 +163,7 @@ def _match_datasets(
         if dataset.size != target.numel():
             raise WeightsError(
                 f"Cannot copy param {index} weights from layer '{name}'; shape mismatch. The "
-                f"source has {shape_text(dataset.shape)}, the net {shape_text(target.shape)}."
+                f"source has {shape_text(dataset.shape)}, the net wants {shape_text(target.shape)}."
             )
         # Read now: a damaged file must be found out before the net changes.
         values = _read_dataset(dataset)

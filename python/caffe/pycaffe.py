@@ -19,7 +19,7 @@ from caffe.mode import current_device, current_runtime
 from caffe_ssd.errors import CaffeError, NetError
 from caffe_ssd.layers.memory_data import MemoryData
 from caffe_ssd.net import Net as EngineNet
-from caffe_ssd.net.weights import copy_trained_file, load_hdf5, save_hdf5
+from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file, load_hdf5, save_hdf5
 from caffe_ssd.proto.binary import write_binary
 from caffe_ssd.proto.caffe_pb2 import TEST, TRAIN, NetState
 from caffe_ssd.proto.text import read_net
@@ -281,7 +281,7 @@ class Net(LayerwiseNet):
     def copy_from(self, filename: str) -> None:
         """Load a caffemodel (binary, or HDF5 if it ends in `.h5`) by layer name."""
         self.flush_parameters()  # what was written before must not come back over the weights
-        copy_trained_file(self.engine, str(filename))
+        copy_trained_file(self.engine, str(filename), advice=RENAME_ADVICE)
 
     def share_with(self, other: Net) -> None:
         """Use the other net's learnt blobs for layers of the same name."""

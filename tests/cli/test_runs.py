@@ -163,7 +163,7 @@ def test_timing_has_the_recorded_lines(classification: Path) -> None:
 
 
 def test_two_processes(classification: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "-solver=cls_solver.prototxt", "-gpu=0,1", "-workers=0"]) == 0
+    assert main(["train", "-solver=cls_solver.prototxt", "-cpu-processes=2", "-workers=0"]) == 0
     log = capfd.readouterr().err
     assert log.count("Solving stripes") == 1  # the other device says nothing
     assert log.count("Optimization Done.") == 2
@@ -175,7 +175,7 @@ def test_a_failure_in_a_process_is_one_line(
 ) -> None:
     net = Path("cls_train_test.prototxt")
     net.write_text(net.read_text().replace("stripes_train_lmdb", "missing_lmdb"))
-    assert main(["train", "-solver=cls_solver.prototxt", "-gpu=0,1"]) == 1
+    assert main(["train", "-solver=cls_solver.prototxt", "-cpu_processes", "2"]) == 1
     errors = [x for x in capfd.readouterr().err.splitlines() if x.startswith("caffe: ")]
     assert errors
     assert all("missing_lmdb" in line for line in errors)

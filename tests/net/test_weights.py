@@ -143,9 +143,8 @@ def test_current_shapes_must_be_identical() -> None:
         copy_trained(net, source, "old.caffemodel")
     assert str(caught.value).startswith(
         "Cannot copy param 1 weights from layer 'conv'; shape mismatch. The source has "
-        "1 1 1 2 (2), the net 2 (2). Give the layer another name to train it afresh. "
-        "(weights from old.caffemodel) 1 more do not fit: Cannot copy param 0 weights from layer "
-        "'ip'; shape mismatch."
+        "1 1 1 2 (2), the net wants 2 (2). (weights from old.caffemodel)\n"
+        "  Cannot copy param 0 weights from layer 'ip'; shape mismatch."
     )
     assert {v for values in net.values().values() for blob in values for v in blob} == {-1}
 
@@ -158,6 +157,20 @@ def test_number_of_blobs_must_be_equal(source: NetParameter) -> None:
     complaint = f"^Incompatible number of blobs for layer {source.layer[0].name}"
     with pytest.raises(WeightsError, match=complaint):
         copy_trained(some_net(), source, "m")
+
+
+def test_faults_are_listed_with_advice() -> None:
+    source = message(conv=[counted((2, 1, 1, 3))])
+    with pytest.raises(WeightsError) as caught:
+        copy_trained(some_net(), source, "m", advice="Do something.")
+    assert str(caught.value) == (
+        "Incompatible number of blobs for layer conv: the source has 1 blob: 2 1 1 3 (6), the net "
+        "wants 2 blobs: 2 1 1 3 (6); 2 (2). (weights from m)\n  Do something."
+    )
+    net = FakeNet([(f"l{i}", [blob(2)]) for i in range(30)])
+    source = message(**{f"l{i}": [counted((3,))] for i in range(30)})
+    with pytest.raises(WeightsError, match=r"'l19'; .*\n  10 more layers do not fit\.$"):
+        copy_trained(net, source, "m")
 
 
 def test_number_of_values_is_checked_before_anything_is_copied() -> None:
@@ -257,7 +270,7 @@ def test_hdf5_takes_integers_other_shapes_and_the_last_layer_of_a_name(tmp_path:
     [
         ({"ip__0": counted((6,)), "ip__1": counted((2,))}, "Incompatible number .* layer ip"),
         ({"conv__0": counted((6,))}, "Incompatible number .* layer conv"),
-        ({"ip__0": counted((7,))}, r"'ip'; shape mismatch. .* 7 \(7\), the net 3 2 \(6\)"),
+        ({"ip__0": counted((7,))}, r"'ip'; shape mismatch. .* 7 \(7\), the net wants 3 2 \(6\)"),
         ({"ip__0": np.array([b"text"] * 6)}, r"param 0 of layer 'ip': .* \|S4, not numbers"),
     ],
 )
