@@ -6,6 +6,7 @@ Spec: caffe-net.md section 20. Everything goes to standard error.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,14 @@ def set_up_logging(handler: logging.Handler | None = None) -> None:
         package_logger.handlers = [handler]
         package_logger.setLevel(logging.INFO)
         package_logger.propagate = False
+
+
+def show(text: str) -> None:
+    """Print a listing. A reader that has seen enough of it, such as `head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ ACTIONS = {
     "recalibrate": "recompute BatchNorm's statistics after a short training",
     "detect": "find objects on pictures and draw them",
     "evaluate": "score result files as the reference, VOC and COCO do",
-    "summary": "list a net's layers, shapes and sizes",
+    "summary": "list a net's layers, shapes, sizes and operations",
     "upgrade_net": "bring an old net or weights file up to date",
     "device_query": "show what the GPUs are",
 }

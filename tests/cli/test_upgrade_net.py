@@ -1,4 +1,4 @@
-"""`caffe upgrade_net` and `caffe summary`."""
+"""`caffe upgrade_net`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from caffe_ssd.cli.main import main
 from caffe_ssd.proto.binary import read_binary, write_binary
 from caffe_ssd.proto.caffe_pb2 import NetParameter
-from caffe_ssd.proto.text import parse_text, read_text, write_text
+from caffe_ssd.proto.text import parse_text, read_text
 
 OLD = """
 name: "old" input: "x" input_dim: 2 input_dim: 3 input_dim: 5 input_dim: 7
@@ -76,15 +76,3 @@ def test_strict_refuses_extensions(tmp_path: Path, capsys: pytest.CaptureFixture
 
     source.write_text(OLD)
     assert main(command) == 0
-
-
-def test_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "net.prototxt"
-    write_text(path, parse_text(OLD, NetParameter()))
-    assert main(["summary", str(path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split() == ["conv", "Convolution", "2x4x3x5", "112"]
-    assert lines[3].split() == ["relu", "ReLU", "2x4x3x5", "-"]
-    assert "parameters         112 (0.0 MB)" in lines
-    assert main(["summary", str(path), "-phase", "BOTH"]) == 2
-    assert "-phase must be TRAIN or TEST" in capsys.readouterr().err
