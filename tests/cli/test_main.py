@@ -51,6 +51,8 @@ def test_every_action_has_help_with_examples(
         (["train", "-solver", "s", "-snapshot", "a", "-weights", "b"], "not both"),
         (["train", "-solver", "s", "-workers", "-1"], "-workers must be at least 0, got -1"),
         (["train", "-solver", "s", "-sigint_effect", "quit"], "invalid choice: 'quit'"),
+        (["train", "-solver", "s", "-gpu", "0", "-cpu-processes", "2"], "no -gpu, got -gpu 0"),
+        (["train", "-solver", "s", "-cpu_processes", "0"], "1 process and no -gpu, got 0"),
         (["train", "-slover", "s"], "unrecognized arguments: -slover"),
         (["test", "-model", "m", "-weights", "w", "-iterations", "0"], "must be at least 1, got 0"),
         (["time", "-model", "m", "-phase", "BOTH"], "-phase must be TRAIN or TEST, got 'BOTH'"),

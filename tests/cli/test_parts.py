@@ -6,13 +6,14 @@ import json
 import math
 import os
 import signal
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 
 from caffe_ssd.cli import devices
-from caffe_ssd.cli.flags import FlagParser, net_state
+from caffe_ssd.cli.flags import FlagParser, check_files, net_state
 from caffe_ssd.cli.results import ResultsFile
 from caffe_ssd.cli.signals import watch
 from caffe_ssd.errors import FileError, UsageError
@@ -45,6 +46,17 @@ def test_underscores_may_be_dashes(flag: str) -> None:
 def test_flags_without_effect_draw_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     parser().parse_flags(["-solver", "s", "-phase", "TEST"])
     assert [r.getMessage() for r in caplog.records] == ["-phase has no effect in caffe train"]
+
+
+def test_files_are_checked(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    args = Namespace(solver=str(tmp_path / "a"), snapshot="", weights=f"{tmp_path}/a,{tmp_path}/b")
+    check_files(args, "solver", "snapshot")
+    with pytest.raises(FileError, match=r"Could not open file .*/b: No such file .* \(-weights\)"):
+        check_files(args, "solver", "weights")
+    args.snapshot = str(tmp_path)
+    with pytest.raises(FileError, match=r"Is a directory \(-snapshot\)"):
+        check_files(args, "snapshot")
 
 
 def test_state_has_an_empty_stage_unless_told() -> None:
