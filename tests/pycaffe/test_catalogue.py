@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from caffe.models import catalogue
 from caffe.models.arithmetic import count_floats
 from caffe.models.catalogue import CATALOGUE, FAMILIES, SCRIPTS, Published, format_catalogue
 from caffe.models.flags import add_training_flags, make_parser
@@ -66,7 +66,6 @@ def test_text() -> None:
     assert line.endswith("DSOD300_pascal.py --fine-tune COCO.caffemodel")
 
 
-def test_command_line() -> None:
-    command = [sys.executable, "-m", "caffe.models.catalogue"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == format_catalogue() + "\n"
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(catalogue.__file__), run_name="__main__")
+    assert capsys.readouterr().out == format_catalogue() + "\n"
