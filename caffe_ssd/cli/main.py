@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
+from importlib.metadata import entry_points
 
 from caffe_ssd.errors import CaffeError, UsageError
 
@@ -19,9 +21,13 @@ ACTIONS = {
     "detect": "find objects on pictures and draw them",
     "evaluate": "score result files as the reference, VOC and COCO do",
     "summary": "list a net's layers, shapes, sizes and operations",
+    "models": "list the published models with scores, sizes and commands",
     "upgrade_net": "bring an old net or weights file up to date",
     "device_query": "show what the GPUs are",
 }
+# Actions of other packages, found in the group `caffe.actions` of their entry points. So the
+# engine need not know the packages that are built on it.
+OFFERED = ("models",)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,9 +54,20 @@ def _run(arguments: list[str]) -> int:
         close = get_close_matches(action, ACTIONS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UsageError(f"unknown action {action!r}; {hint}known: {', '.join(ACTIONS)}")
-    module = importlib.import_module(f"caffe_ssd.cli.{action}")  # torch takes seconds to import
-    status: int = module.run(["--help" if word == "-help" else word for word in rest])
-    return status
+    run = _find(action)
+    return run(["--help" if word == "-help" else word for word in rest])
+
+
+def _find(action: str) -> Callable[[list[str]], int]:
+    """What runs an action; nothing else is imported, as torch alone takes seconds."""
+    if action not in OFFERED:
+        module = importlib.import_module(f"caffe_ssd.cli.{action}")
+        return module.run  # type: ignore[no-any-return]
+    for entry in entry_points(group="caffe.actions", name=action):
+        return entry.load()  # type: ignore[no-any-return]
+    raise UsageError(
+        f"action {action!r} is offered by a package that is not installed; run pip install again"
+    )
 
 
 def _split(arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -1,0 +1,249 @@
+"""`caffe models`: the published models with their scores, sizes, operations and commands.
+
+An addition to the reference's actions. Scores and commands are those of `caffe.models.catalogue`;
+parameters, operations and priors are counted in the net that the command trains, by the counter
+of `caffe summary`. The engine knows nothing of this module: `caffe` finds it by its entry point
+in the group `caffe.actions` (pyproject.toml).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from itertools import groupby
+
+from caffe.models.catalogue import CATALOGUE, PAPERS, Published
+from caffe.published import Map, Model, Models, body_settings, commands
+from caffe_ssd.cli.console import set_up_logging, show
+from caffe_ssd.cli.flags import FlagParser
+from caffe_ssd.errors import UsageError
+from caffe_ssd.layers.registry import Shape
+from caffe_ssd.net.cost import FLOAT_BYTES
+
+DESCRIPTION = """\
+List the published models with their scores and the commands that train them, or show one.
+
+Scores are the papers': mAP in percent, for COCO the mean over IoU 0.5 to 0.95. Parameters
+(floats), MB of a caffemodel, GFLOP and priors are counted in the net that the command trains;
+* marks published nets that are not known exactly. A multiply-accumulate is two FLOP."""
+EXAMPLES = """\
+  caffe models
+  caffe models DSOD300
+  caffe models ScratchDet -json"""
+
+_HEADINGS = ("name", "trained on", "tested on", "mAP", "floats", "MB", "GFLOP", "priors", "command")
+_NUMBERS = range(3, 8)  # columns that are aligned to the right
+
+
+def run(arguments: list[str]) -> int:
+    """Run the action; returns the exit status."""
+    set_up_logging()
+    args = _parse(arguments)
+    rows = select(args.name)
+    models = Models()
+    in_full = len({(row.family.name, row.variant) for row in rows}) == 1
+    if args.json:
+        show(json.dumps([_entry(row, models, in_full=in_full) for row in rows], indent=1))
+    else:
+        show(format_model(rows, models) if in_full else format_table(rows, models))
+    return 0
+
+
+def select(name: str | None) -> tuple[Published, ...]:
+    """The lines of the catalogue that a name means.
+
+    Args:
+        name: a variant, the name of its folders, or a family, in any case; None for all.
+
+    Raises:
+        UsageError: there is nothing of that name.
+    """
+    if name is None:
+        return CATALOGUE
+    for names_of in _NAMES:
+        rows = tuple(row for row in CATALOGUE if name.lower() == names_of(row).lower())
+        if rows:
+            return rows
+    known = [list(dict.fromkeys(map(names_of, CATALOGUE))) for names_of in (_NAMES[0], _NAMES[-1])]
+    close = get_close_matches(name, [*known[0], *known[1]], n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UsageError(
+        f"no published model {name!r}; {hint}models: {', '.join(known[0])}; "
+        f"families: {', '.join(known[1])}"
+    )
+
+
+# From the narrowest to the widest meaning of a name.
+_NAMES: tuple[Callable[[Published], str], ...] = (
+    lambda row: row.variant,
+    lambda row: row.recipe.name,
+    lambda row: row.family.name,
+)
+
+
+def format_table(rows: Sequence[Published], models: Models) -> str:
+    """Models as a table, paper by paper."""
+    blocks = []
+    for source, each in groupby(sorted(rows, key=_paper_order), key=lambda row: row.source):
+        blocks.append((source, [_cells(row, models.of(row)) for row in each]))
+    lines = [_HEADINGS, *(line for _, table in blocks for line in table)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADINGS))]
+    text = []
+    for source, table in blocks:
+        text += ["", source, _aligned(_HEADINGS, widths)]
+        text += [_aligned(line, widths) for line in table]
+    return "\n".join(text[1:])
+
+
+def _paper_order(row: Published) -> int:
+    return list(PAPERS.values()).index(row.source)
+
+
+def _cells(row: Published, model: Model) -> tuple[str, ...]:
+    floats = model.cost.num_parameters
+    note = f"  ({row.note})" if row.note else ""
+    return (
+        row.variant,
+        row.trained_on,
+        row.tested_on,
+        f"{row.score_percent:.1f}",
+        f"{floats:,}" + ("*" if row.floats is None else " "),
+        f"{floats * FLOAT_BYTES / 1e6:.1f}",
+        f"{model.cost.num_flops / 1e9:.1f}",
+        f"{model.cost.num_priors:,}",
+        row.command + note,
+    )
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(
+        text.rjust(width) if i in _NUMBERS else text.ljust(width)
+        for i, (text, width) in enumerate(zip(line, widths, strict=True))
+    ).rstrip()
+
+
+def format_model(rows: Sequence[Published], models: Models) -> str:
+    """One model in full.
+
+    Args:
+        rows: its lines in the catalogue, at least one.
+        models: the nets.
+    """
+    first, model = rows[0], models.of(rows[0])
+    body = first.recipe.detector.body
+    cost = model.cost
+    floats = cost.num_parameters
+    lines = [
+        f"{first.variant}, a net of the family {first.family.name}",
+        *dict.fromkeys(f"paper       {row.source}" for row in rows),
+        f"input       {_shape(model.input_shape)}",
+        f"body        {_settings(body)}",
+        f"parameters  {floats:,} floats, a caffemodel of {floats * FLOAT_BYTES / 1e6:.1f} MB",
+        f"operations  {cost.num_flops / 1e9:.1f} GFLOP, two for each multiply-accumulate",
+        f"priors      {cost.num_priors:,}, {first.recipe.dataset.num_classes} classes",
+        "",
+        "Sources and priors",
+        *_map_lines(model.maps),
+    ]
+    for row in rows:
+        lines += ["", *_training_lines(row, models.of(row), model)]
+    return "\n".join(lines)
+
+
+def _settings(body: object) -> str:
+    """What a body was made with: `DenseBody (growth 48, ...)`."""
+    parts = [f"{name} {_plain(value)}" for name, value in body_settings(body).items()]
+    return f"{type(body).__name__} ({', '.join(parts)})"
+
+
+def _plain(value: object) -> str:
+    if body_settings(value):
+        return _settings(value)
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _map_lines(maps: Sequence[Map]) -> list[str]:
+    cells = [
+        (
+            each.blob,
+            _shape(each.shape),
+            f"{each.priors.per_cell} per cell",
+            f"{each.priors.count:,}",
+            each.description,
+        )
+        for each in maps
+    ]
+    widths = [max(len(line[i]) for line in cells) for i in range(4)]
+    return [
+        f"  {blob:<{widths[0]}}  {shape:>{widths[1]}}  {per_cell:>{widths[2]}}  "
+        f"{count:>{widths[3]}}  {description}"
+        for blob, shape, per_cell, count, description in cells
+    ]
+
+
+def _training_lines(row: Published, model: Model, first: Model) -> list[str]:
+    note = f" ({row.note})" if row.note else ""
+    lines = [
+        f"{row.score_percent:.1f} mAP on {row.tested_on}, trained on {row.trained_on}{note}",
+        *(f"  {verb:<7}{command}" for verb, command in commands(row).items()),
+    ]
+    if row.floats is None:
+        lines.append("  The published net is not known exactly.")
+    if model is not first:
+        cost = model.cost
+        size = f"{cost.num_parameters:,} floats, {cost.num_flops / 1e9:.1f} GFLOP"
+        lines.append(f"  with {row.recipe.dataset.num_classes} classes: {size}")
+    return lines
+
+
+def _entry(row: Published, models: Models, *, in_full: bool) -> dict[str, object]:
+    """A line of the catalogue for programs."""
+    model, recipe = models.of(row), row.recipe
+    entry: dict[str, object] = {
+        "name": row.variant,
+        "family": row.family.name,
+        "paper": row.source,
+        "trained_on": row.trained_on,
+        "tested_on": row.tested_on,
+        "map_percent": row.score_percent,
+        "note": row.note,
+        "floats": model.cost.num_parameters,
+        "is_published_net": row.floats is not None,
+        "published_file_mb": row.file_mb,
+        "flops": model.cost.num_flops,
+        "priors": model.cost.num_priors,
+        "commands": commands(row),
+    }
+    if in_full:
+        entry |= {
+            "input": list(model.input_shape),
+            "num_classes": recipe.dataset.num_classes,
+            "body": type(recipe.detector.body).__name__,
+            "body_settings": body_settings(recipe.detector.body),
+            "maps": [
+                {
+                    "blob": each.blob,
+                    "shape": list(each.shape),
+                    "priors_per_cell": each.priors.per_cell,
+                    "priors": each.priors.count,
+                    "min_size_px": list(each.settings.min_size),
+                    "max_size_px": list(each.settings.max_size),
+                    "aspect_ratios": [round(ratio, 4) for ratio in each.settings.aspect_ratio],
+                }
+                for each in model.maps
+            ],
+        }
+    return entry
+
+
+def _shape(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = FlagParser("models", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one model, or a family")
+    parser.add_flag("json", action="store_true", help="print JSON")
+    return parser.parse_flags(arguments)

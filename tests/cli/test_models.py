@@ -1,0 +1,150 @@
+"""`caffe models`: names, tables, one model in full; the engine finds it by its entry point."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+from caffe.models.catalogue import CATALOGUE, FAMILIES, FROM_COCO, Published
+from caffe.models.flags import make_parser
+from caffe.models_action import run, select
+from caffe.published import SCORE_SCRIPTS, Models, commands
+
+from caffe_ssd.cli import main as command_line
+from caffe_ssd.cli.main import main
+from caffe_ssd.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def entries(name: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    assert main(["models", name, "-json"]) == 0
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "variants"),
+    [
+        ("dsod300", {"DSOD300"}),  # any case
+        ("DSOD300_lite", {"lite"}),  # as its folders are called
+        ("lite", {"lite"}),
+        ("ScratchDet", {"res34"}),
+        ("GRP-DSOD", {"GRP_DSOD300", "few_priors", "GRP_DSOD320"}),
+        (None, {row.variant for row in CATALOGUE}),
+    ],
+)
+def test_names(name: str | None, variants: set[str]) -> None:
+    assert {row.variant for row in select(name)} == variants
+
+
+def test_every_line_can_be_named() -> None:
+    assert all(row in select(row.variant) for row in CATALOGUE)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UsageError, match=r"no published model 'DSOD30'; did you mean DSOD300\?"):
+        select("DSOD30")
+    with pytest.raises(UsageError, match="families: DSOD, GRP-DSOD, SSD, ScratchDet"):
+        select("YOLO")
+
+
+def test_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "GRP-DSOD"]) == 0
+    paper, headings, *lines = capsys.readouterr().out.splitlines()
+    assert paper == "Improving Object Detection from Scratch via Gated Feature Reuse"
+    assert headings.split("  ")[0] == "name"
+    assert len(lines) == len(select("GRP-DSOD"))
+    released = next(line.split() for line in lines if line.startswith("GRP_DSOD320 "))
+    assert released[:8] == [
+        "GRP_DSOD320", "07+12", "VOC2007", "79.0", "15,955,327", "63.8", "38.6", "17,078"
+    ]  # fmt: skip
+    assert " ".join(released[8:10]) == "python examples/grp_dsod/GRP_DSOD320_pascal.py"
+
+
+def test_nets_that_are_not_known_exactly_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "SSD"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "26,293,516*" in next(line for line in lines if "scratch_bn_head" in line)
+    assert "26,285,486 " in next(line for line in lines if line.startswith("SSD300"))
+
+
+@pytest.mark.parametrize(
+    ("name", "floats", "gflop", "priors"),
+    [
+        ("DSOD300", 14_795_828, 30.2, 8744),
+        ("SSD300", 26_285_486, 62.7, 8732),
+        ("res34", 24_570_584, 66.6, 8892),
+        ("GRP_DSOD320", 15_955_327, 38.6, 17078),
+    ],
+)
+def test_counts(
+    name: str, floats: int, gflop: float, priors: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = entries(name, capsys)[0]
+    assert (first["floats"], first["priors"]) == (floats, priors)
+    assert first["flops"] / 1e9 == pytest.approx(gflop, abs=0.05)
+    assert sum(each["priors"] for each in first["maps"]) == priors
+
+
+def test_one_model_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "DSOD300"]) == 0
+    text = capsys.readouterr().out
+    assert "blocks 6 8 8 8" in text
+    assert (
+        "First_norm   800x38x38  4 per cell  5,776  30 and 60 px, aspect ratios 1, 2, 1/2" in text
+    )
+    assert "with 81 classes: 21,784,148 floats, 36.7 GFLOP" in text
+    first = entries("DSOD300", capsys)[0]
+    assert first["body_settings"]["growth"] == 48
+    assert first["input"] == [3, 300, 300]
+    assert first["maps"][1]["min_size_px"] == [60]
+
+
+def test_nets_are_built_once() -> None:
+    models = Models()
+    plain, tuned, plus, coco = (
+        next(row for row in select("DSOD300") if row.trained_on == data)
+        for data in ("07+12", "07+12+COCO", "07++12", "COCO")
+    )
+    assert models.of(plain) is models.of(tuned) is models.of(plus)
+    assert models.of(coco) is not models.of(plain)
+
+
+@pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: f"{row.variant}-{row.trained_on}")
+def test_commands(row: Published) -> None:
+    typed = commands(row)
+    assert typed["train"] == row.command
+    python, script, *flags = shlex.split(typed["score"])
+    assert python == "python"
+    assert (ROOT / script).is_file()
+    parser = make_parser(row.family, "VOC0712", row.family.variants[0], script, None, "")
+    parser.add_argument("--weights")
+    args = parser.parse_args(flags)
+    assert (args.data, args.variant) == (row.data, row.variant)
+    caffe, action, _, *flags = shlex.split(typed["detect"])
+    assert (caffe, action, flags[::2]) == ("caffe", "detect", ["-model", "-weights", "-label_map"])
+    assert ("_fine_tuned/" in flags[1]) == (row.flags == FROM_COCO)
+    assert args.weights is None or args.weights == flags[3]
+
+
+def test_every_family_is_scored() -> None:
+    assert {family.name for family in FAMILIES} == set(SCORE_SCRIPTS)
+
+
+def test_the_action_is_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    (entry,) = entry_points(group="caffe.actions")
+    assert entry.name in command_line.OFFERED
+    assert entry.load() is run
+
+
+def test_without_the_package_that_offers_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command_line, "entry_points", lambda **_: ())
+    assert main(["models"]) == 2
+    assert "'models' is offered by a package that is not installed" in capsys.readouterr().err
