@@ -9,15 +9,17 @@ The net is used as before; blobs inside the engine's part are there for those wh
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from caffe_ssd.engines.compiled_engine import CompiledEngine
-from caffe_ssd.engines.engine import Engine, Runner
+from caffe_ssd.engines.engine import FLOAT, Engine, Runner
 from caffe_ssd.engines.frozen_net import FrozenNet, freeze, is_fed
 from caffe_ssd.engines.onnx_runtimes import OnnxRuntimeEngine, OpenVinoEngine
+from caffe_ssd.engines.precision import PRECISIONS, Precision
 from caffe_ssd.engines.torch_engine import TorchEngine
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
@@ -40,16 +42,17 @@ class AutoEngine(Engine):
     """
 
     name = "auto"
+    precisions = PRECISIONS
     fastest_first: Sequence[type[Engine]] = (OpenVinoEngine, OnnxRuntimeEngine)
     tolerance = 1e-3
 
-    def __init__(self, net: FrozenNet) -> None:
-        super().__init__(net)
+    def __init__(self, net: FrozenNet, precision: Precision = FLOAT) -> None:
+        super().__init__(net, precision)
         self.chosen: Engine | None = None
 
     @property
-    def description(self) -> str:
-        return self.name if self.chosen is None else self.chosen.description
+    def version(self) -> str:
+        return self.name if self.chosen is None else self.chosen.version
 
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
         if self.chosen is None:
@@ -58,19 +61,26 @@ class AutoEngine(Engine):
         return self.chosen.prepare(net, inputs)
 
     def _choose(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Engine:
-        plain = TorchEngine(self.net)
-        if any(x.device.type != "cpu" for x in inputs):
-            return plain
+        on_cpu = all(x.device.type == "cpu" for x in inputs)
+        offers = list(
+            self._offers((*self.fastest_first, TorchEngine) if on_cpu else (TorchEngine,))
+        )
+        if not offers:
+            raise UsageError(f"no installed engine calculates in {self.precision.name} here")
+        if self.precision.name != FLOAT.name or len(offers) == 1:
+            return offers[0]
+        *quicker, plain = offers
         wanted = plain.prepare(net, inputs)(*inputs)
-        for kind in self.fastest_first:
-            try:
-                engine = kind(self.net)
-            except UsageError:
-                continue  # not installed
+        for engine in quicker:
             if self._agree(wanted, engine.prepare(net, inputs)(*inputs)):
                 return engine
             logger.warning("Engine %s computes something else; not used", engine.description)
         return plain
+
+    def _offers(self, kinds: Sequence[type[Engine]]) -> Iterator[Engine]:
+        for kind in kinds:
+            with suppress(UsageError):  # not installed, or not in this precision
+                yield kind(self.net, self.precision)
 
     def _agree(self, wanted: Sequence[Tensor], got: Sequence[Tensor]) -> bool:
         return all(
@@ -96,19 +106,22 @@ class EngineCall(nn.Module):
         return self.engine(*bottoms)
 
 
-def accelerate(net: Net, engine: str = AutoEngine.name) -> Engine | None:
+def accelerate(
+    net: Net, engine: str = AutoEngine.name, precision: Precision = FLOAT
+) -> Engine | None:
     """Hand the layers in front of detection output and losses to an engine.
 
     Args:
         net: in phase TEST, with its final weights on its final device. After a change of weights
             it needs another call.
         engine: a name of `ENGINES`.
+        precision: how to calculate.
 
     Returns:
         The engine, or None where the net has no layer to hand over.
 
     Raises:
-        UsageError: there is no such engine, or it is not installed.
+        UsageError: there is no such engine, it is not installed, or not made for the precision.
         NetError: the net is in phase TRAIN.
     """
     if engine not in ENGINES:
@@ -117,7 +130,7 @@ def accelerate(net: Net, engine: str = AutoEngine.name) -> Engine | None:
     head = head.without_unread_inputs()
     if not head.program:
         return None
-    made = ENGINES[engine](head)
+    made = ENGINES[engine](head, precision)
     call = Instruction(
         step=head.program[0].step,
         layer=EngineCall(made),

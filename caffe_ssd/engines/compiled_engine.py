@@ -21,7 +21,7 @@ class CompiledEngine(Engine):
     name = "compile"
 
     @property
-    def description(self) -> str:
+    def version(self) -> str:
         return f"{self.name} (torch {torch.__version__})"
 
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from caffe_ssd.engines.frozen_net import FrozenNet
+from caffe_ssd.engines.precision import Precision
+from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Shape
 
 Runner = Callable[..., tuple[Tensor, ...]]
@@ -20,23 +22,42 @@ Runner = Callable[..., tuple[Tensor, ...]]
 # Shapes for which an engine stays prepared; each may hold a copy of the weights.
 _MOST_SHAPES = 4
 
+FLOAT = Precision()
+
 
 class Engine(ABC):
     """Runs a frozen net.
 
     Args:
         net: what to run; unspecialised.
+        precision: how to calculate.
+
+    Raises:
+        UsageError: the engine's library is not installed, or it cannot calculate like that.
     """
 
     name = ""
+    precisions: tuple[str, ...] = ("fp32",)
 
-    def __init__(self, net: FrozenNet) -> None:
+    def __init__(self, net: FrozenNet, precision: Precision = FLOAT) -> None:
+        if precision.name not in self.precisions:
+            raise UsageError(
+                f"the engine {self.name} does not calculate in {precision.name}; "
+                f"it offers: {', '.join(self.precisions)}"
+            )
         self.net = net
+        self.precision = precision
         self._runners: dict[tuple[Shape, ...], Runner] = {}
 
     @property
     def description(self) -> str:
-        """The engine's name with what makes a difference, such as a library's version."""
+        """The engine, its library's version, and the precision unless it is float32."""
+        exact = self.precision.name == FLOAT.name
+        return self.version if exact else f"{self.version}, {self.precision.name}"
+
+    @property
+    def version(self) -> str:
+        """The engine's name and its library's version."""
         return self.name
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -9,8 +9,10 @@ weights change.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from caffe_ssd.engines.folding import Program, freeze_affine, fuse_relu, skip_copies
@@ -131,6 +133,16 @@ class FrozenNet(nn.Module):
         between = tuple((f"{value.blob}.{value.version}", value) for value in crossing)
         head = FrozenNet(needed(first, crossing), self.inputs, between, self.shapes)
         return head, FrozenNet(tail, between + self.inputs, self.outputs, self.shapes)
+
+    def converted(self, dtype: torch.dtype) -> FrozenNet:
+        """The net with its weights in another type; constants, such as priors, keep theirs."""
+        program = [
+            op
+            if isinstance(op.layer, Constant)
+            else replace(op, layer=deepcopy(op.layer).to(dtype))
+            for op in self.program
+        ]
+        return FrozenNet(program, self.inputs, self.outputs, self.shapes)
 
     def without_unread_inputs(self) -> FrozenNet:
         """The net that is fed only what it reads."""

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caffe_ssd.engines.engine import Engine, Runner
+from caffe_ssd.engines.engine import FLOAT, Engine, Runner
+from caffe_ssd.engines.folding import clamp_before_1x1
 from caffe_ssd.engines.frozen_net import FrozenNet
 from caffe_ssd.engines.onnx_export import is_exportable, onnx_model
+from caffe_ssd.engines.precision import Precision, quantized
 from caffe_ssd.errors import UsageError
 
 Arrays = Sequence[NDArray[np.float32]]
@@ -23,8 +25,12 @@ class OnnxEngine(Engine):
     """An engine that is fed an ONNX model on the CPU."""
 
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
+        net = self.adapt(net)
         head, tail = net.split(lambda op: is_exportable(op.layer))
-        run_head = self.load(onnx_model(head))
+        model = onnx_model(head)
+        if self.precision.name == "int8":
+            model = quantized(model, self.precision.calibration, inputs[0].shape)
+        run_head = self.load(model)
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
             tops = run_head([np.ascontiguousarray(x.numpy()) for x in tensors])
@@ -32,6 +38,10 @@ class OnnxEngine(Engine):
             return outputs
 
         return run
+
+    def adapt(self, net: FrozenNet) -> FrozenNet:
+        """The net after rewrites that suit the library."""
+        return net
 
     @abstractmethod
     def load(self, model: bytes) -> Callable[[Arrays], Arrays]:
@@ -46,13 +56,14 @@ class OnnxRuntimeEngine(OnnxEngine):
     """
 
     name = "onnxruntime"
+    precisions = ("fp32", "int8")
 
-    def __init__(self, net: FrozenNet) -> None:
-        super().__init__(net)
+    def __init__(self, net: FrozenNet, precision: Precision = FLOAT) -> None:
+        super().__init__(net, precision)
         self._library = _library("onnxruntime", "onnx")
 
     @property
-    def description(self) -> str:
+    def version(self) -> str:
         return f"{self.name} {self._library.__version__}"
 
     def load(self, model: bytes) -> Callable[[Arrays], Arrays]:
@@ -66,29 +77,32 @@ class OnnxRuntimeEngine(OnnxEngine):
 
 
 class OpenVinoEngine(OnnxEngine):
-    """OpenVINO in float32, on as many threads as PyTorch has.
+    """OpenVINO, on as many threads as PyTorch has.
 
     Raises:
         UsageError: the package is not installed.
     """
 
     name = "openvino"
-    precision = "f32"
+    precisions = ("fp32", "bf16", "int8")
 
-    def __init__(self, net: FrozenNet) -> None:
-        super().__init__(net)
+    def __init__(self, net: FrozenNet, precision: Precision = FLOAT) -> None:
+        super().__init__(net, precision)
         self._library = _library("openvino", "openvino")
 
     @property
-    def description(self) -> str:
+    def version(self) -> str:
         return f"{self.name} {self._library.__version__.split('-')[0]}"
+
+    def adapt(self, net: FrozenNet) -> FrozenNet:
+        return net.rewritten(clamp_before_1x1)
 
     def load(self, model: bytes) -> Callable[[Arrays], Arrays]:
         core = self._library.Core()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_PRECISION_HINT": "bf16" if self.precision.name == "bf16" else "f32",
         }
         compiled = core.compile_model(core.read_model(model), "CPU", settings)
         request = compiled.create_infer_request()

@@ -20,13 +20,27 @@ class TorchEngine(Engine):
     """See the module's docstring."""
 
     name = "torch"
+    precisions = ("fp32", "bf16")
 
     @property
-    def description(self) -> str:
+    def version(self) -> str:
         return f"{self.name} {torch.__version__}"
 
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
         fast = net.rewritten(clamp_before_1x1, partial(grow_in_place, shapes=net.shapes))
+        if self.precision.name == "bf16":
+            return _in_bfloat16(fast)
         if all(x.device.type == "cpu" for x in inputs):
             fast = fast.rewritten(pack_convolutions)
         return lambda *tensors: fast(*channels_last(tensors))
+
+
+def _in_bfloat16(net: FrozenNet) -> Runner:
+    """A runner that takes and gives float32; what is constant, such as priors, stays float32."""
+    half = net.converted(torch.bfloat16)
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        tops = half(*(x.bfloat16() for x in channels_last(tensors)))
+        return tuple(top.float() for top in tops)
+
+    return run

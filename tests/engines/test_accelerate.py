@@ -9,6 +9,7 @@ import torch
 
 from caffe_ssd.engines.accelerate import ENGINES, AutoEngine, EngineCall, accelerate
 from caffe_ssd.engines.onnx_runtimes import OnnxRuntimeEngine, OpenVinoEngine
+from caffe_ssd.engines.precision import Precision
 from caffe_ssd.errors import NetError, UsageError
 from caffe_ssd.net import Net, build_net
 from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
@@ -89,7 +90,7 @@ def test_auto_passes_over_what_is_missing_or_wrong(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Missing(OpenVinoEngine):
-        def __init__(self, net):
+        def __init__(self, net, precision):
             raise UsageError("not installed")
 
     class Wrong(OnnxRuntimeEngine):
@@ -125,3 +126,37 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(UsageError, match=r"pip install 'caffe-ssd\[openvino\]'"):
         accelerate(make_net(BODY), "openvino")
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "tolerance"),
+    [
+        ("torch", "bf16", 0.05),
+        ("openvino", "bf16", 0.05),
+        ("openvino", "int8", 0.2),
+        ("onnxruntime", "int8", 0.2),
+        ("auto", "int8", 0.2),
+    ],
+)
+def test_lower_precision_stays_near(name: str, precision: str, tolerance: float) -> None:
+    net = make_net(BODY)
+    x = picture()
+    calibration = [picture((1, 6, 9, 7), seed) for seed in range(5)]
+    with torch.no_grad():
+        want = net({"x": x}).blobs["i"]
+        engine = accelerate(net, name, Precision(name=precision, calibration=calibration))
+        got = net({"x": x}).blobs["i"]
+    assert engine is not None
+    assert engine.description.endswith(f", {precision}")
+    error = float((got - want).abs().max() / want.abs().max())
+    assert error < tolerance
+    assert error > 0 or name == "openvino"  # OpenVINO keeps to float32 without the hardware
+
+
+def test_precision_is_checked() -> None:
+    with pytest.raises(UsageError, match="no precision 'fp16'; there are: fp32, bf16, int8"):
+        Precision(name="fp16")
+    with pytest.raises(UsageError, match="pictures to calibrate with"):
+        Precision(name="int8")
+    with pytest.raises(UsageError, match="torch does not calculate in int8; it offers: fp32, bf16"):
+        accelerate(make_net(BODY), "torch", Precision(name="int8", calibration=[picture()]))
