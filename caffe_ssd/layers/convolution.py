@@ -137,7 +137,8 @@ def check_conv_settings(
         raise LayerParamError(f"group must be positive, got {param.group}")
     if channels % param.group:
         raise LayerParamError(
-            f"the number of input channels must be a multiple of group {param.group}, got {channels}"
+            f"the number of input channels must be a multiple of group {param.group}, "
+            f"got {channels}"
         )
     if param.num_output % param.group:
         raise LayerParamError(

@@ -40,11 +40,15 @@ def test_corner_size_divides_by_the_side_along_each_axis():
 def test_a_flat_prior_is_refused_where_its_size_matters():
     priors = torch.stack([PRIOR, torch.tensor([0.1, 0.4, 0.1, 0.9])])
     check_priors(priors, None, CodeType.CORNER)
-    with pytest.raises(LayerError, match=r"prior 1 must have a width .*, got \(0.1, 0.4, 0.1, 0.9\)"):
+    with pytest.raises(
+        LayerError, match=r"prior 1 must have a width .*, got \(0.1, 0.4, 0.1, 0.9\)"
+    ):
         check_priors(priors, None, CodeType.CENTER_SIZE)
 
 
 def test_a_variance_of_zero_is_refused_by_its_number():
     variances = torch.tensor([[0.1, 0.1, 0.2, 0.2], [0.1, 0, 0.2, 0.2]])
-    with pytest.raises(LayerError, match=r"prior 7 must have positive variances, got \(0.1, 0, 0.2, 0.2\)"):
+    with pytest.raises(
+        LayerError, match=r"prior 7 must have positive variances, got \(0.1, 0, 0.2, 0.2\)"
+    ):
         check_priors(PRIOR.expand(2, 4), variances, CodeType.CORNER, numbers=torch.tensor([3, 7]))
