@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
 from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required
+from caffe_ssd.cli.scales import add_scale_flags, is_multi_scale, read_rule
 from caffe_ssd.data.drawing import DrawnBox, Pen, draw_boxes_on
 from caffe_ssd.errors import DataError, FileError, UsageError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.net import build_net
 from caffe_ssd.net.detector import DetectedObject, PictureDetector, without_result_files
+from caffe_ssd.net.multi_scale import MultiScaleDetector
 from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
 from caffe_ssd.proto.label_map import read_label_map
@@ -38,7 +40,8 @@ EXAMPLES = """\
   caffe detect *.jpg -model deploy.prototxt -weights net.caffemodel \\
       -label_map labelmap_voc.prototxt -threshold 0.4 -output found/ -json found.json
   caffe detect code.png -model detect.prototxt -weights detect.caffemodel \\
-      -mean_value 0 -scale 1/255"""
+      -mean_value 0 -scale 1/255
+  caffe detect street.jpg -model deploy.prototxt -weights net.caffemodel -scales 1,1.5 -flip"""
 
 Picture = NDArray[np.uint8]
 
@@ -208,9 +211,13 @@ def _load(args: argparse.Namespace) -> PictureDetector:
     net = build_net(param, NetState(phase=Phase.Value("TEST")))  # type: ignore[arg-type]
     for path in args.weights.split(","):
         copy_trained_file(net, path, advice=OTHER_NET_ADVICE)
-    return PictureDetector(
+    detector = PictureDetector(
         net.to(device), mean=args.mean_value, scale=args.scale, size=args.input_size
     )
+    if not is_multi_scale(args):
+        return detector
+    rule = read_rule(args, net, detector.size)
+    return MultiScaleDetector(net, rule, mean=args.mean_value, scale=args.scale)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -231,6 +238,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("batch", type=int, default=8, help="pictures in one pass (%(default)s)")
     add("output", metavar="FILE|DIR", help="picture to write (IMAGE_detections.png)")
     add("json", metavar="FILE", help="also write what was found as JSON")
+    add_scale_flags(parser)
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "model", "weights")

@@ -4,7 +4,8 @@ Spec: caffe-net.md section 19; ssd-data.md section 5.
 
 Every output's elements are averaged over the passes. Outputs of DetectionEvaluate layers give mAP
 instead, in all three versions, with one line per class. With -protocol the same pass also gives the
-numbers of the official protocols, as tables on standard output.
+numbers of the official protocols, as tables on standard output. With -scales or -flip the net looks
+at every picture several times, and the scores are those of what all looks found together.
 
 Deliberate difference: the reference averages the rows of DetectionEvaluate too, which means
 nothing, and prints every one of them; here those outputs are scored.
@@ -16,6 +17,8 @@ in mid-batch.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,6 +27,7 @@ from caffe_ssd.boxes.average_precision import AP_VERSIONS
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
 from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, net_state, required
+from caffe_ssd.cli.multi_scale import MultiScalePasses, own_size
 from caffe_ssd.cli.official import OfficialScores
 from caffe_ssd.cli.protocols import (
     OFFICIAL,
@@ -32,6 +36,7 @@ from caffe_ssd.cli.protocols import (
     reference_score,
     write_json,
 )
+from caffe_ssd.cli.scales import add_scale_flags, is_multi_scale, read_rule
 from caffe_ssd.cli.whole_set import end_with_set, passes_over_set
 from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
@@ -49,7 +54,8 @@ DESCRIPTION = "Score a net: the mean of its outputs, or mAP where it has Detecti
 EXAMPLES = """\
   caffe test -model test.prototxt -weights net.caffemodel -gpu 0
   caffe test -model test.prototxt -weights net.caffemodel -iterations 100
-  caffe test -model test.prototxt -weights net.caffemodel -protocol voc2007,coco"""
+  caffe test -model test.prototxt -weights net.caffemodel -protocol voc2007,coco
+  caffe test -model test.prototxt -weights net.caffemodel -scales 0.8,1,1.2 -flip"""
 
 DEFAULT_ITERATIONS = 50
 
@@ -67,11 +73,13 @@ def run(arguments: list[str]) -> int:
     scores = Scores(net)
     label_map = None if args.label_map is None else read_label_map(args.label_map)
     official = OfficialScores(net, label_map) if args.protocol else None
-    wants_set = bool(scores.accumulators) or official is not None
+    passes_at_scales = _at_scales(args, net)
+    forward = partial(debug_info.forward, net) if passes_at_scales is None else passes_at_scales
+    wants_set = bool(scores.accumulators) or official is not None or passes_at_scales is not None
     passes = _passes(args.iterations, net, wants_set)
     log.TEST_RUNNING.write(iterations=passes)
     for batch in range(passes):
-        scores.add(debug_info.forward(net), batch)
+        scores.add(forward(), batch)
     scores.write()
     if official is not None:
         _write_official(args, official, scores)
@@ -142,6 +150,13 @@ class Scores:
                 log.MEAN_AP.write(name=name, version=accumulator.version, value=score.value)
 
 
+def _at_scales(args: argparse.Namespace, net: Net) -> Callable[[], NetResult] | None:
+    """What makes a pass where the flags ask for several looks at each picture."""
+    if not is_multi_scale(args):
+        return None
+    return MultiScalePasses(net, read_rule(args, net, own_size(net))).forward
+
+
 def _write_official(args: argparse.Namespace, official: OfficialScores, scores: Scores) -> None:
     """Print the reference's mAP and the official numbers side by side."""
     shown = [
@@ -168,6 +183,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_flag("label_map", metavar="FILE", help="class names for the tables of -protocol")
     parser.add_flag("json", metavar="FILE", help="also write the scores of -protocol as JSON")
+    add_scale_flags(parser)
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "model", "weights")

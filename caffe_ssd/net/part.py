@@ -7,6 +7,7 @@ or reads a data base. Pictures may have any size that the layers take.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -37,8 +38,9 @@ class NetPart:
         self.net = net
         self._fed, self._wanted = fed, wanted
         self._layers = _between(net, fed, wanted)
-        made = {value for step, _ in self._layers for value in step.tops}
-        self._program = with_last_uses([op for op in net.program if made.intersection(op.tops)])
+        self._made = {value for step, _ in self._layers for value in step.tops}
+        self._whole: Sequence[Instruction] = ()
+        self._program: Sequence[Instruction] = ()
 
     def __call__(self, data: Tensor) -> Tensor:
         """Run the part without gradients.
@@ -49,7 +51,7 @@ class NetPart:
         device = self.net.device
         values = {self._fed: data.to(device)}
         with torch.inference_mode():
-            for op in self._program:
+            for op in self._own_program():
                 tops = _call(op, values)
                 if not op.bottoms:
                     tops = tuple(top.to(device) for top in tops)
@@ -58,6 +60,14 @@ class NetPart:
                     if value != self._wanted:
                         del values[value]
         return values[self._wanted]
+
+    def _own_program(self) -> Sequence[Instruction]:
+        """What the net's program does for this part; the net may have been given a new one."""
+        if self._whole is not self.net.program:
+            self._whole = self.net.program
+            mine = [op for op in self._whole if self._made.intersection(op.tops)]
+            self._program = with_last_uses(mine)
+        return self._program
 
     def check_size(self, shape: Shape) -> None:
         """Make sure that all layers take inputs of this shape, without running them.
