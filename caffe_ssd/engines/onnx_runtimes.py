@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class OpenVinoEngine(OnnxEngine):
         return net.rewritten(clamp_before_1x1)
 
     def load(self, model: bytes) -> Callable[[Arrays], Arrays]:
-        core = self._library.Core()
+        core = _openvino_core()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -114,6 +115,13 @@ class OpenVinoEngine(OnnxEngine):
             return [results[output].copy() for output in outputs]
 
         return run
+
+
+@cache
+def _openvino_core() -> Any:
+    # One for the process, which never ends: each would give the thread another stack for signal
+    # handlers and take its memory away at its own end, used or not. The next Ctrl-C is a crash.
+    return _library("openvino", "openvino").Core()
 
 
 def _library(package: str, extra: str) -> Any:

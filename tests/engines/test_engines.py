@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -131,3 +134,25 @@ def test_results_are_not_overwritten_by_the_next_call(kind: type[Engine]) -> Non
     before = first.clone()
     engine(picture(seed=2))
     assert torch.equal(first, before)
+
+
+SIGNALLED = """
+import signal
+import torch
+from caffe_ssd.engines.frozen_net import freeze
+from caffe_ssd.engines.onnx_runtimes import OpenVinoEngine
+from tests.engines.nets import make_net, picture
+
+engine = OpenVinoEngine(freeze(make_net('layer { name: "y" type: "TanH" bottom: "x" top: "y" }')))
+for width in (7, 8, 9):
+    engine(picture((1, 6, 5, width)))
+del engine
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_are_handled_after_openvino_was_used() -> None:
+    command = [sys.executable, "-X", "faulthandler", "-c", SIGNALLED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
