@@ -5,7 +5,7 @@ use it as far as they can, and DSOD's schedules.
 """
 
 from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12, Dataset
-from caffe.models.dsod_recipes import DSOD_LR, dsod_coco, dsod_pascal_plus
+from caffe.models.dsod_recipes import DSOD_LR, SHAPES_BODY, dsod_coco, dsod_pascal_plus
 from caffe.models.grp_dsod import GRP_DSOD300, GRP_DSOD320, GRP_TINY
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
 from caffe.models.shapes import IMAGE_SIZE, SHAPES, shapes_detector, shapes_schedule
@@ -92,7 +92,8 @@ def grp_dsod_shapes(variant: str = "tiny") -> Recipe:
     recipe = grp_dsod(SHAPES, shapes_schedule(), variant)
     if variant != "tiny":
         return recipe
-    detector = shapes_detector(GRP_TINY.for_image(IMAGE_SIZE))
+    body = GRP_TINY._replace(backbone=SHAPES_BODY, shallow=32).for_image(IMAGE_SIZE)
+    detector = shapes_detector(body)
     return recipe._replace(job=f"{recipe.name}_{detector.resize_name}", detector=detector)
 
 

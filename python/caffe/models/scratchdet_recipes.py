@@ -127,7 +127,7 @@ def scratchdet_shapes(variant: str = "tiny") -> Recipe:
     recipe = _pascal(SHAPES, shapes_schedule(), variant)
     if variant != "tiny":
         return recipe
-    detector = shapes_detector(TINY_ROOT_RESNET, normalizations=-1)
+    detector = shapes_detector(TINY_ROOT_RESNET)
     return recipe._replace(job=f"SSD_root_tiny_{detector.resize_name}", detector=detector)
 
 

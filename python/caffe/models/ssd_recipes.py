@@ -154,7 +154,7 @@ def ssd_shapes(variant: str = "tiny") -> Recipe:
     recipe = ssd(SHAPES, shapes_schedule(), variant)
     if variant != "tiny":
         return recipe
-    detector = shapes_detector(TINY_VGG, normalizations=(20, -1, -1, -1))
+    detector = shapes_detector(TINY_VGG)
     return recipe._replace(
         job=f"SSD_tiny_{detector.resize_name}", detector=detector, schedule=shapes_schedule()
     )
