@@ -145,7 +145,32 @@ def test_fine_tuning_to_own_classes(
     script = "scratchdet/scratchdet_pascal.py"
     assert run(script, *args, "--label-map", "map.prototxt") == 0
     assert "6 classes, not 2: class predictions start anew" in caplog.text
+    assert "not taken over: conv4_2_norm_mbox_conf, conv4_2_norm_mbox_conf_bn" in caplog.text
     assert run(script, *args, "--base-lr", "0.01", "--model-dir", "same") == 0
     (path,) = Path("jobs").rglob("*shapes*.sh")
     assert f'--weights="{model}"' in path.read_text()  # the same classes: as it is
     assert default_places(SCRATCHDET.recipe("shapes", "tiny")).model_dir not in path.read_text()
+
+
+def layer_types(path: Path) -> set[str]:
+    net: Any = caffe_pb2.NetParameter()
+    text_format.Parse(path.read_text(), net)
+    return {layer.type for layer in net.layer}
+
+
+def test_group_norm(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    args = ["--no-run", "--data", "shapes", "--variant", "tiny"]
+    script = "dsod/DSOD300_pascal.py"
+    for normalizer, there, gone in (
+        ("batch", "BatchNorm", "GroupNorm"),
+        ("group", "GroupNorm", "BatchNorm"),
+    ):
+        assert run(script, *args, "--normalizer", normalizer) == 0
+        folder = Path("models/DSOD_tiny/shapes/DSOD_tiny_96x96")
+        folder = folder.with_name(folder.name + "_group_norm" * (normalizer == "group"))
+        for kind in ("train", "test", "deploy"):
+            types = layer_types(folder / f"{kind}.prototxt")
+            assert there in types
+            assert gone not in types
+    assert run("ssd/ssd_pascal.py", "--no-run", "--normalizer", "group") == 1
+    assert "normalizer 'group' takes the place of batch norm, the net has none" in caplog.text

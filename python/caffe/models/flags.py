@@ -10,6 +10,7 @@ from typing import Any
 
 from caffe.models.datasets import Dataset, count_classes, count_lines
 from caffe.models.recipe import Family, Places, Recipe, default_places
+from caffe.models.ssd import NORMALIZERS
 
 # field of the data set: flag
 DATASET_FLAGS = {
@@ -32,6 +33,8 @@ SCHEDULE_FLAGS = {
     "random_seed": "random_seed",
     "debug_info": "debug_info",
 }
+# field of the detector: flag
+DETECTOR_FLAGS = {"statistics_kept": "statistics_kept", "normalizer": "normalizer"}
 
 
 def make_parser(
@@ -66,6 +69,11 @@ def make_parser(
         default=data,
         metavar="NAME",
         help=f"which data set: {', '.join(family.trainings)} (%(default)s)",
+    )
+    add(
+        "--normalizer",
+        choices=NORMALIZERS,
+        help="what follows convolutions: batch norm (as published), or group norm in its place",
     )
     add("--dataset-name", metavar="NAME", help="of your own data, for folder and file names")
     add("--test-data", metavar="LMDB", help="data base to test on")
@@ -166,9 +174,10 @@ def customised(recipe: Recipe, args: argparse.Namespace) -> Recipe:
         test_batch_size=math.gcd(dataset.num_test_image, schedule.test_batch_size),
         **_given(args, SCHEDULE_FLAGS),
     )
-    detector = recipe.detector
-    detector = detector._replace(**_given(args, {"statistics_kept": "statistics_kept"}))
-    return recipe._replace(detector=detector, dataset=dataset, schedule=schedule)
+    detector = recipe.detector._replace(**_given(args, DETECTOR_FLAGS))
+    # Its weights fit no net with batch norm: folders of its own.
+    job = f"{recipe.job}_group_norm" if detector.normalizer == "group" else recipe.job
+    return recipe._replace(job=job, detector=detector, dataset=dataset, schedule=schedule)
 
 
 def _dataset(dataset: Dataset, args: argparse.Namespace) -> Dataset:

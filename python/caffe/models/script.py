@@ -225,6 +225,7 @@ def _start_of_fine_tuning(
     elif old != num_classes:
         model = transfer.without_classes(trained)
         logger.info("%s: %d classes, not %d: class predictions start anew", path, old, num_classes)
+        logger.info("not taken over: %s", ", ".join(transfer.class_layers(trained)))
     else:
         return path
     os.makedirs(places.model_dir, exist_ok=True)

@@ -11,6 +11,7 @@ from caffe import params as P
 from caffe.models.datasets import MEAN_BGR, Augmentation, Dataset
 from caffe.models.multibox_head import CreateMultiBoxHead
 from caffe.models.named_layers import CreateAnnotatedDataLayer, UnpackVariable
+from caffe.models.normalisers import with_group_norm
 from caffe.proto import caffe_pb2
 
 NEG_POS_RATIO = 3.0
@@ -20,6 +21,9 @@ LOC_WEIGHT = (NEG_POS_RATIO + 1) / 4
 # Of the priors, for the six maps of a 300 px image and the seven of a 512 px one.
 SIX_MAPS_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
 SEVEN_MAPS_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))
+
+# What evens out the maps of a body that batch norm was made for. `group` never sees the batch.
+NORMALIZERS = ("batch", "group")
 
 INTERPOLATIONS = ("LINEAR", "AREA", "NEAREST", "CUBIC", "LANCZOS4")
 DISTORTION = {
@@ -49,6 +53,7 @@ class Detector(NamedTuple):
     head_lr_mult: learning rate of the heads, times the net's.
     statistics_kept: share of its running statistics that batch norm keeps in a training pass.
         Caffe's 0.999, where it is not given, remembers a thousand passes: half a short training.
+    normalizer: one of `NORMALIZERS`; `group` puts GroupNorm in the place of every BatchNorm.
     """
 
     body: Any
@@ -59,6 +64,7 @@ class Detector(NamedTuple):
     head_batch_norm: bool = True
     head_lr_mult: float = 1
     statistics_kept: "float | None" = None
+    normalizer: str = "batch"
 
     @property
     def resize_name(self) -> str:
@@ -85,7 +91,7 @@ def train_net(detector: Detector, dataset: Dataset, batch_size: int) -> Any:
         include={"phase": caffe_pb2.Phase.Value("TRAIN")},
         propagate_down=[True, True, False, False],
     )
-    return _with_statistics_kept(net.to_proto(), detector)
+    return _normalised(net.to_proto(), detector)
 
 
 def test_net(detector: Detector, dataset: Dataset, batch_size: int, output_dir: str) -> Any:
@@ -112,7 +118,7 @@ def test_net(detector: Detector, dataset: Dataset, batch_size: int, output_dir: 
         },
         include={"phase": caffe_pb2.Phase.Value("TEST")},
     )
-    return _with_statistics_kept(net.to_proto(), detector)
+    return _normalised(net.to_proto(), detector)
 
 
 def deploy_net(detector: Detector, test: Any) -> Any:
@@ -124,12 +130,19 @@ def deploy_net(detector: Detector, test: Any) -> Any:
     return net
 
 
-def _with_statistics_kept(param: Any, detector: Detector) -> Any:
-    """Write `statistics_kept` into every BatchNorm, if it is given."""
+def _normalised(param: Any, detector: Detector) -> Any:
+    """Return a net with the detector's normaliser, and its `statistics_kept` if it is given."""
+    norms = [layer for layer in param.layer if layer.type == "BatchNorm"]
+    if detector.normalizer == "group":
+        if not norms:
+            raise ValueError("normalizer 'group' takes the place of batch norm, the net has none")
+        return with_group_norm(param)
+    if detector.normalizer != "batch":
+        allowed = " or ".join(NORMALIZERS)
+        raise ValueError(f"normalizer must be {allowed}, got {detector.normalizer!r}")
     if detector.statistics_kept is not None:
-        for layer in param.layer:
-            if layer.type == "BatchNorm":
-                layer.batch_norm_param.moving_average_fraction = detector.statistics_kept
+        for layer in norms:
+            layer.batch_norm_param.moving_average_fraction = detector.statistics_kept
     return param
 
 

@@ -91,8 +91,8 @@ def count_classes_of(net: Any) -> int:
 
 
 def has_head_batch_norm(net: Any) -> bool:
-    """Return whether a trained detector has batch norm behind its predictions."""
-    return any(layer.name.endswith(CONF + "_bn") for layer in net.layer)
+    """Return whether a trained detector has batch norm, or group norm, behind its predictions."""
+    return any(layer.name.endswith((CONF + "_bn", CONF + "_gn")) for layer in net.layer)
 
 
 def with_classes(net: Any, old_labels: "list[int]") -> Any:
@@ -127,6 +127,11 @@ def _pick(blob: Any, num_classes: int, labels: "list[int]") -> None:
     del blob.data[:]
     blob.data.extend(kept.ravel().tolist())
     blob.shape.dim[0] = kept.shape[0] * kept.shape[1]
+
+
+def class_layers(net: Any) -> "list[str]":
+    """Return the names of the layers with weights that depend on a trained detector's classes."""
+    return [layer.name for layer in net.layer if CONF in layer.name and layer.blobs]
 
 
 def without_classes(net: Any) -> Any:
