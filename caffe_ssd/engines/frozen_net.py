@@ -62,7 +62,6 @@ class FrozenNet(nn.Module):
         return tuple(value for _, value in self.outputs)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        # Nothing but calls: torch.compile shall see one graph.
         values = self._fed(inputs)
         wanted = self.wanted
         for op in self.program:

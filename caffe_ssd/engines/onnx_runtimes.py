@@ -16,7 +16,8 @@ from caffe_ssd.engines.engine import FLOAT, Engine, Runner
 from caffe_ssd.engines.folding import clamp_before_1x1
 from caffe_ssd.engines.frozen_net import FrozenNet
 from caffe_ssd.engines.onnx_export import is_exportable, onnx_model
-from caffe_ssd.engines.precision import Precision, quantized
+from caffe_ssd.engines.precision import Precision
+from caffe_ssd.engines.quantization import Quantizer
 from caffe_ssd.errors import UsageError
 
 Arrays = Sequence[NDArray[np.float32]]
@@ -25,12 +26,16 @@ Arrays = Sequence[NDArray[np.float32]]
 class OnnxEngine(Engine):
     """An engine that is fed an ONNX model on the CPU."""
 
+    def __init__(self, net: FrozenNet, precision: Precision = FLOAT) -> None:
+        super().__init__(net, precision)
+        self._quantizer = Quantizer(precision.calibration)
+
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
         net = self.adapt(net)
         head, tail = net.split(lambda op: is_exportable(op.layer))
         model = onnx_model(head)
         if self.precision.name == "int8":
-            model = quantized(model, self.precision.calibration, inputs[0].shape)
+            model = self._quantizer.quantized(model, tuple(inputs[0].shape))
         run_head = self.load(model)
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:

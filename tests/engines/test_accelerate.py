@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
 from caffe_ssd.proto.text import parse_text, read_net
 from tests.engines.nets import make_net, picture, randomise
 from tests.support.golden import GOLDEN, needs_golden
+from tests.support.tiny_detector import tiny_detector
 
 BODY = """
 layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param {
@@ -74,6 +76,22 @@ def test_a_detector_finds_the_same(name: str) -> None:
         got = net({net.inputs[0]: x}).blobs
     assert [type(op.layer).__name__ for op in net.program if op.bottoms][-1] == "DetectionOutput"
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow  # a compiler runs
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.filterwarnings("default")  # PyTorch's own compiler warns of PyTorch
+def test_compiled_in_one_graph() -> None:
+    """A detector in a process that has compiled nothing; a graph break is an error there."""
+    net = tiny_detector()
+    x = picture((2, 3, 32, 48))
+    with torch.no_grad():
+        want = net({"data": x}).blobs
+        engine = accelerate(net, "compile")
+        got = net({"data": x}).blobs
+    assert engine is not None
+    assert engine.description.startswith("compile (torch ")
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
 
 def test_auto_says_what_it_chose(caplog: pytest.LogCaptureFixture) -> None:
