@@ -211,6 +211,8 @@ def test_frozen_layers() -> None:
     ("generate", "keywords", "message"),
     [
         (VGGNetBody, {"widths": (8, 16)}, r"widths must be 5 numbers, got \(8, 16\)"),
+        (VGGNetBody, {"depths": (1, 2, 3)}, r"depths must be 5 numbers .*, got \(1, 2, 3\)"),
+        (VGGNetBody, {"depths": (1, 2, 3, 0, 1)}, r"at least 1, got \(1, 2, 3, 0, 1\)"),
         (VGGNetBody, {"freeze_layers": ["conv1_9"]}, "no layer 'conv1_9'; it has data, conv1_1"),
         (VGGNetBody, {"freeze_layers": ["conv1_1"], "use_batchnorm": True}, "cannot be combined"),
         (ZFNetBody, {"need_fc": False, "need_fc8": True}, "need_fc8 needs need_fc"),
@@ -235,6 +237,19 @@ def test_extra_layers_of_another_size() -> None:
 def test_tiny_vgg(height: int, width: int, sizes: list[tuple[int, int]], tmp_path: Path) -> None:
     net = load(body_net(TINY_VGG, 1, 3, height, width), tmp_path)
     assert [shape[1:] for shape in shapes_of(net, *TINY_VGG.sources)] == sizes
+
+
+def test_depths_and_filler() -> None:
+    body = VGGBody(depths=(1, 2, 1, 4, 2), filler="msra")
+    assert body.sources[:2] == ("conv4_4", "fc7")
+    convolutions = [layer for layer in body_layers(body) if layer.type == "Convolution"]
+    names = [layer.name for layer in convolutions[:12]]
+    stages = [
+        f"conv{stage}_{i + 1}" for stage, depth in enumerate(body.depths, 1) for i in range(depth)
+    ]
+    assert names == [*stages, "fc6", "fc7"]
+    fillers = [layer.convolution_param.weight_filler.type for layer in convolutions]
+    assert fillers == ["msra"] * 12 + ["xavier"] * 8  # the extra layers keep theirs
 
 
 # ZFNet -------------------------------------------------------------------------------------------

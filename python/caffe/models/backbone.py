@@ -1,6 +1,7 @@
 """What VGG16 and ZFNet are made of, under the names of the released classifiers.
 
-Weights learn once, biases twice as fast and without decay; all are filled by Xavier.
+Weights learn once, biases twice as fast and without decay; weights are filled by Xavier unless
+another filler is asked for.
 """
 
 from collections.abc import Sequence
@@ -27,15 +28,25 @@ class Backbone:
         bottom: of the first of them.
         use_batchnorm: BatchNorm and Scale between each convolution and its ReLU.
         dropout: behind fc6 and fc7.
+        depths: convolutions in each of VGG16's stages.
+        filler: of the weights in front of ReLUs.
     """
 
     def __init__(
-        self, net: NetSpec, bottom: Top, use_batchnorm: bool = False, dropout: bool = True
+        self,
+        net: NetSpec,
+        bottom: Top,
+        use_batchnorm: bool = False,
+        dropout: bool = True,
+        depths: "Sequence[int]" = VGG16_DEPTHS,
+        filler: str = "xavier",
     ) -> None:
         self.net = net
         self.bottom = bottom
         self.use_batchnorm = use_batchnorm
         self.dropout = dropout
+        self.depths = depths
+        self.filler = filler
 
     def add_convolution(
         self, name: str, relu: str, num_output: int, kernel_size: int, **geometry: int
@@ -47,7 +58,7 @@ class Backbone:
             num_output=num_output,
             kernel_size=kernel_size,
             **geometry,
-            **_filling(bias=not self.use_batchnorm),
+            **_filling(bias=not self.use_batchnorm, filler=self.filler),
         )
         if self.use_batchnorm:
             norm, scale = name + "_bn", name + "_scale"
@@ -58,7 +69,7 @@ class Backbone:
 
     def add_stage(self, stage: int, num_output: int, pad: int = 1, **geometry: int) -> None:
         """Add the 3x3 convolutions of one of VGG16's stages."""
-        for index in range(1, VGG16_DEPTHS[stage - 1] + 1):
+        for index in range(1, self.depths[stage - 1] + 1):
             name = f"{stage}_{index}"
             self.add_convolution("conv" + name, "relu" + name, num_output, 3, pad=pad, **geometry)
 
@@ -66,7 +77,7 @@ class Backbone:
         """Add what follows one of VGG16's stages: pooling, or a bare convolution in its place."""
         stride = 1 if keep_size else 2
         if nopool:
-            name = f"conv{stage}_{VGG16_DEPTHS[stage - 1] + 1}"
+            name = f"conv{stage}_{self.depths[stage - 1] + 1}"
             self.net[name] = self.bottom = L.Convolution(
                 self.bottom,
                 num_output=num_output,
@@ -139,12 +150,12 @@ class Backbone:
             self.net[name] = L.Dropout(self.bottom, dropout_ratio=0.5, in_place=True)
 
 
-def _filling(bias: bool = True) -> "dict[str, Any]":
+def _filling(bias: bool = True, filler: str = "xavier") -> "dict[str, Any]":
     if not bias:
-        return {"param": [WEIGHTS], "weight_filler": {"type": "xavier"}, "bias_term": False}
+        return {"param": [WEIGHTS], "weight_filler": {"type": filler}, "bias_term": False}
     return {
         "param": [WEIGHTS, BIAS],
-        "weight_filler": {"type": "xavier"},
+        "weight_filler": {"type": filler},
         "bias_filler": {"type": "constant", "value": 0},
     }
 

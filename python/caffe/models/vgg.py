@@ -63,6 +63,8 @@ class VGGBody(NamedTuple):
     extras: the maps conv6_2, conv7_2, ...
     batch_norm: in the backbone.
     extras_batch_norm: in the extra layers, which count as head where SSD is varied.
+    depths: convolutions in each of the five stages.
+    filler: of the backbone's weights.
     """
 
     widths: "tuple[int, ...]" = VGG16_WIDTHS
@@ -70,11 +72,17 @@ class VGGBody(NamedTuple):
     extras: "tuple[Extra, ...]" = EXTRAS_300
     batch_norm: bool = False
     extras_batch_norm: bool = False
+    depths: "tuple[int, ...]" = VGG16_DEPTHS
+    filler: str = "xavier"
 
     @property
     def sources(self) -> "tuple[str, ...]":
         """Names of the maps to predict from, finest first."""
-        return ("conv4_3", "fc7", *[f"conv{6 + i}_2" for i in range(len(self.extras))])
+        return (
+            f"conv4_{self.depths[3]}",
+            "fc7",
+            *[f"conv{6 + i}_2" for i in range(len(self.extras))],
+        )
 
     def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
         """Add the body to a net and return its coarsest map.
@@ -84,7 +92,7 @@ class VGGBody(NamedTuple):
             from_layer: name of the image blob.
 
         Raises:
-            ValueError: not five widths.
+            ValueError: not five widths, or not five depths.
         """
         VGGNetBody(
             net,
@@ -96,6 +104,8 @@ class VGGBody(NamedTuple):
             use_batchnorm=self.batch_norm,
             widths=self.widths,
             fc_width=self.fc_width,
+            depths=self.depths,
+            filler=self.filler,
         )
         _add_extras(net, self.extras, self.extras_batch_norm, lr_mult=1)
         coarsest: Top = net[self.sources[-1]]
@@ -106,13 +116,17 @@ VGG_SSD300 = VGGBody()
 VGG_SSD512 = VGGBody(extras=EXTRAS_512)
 
 # Four maps of a 96 px to 128 px image, under a hundredth of SSD300's work: for demos and tests.
+# VGG16's thirteen convolutions in a row, this narrow, do not learn the synthetic shapes from scratch
+# even with batch norm: their maps become the same at all positions. Five learn them.
 # Learns fastest with L2 normalisation on every map, as `Detector` has it by default.
 TINY_VGG = VGGBody(
-    widths=(16, 24, 32, 48, 64),
-    fc_width=96,
+    widths=(24, 48, 64, 96, 96),
+    fc_width=128,
     extras=(Extra(64), Extra(64)),
     batch_norm=True,
     extras_batch_norm=True,
+    depths=(1, 1, 1, 1, 1),
+    filler="msra",
 )
 
 
@@ -130,6 +144,8 @@ def VGGNetBody(
     use_batchnorm: bool = False,
     widths: "Sequence[int]" = VGG16_WIDTHS,
     fc_width: "int | None" = None,
+    depths: "Sequence[int]" = VGG16_DEPTHS,
+    filler: str = "xavier",
 ) -> NetSpec:
     """Add VGG16 to a net.
 
@@ -147,16 +163,21 @@ def VGGNetBody(
         use_batchnorm: BatchNorm and Scale between each convolution and its ReLU.
         widths: channels of the five stages.
         fc_width: channels of fc6 and fc7 where they are not the usual.
+        depths: convolutions in each of the five stages.
+        filler: of the weights in front of ReLUs.
 
     Returns:
         The net.
 
     Raises:
-        ValueError: not five widths, or an unknown layer to freeze.
+        ValueError: not five widths, not five depths of at least 1, or an unknown layer to freeze.
     """
-    if len(widths) != len(VGG16_DEPTHS):
-        raise ValueError(f"widths must be {len(VGG16_DEPTHS)} numbers, got {tuple(widths)}")
-    backbone = Backbone(net, net[from_layer], use_batchnorm, dropout)
+    stages = len(VGG16_DEPTHS)
+    if len(widths) != stages:
+        raise ValueError(f"widths must be {stages} numbers, got {tuple(widths)}")
+    if len(depths) != stages or min(depths) < 1:
+        raise ValueError(f"depths must be {stages} numbers of at least 1, got {tuple(depths)}")
+    backbone = Backbone(net, net[from_layer], use_batchnorm, dropout, depths, filler)
     spread_pool4 = dilate_pool4 and not nopool
     for stage, width in enumerate(widths[:4], 1):
         backbone.add_stage(stage, width)
