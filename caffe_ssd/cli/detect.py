@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_ssd.cli import devices
+from caffe_ssd.cli.calibration import picture_transform
 from caffe_ssd.cli.console import set_up_logging
+from caffe_ssd.cli.engines import AUTO, add_engine_flags, give_engine, read_choice
 from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required
 from caffe_ssd.cli.scales import add_scale_flags, is_multi_scale, read_rule
 from caffe_ssd.data.drawing import DrawnBox, Pen, draw_boxes_on
@@ -41,7 +43,9 @@ EXAMPLES = """\
       -label_map labelmap_voc.prototxt -threshold 0.4 -output found/ -json found.json
   caffe detect code.png -model detect.prototxt -weights detect.caffemodel \\
       -mean_value 0 -scale 1/255
-  caffe detect street.jpg -model deploy.prototxt -weights net.caffemodel -scales 1,1.5 -flip"""
+  caffe detect street.jpg -model deploy.prototxt -weights net.caffemodel -scales 1,1.5 -flip
+  caffe detect *.jpg -model deploy.prototxt -weights net.caffemodel -precision int8 \\
+      -calibration train_pictures/"""
 
 Picture = NDArray[np.uint8]
 
@@ -205,19 +209,23 @@ def _entry(
 
 def _load(args: argparse.Namespace) -> PictureDetector:
     device = devices.choose_devices(args.gpu)[0]
+    choice = read_choice(args, device, default=AUTO)
     check_files(args, "model", "weights")
     devices.set_up_device(device, tf32=False)
     param = without_result_files(read_net(args.model, lenient=args.lenient))
     net = build_net(param, NetState(phase=Phase.Value("TEST")))  # type: ignore[arg-type]
     for path in args.weights.split(","):
         copy_trained_file(net, path, advice=OTHER_NET_ADVICE)
-    detector = PictureDetector(
-        net.to(device), mean=args.mean_value, scale=args.scale, size=args.input_size
-    )
-    if not is_multi_scale(args):
-        return detector
-    rule = read_rule(args, net, detector.size)
-    return MultiScaleDetector(net, rule, mean=args.mean_value, scale=args.scale)
+    preparation = {"mean": args.mean_value, "scale": args.scale}
+    detector = PictureDetector(net.to(device), size=args.input_size, **preparation)
+    transform = picture_transform(detector.channels, detector.size, **preparation)
+    sizes = 1
+    if is_multi_scale(args):
+        rule = read_rule(args, net, detector.size)
+        detector = MultiScaleDetector(net, rule, **preparation)
+        sizes = len(rule.sizes)
+    give_engine(net, choice, transform=transform, sizes=sizes)
+    return detector
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -239,6 +247,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("output", metavar="FILE|DIR", help="picture to write (IMAGE_detections.png)")
     add("json", metavar="FILE", help="also write what was found as JSON")
     add_scale_flags(parser)
+    add_engine_flags(parser, AUTO)
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "model", "weights")

@@ -5,24 +5,25 @@ Spec: caffe-net.md section 19.
 The totals are those of the net as it runs, where neighbouring layers may be one operation. The
 lines per layer come from running each layer by itself, forward and then backward.
 
+With -engine it is the net's forward pass in phase TEST under that engine, beside the plain net's.
+
 Deliberate difference: layers that need no backward pass take none; the reference runs theirs too.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
+from caffe_ssd.cli.engines import PLAIN, add_engine_flags, read_choice
 from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required
+from caffe_ssd.cli.stopwatch import Stopwatch
 from caffe_ssd.cli.test import DEFAULT_ITERATIONS, load_net
+from caffe_ssd.cli.time_engine import time_engine
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.net import Net, NetResult
@@ -33,7 +34,8 @@ from caffe_ssd.solver import log
 DESCRIPTION = "Measure how long a net's forward and backward passes take, layer by layer."
 EXAMPLES = """\
   caffe time -model deploy.prototxt -phase TEST
-  caffe time -model train_val.prototxt -iterations 10 -gpu 0"""
+  caffe time -model train_val.prototxt -iterations 10 -gpu 0
+  caffe time -model deploy.prototxt -engine auto"""
 
 
 def run(arguments: list[str]) -> int:
@@ -42,11 +44,14 @@ def run(arguments: list[str]) -> int:
     args = _parse(arguments)
     iterations = DEFAULT_ITERATIONS if args.iterations is None else args.iterations
     device = devices.choose_devices(args.gpu)[0]
+    choice = read_choice(args, device, default=PLAIN)
     check_files(args, "model")
     devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
-    phase = Phase.Value(args.phase) if args.phase else Phase.Value("TRAIN")
-    net = load_net(args, phase, device)
+    net = load_net(args, _phase(args, has_engine=not choice.is_plain), device)
+    if not choice.is_plain:
+        time_engine(net, choice, iterations, Stopwatch(device))
+        return 0
     _warm_up(net, device)
     log.TIME_BEGIN.write()
     log.TIME_ITERATIONS.write(iterations=iterations)
@@ -61,40 +66,12 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-@dataclass
-class Stopwatch:
-    """Adds up times by name, in milliseconds.
-
-    Args:
-        device: waited for before each reading.
-    """
-
-    device: torch.device
-    times: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
-        """Add the time the block takes."""
-        self._wait()
-        start = time.perf_counter()
-        yield
-        self._wait()
-        self.times[name] = self.times.get(name, 0.0) + (time.perf_counter() - start) * 1e3
-
-    def total(self, *names: str) -> float:
-        """The sum of some times; 0 for what was not measured."""
-        return sum(self.times.get(name, 0.0) for name in names)
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = FlagParser("time", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_reference_flags("model", "phase", "gpu", "iterations", "level", "stage")
     parser.add_flag("workers", type=int, default=None, help="data worker processes")
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    add_engine_flags(parser, PLAIN)
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "model")
@@ -103,6 +80,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if args.iterations is not None and args.iterations < 1:
         raise UsageError(f"-iterations must be at least 1, got {args.iterations}")
     return args
+
+
+def _phase(args: argparse.Namespace, *, has_engine: bool) -> int:
+    """The phase of the net; engines run nets in phase TEST."""
+    if has_engine and args.phase == "TRAIN":
+        raise UsageError("engines run nets in phase TEST; -engine excludes -phase TRAIN")
+    default = "TEST" if has_engine else "TRAIN"
+    return Phase.Value(args.phase if args.phase else default)
 
 
 def _warm_up(net: Net, device: torch.device) -> None:

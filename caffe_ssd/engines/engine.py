@@ -19,9 +19,6 @@ from caffe_ssd.layers.registry import Shape
 
 Runner = Callable[..., tuple[Tensor, ...]]
 
-# Shapes for which an engine stays prepared; each may hold a copy of the weights.
-_MOST_SHAPES = 4
-
 FLOAT = Precision()
 
 
@@ -31,6 +28,9 @@ class Engine(ABC):
     Args:
         net: what to run; unspecialised.
         precision: how to calculate.
+
+    Attributes:
+        shapes_kept: for how many shapes it stays prepared; each may hold a copy of the weights.
 
     Raises:
         UsageError: the engine's library is not installed, or it cannot calculate like that.
@@ -47,6 +47,7 @@ class Engine(ABC):
             )
         self.net = net
         self.precision = precision
+        self.shapes_kept = 4
         self._runners: dict[tuple[Shape, ...], Runner] = {}
 
     @property
@@ -69,7 +70,7 @@ class Engine(ABC):
         """What runs inputs of these shapes, prepared if need be."""
         shapes = tuple(tuple(given.shape) for given in inputs)
         if shapes not in self._runners:
-            if len(self._runners) >= _MOST_SHAPES:
+            if len(self._runners) >= self.shapes_kept:
                 self._runners.pop(next(iter(self._runners)))
             self._runners[shapes] = self.prepare(self.net.specialised(*inputs), inputs)
         return self._runners[shapes]

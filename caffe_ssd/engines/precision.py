@@ -6,8 +6,8 @@ channel of the weights and one per blob, found by running pictures through the f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -16,20 +16,28 @@ from caffe_ssd.errors import UsageError
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
+class Pictures(Protocol):
+    """Inputs of a net for one picture each, (1, C, H, W); a list, or read when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Precision:
     """How an engine calculates.
 
     Args:
         name: one of `PRECISIONS`.
-        calibration: for int8: inputs of the net, one item each (1, C, H, W), a few hundred.
+        calibration: for int8: inputs of the net, a few hundred.
 
     Raises:
         UsageError: an unknown name, or int8 without calibration.
     """
 
     name: str = "fp32"
-    calibration: Sequence[Tensor] = ()
+    calibration: Pictures = ()
 
     def __post_init__(self) -> None:
         if self.name not in PRECISIONS:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from caffe_ssd.engines.precision import Pictures
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Shape
 
@@ -35,10 +36,10 @@ class Quantizer:
     """Makes 8-bit models of one net for inputs of any shape.
 
     Args:
-        calibration: inputs of the net, one item each (1, C, H, W); see `Precision`.
+        calibration: see `Precision`.
     """
 
-    def __init__(self, calibration: Sequence[Tensor]) -> None:
+    def __init__(self, calibration: Pictures) -> None:
         self._calibration = calibration
         # By the names of all blobs: a net at another size has the same ones, unless a layer is
         # written in other operators there.
@@ -116,7 +117,7 @@ def _rewritten(library: Any, message: Any, kinds: list[str], ranges: Any) -> byt
     return data
 
 
-def _batches(items: Sequence[Tensor], shape: Shape) -> Iterator[NDArray[np.float32]]:
+def _batches(items: Pictures, shape: Shape) -> Iterator[NDArray[np.float32]]:
     """Batches of the wanted shape; the last is filled up from the beginning."""
     images, channels, *size = shape
     for start in range(0, len(items), images):
