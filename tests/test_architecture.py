@@ -21,6 +21,7 @@ ORDER = [
     "fillers",
     "layers",
     "net",
+    "drawing",
     "engines",
     "solver",
     "cli",
