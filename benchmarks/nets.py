@@ -12,7 +12,7 @@ from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.convolution import Convolution
 from caffe_ssd.layers.scale import Scale
 from caffe_ssd.net import Net, build_net
-from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState, Phase
+from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState
 
 SIZE = 300
 OBJECTS_PER_IMAGE = 3
@@ -46,7 +46,7 @@ def fed_by_hand(param: NetParameter, *, batch: int) -> NetParameter:
 
 def dsod300(*, seed: int = 7) -> Net:
     """The deploy net, with weights under which signals neither die nor explode."""
-    net = build_net(dsod300_param("deploy"), NetState(phase=Phase.Value("TEST")))
+    net = build_net(dsod300_param("deploy"), NetState(phase="TEST"))
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in net.modules():

@@ -30,7 +30,10 @@ class Times:
     def table(self, base: str, *, unit: str = "ms") -> str:
         """A markdown table: median, fastest round, and speed relative to `base`."""
         factor = {"ms": 1e3, "s": 1.0}[unit]
-        lines = [f"| | median {unit} | best {unit} | speed relative to {base} |", "|---|---|---|---|"]
+        lines = [
+            f"| | median {unit} | best {unit} | speed relative to {base} |",
+            "|---|---|---|---|",
+        ]
         for name, seconds in self.seconds.items():
             cells = f"{self.median(name) * factor:.4g} | {min(seconds) * factor:.4g}"
             lines.append(f"| {name} | {cells} | {self.ratio(base, name):.2f} |")

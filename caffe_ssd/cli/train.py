@@ -114,6 +114,8 @@ def train(
                 device=device,
                 lenient=args.lenient,
             )
+        if args.checkpoint:
+            solver.net.use_checkpoints()
         solver.restart_data = args.restart_data
         _load(args, solver)
         effects = (args.sigint_effect, args.sighup_effect) if is_root else ("none", "none")
@@ -173,6 +175,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "sync_loss",
         action="store_true",
         help="several GPUs: divide losses by the matches on all GPUs, not each GPU by its own",
+    )
+    parser.add_flag(
+        "checkpoint",
+        action="store_true",
+        help="about half the memory, a third more time: compute blobs again for the backward pass",
     )
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)

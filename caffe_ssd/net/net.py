@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from caffe_ssd.errors import NetError
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, SourceLayer, build_layer
+from caffe_ssd.net.checkpoints import with_checkpoints
 from caffe_ssd.net.no_backward import name_maker
 from caffe_ssd.net.passes import Instruction, fuse_batch_norm, plain_program
 from caffe_ssd.net.plan import AUTOMATIC, Plan, Step, Value, make_plan, naming, plan_backward
@@ -285,6 +286,10 @@ class Net(nn.Module):
         for layer in self.layers:
             if isinstance(layer, SourceLayer):
                 layer.seek(batch)
+
+    def use_checkpoints(self) -> None:
+        """Take less memory for a backward pass and more time; see checkpoints.py."""
+        self.program = with_checkpoints(self.program, self._shapes)
 
     def clear_diffs(self) -> None:
         """Forget all parameter gradients."""

@@ -55,6 +55,7 @@ def shell_job(
     snapshot: "str | None" = None,
     weights: "str | None" = None,
     workers: "int | None" = None,
+    checkpoint: bool = False,
 ) -> str:
     """Return the text of the shell job.
 
@@ -65,6 +66,7 @@ def shell_job(
         snapshot: solver state to resume from.
         weights: model to start from where nothing is resumed.
         workers: processes that prepare data. The original has no such flag.
+        checkpoint: train in less memory and more time. The original has no such flag.
     """
     caffe = BUILT_CAFFE if os.path.exists(BUILT_CAFFE) else "caffe"
     flags = [f"--solver={_quoted(solver)}"]
@@ -74,6 +76,8 @@ def shell_job(
         flags.append(f"--weights={_quoted(weights)}")
     if workers is not None:
         flags.append(f"--workers={workers}")
+    if checkpoint:
+        flags.append("--checkpoint")
     tee = "tee" if snapshot is None else "tee -a"
     last = f"2>&1 | {tee} {shlex.quote(log)}"
     if gpus:

@@ -104,6 +104,7 @@ def _train(family: Family, script: str, args: argparse.Namespace) -> int:
         snapshot=snapshot,
         weights=_weights(recipe, places, trained, args),
         workers=args.workers,
+        checkpoint=args.checkpoint,
     )
     return _finish(places, recipe, messages, shell, script, args)
 

@@ -1,0 +1,1 @@
+"""Timings of whole tasks against other libraries; `make bench` runs them."""
