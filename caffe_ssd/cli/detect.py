@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -23,7 +21,14 @@ from caffe_ssd.cli import devices
 from caffe_ssd.cli.calibration import picture_transform
 from caffe_ssd.cli.console import set_up_logging
 from caffe_ssd.cli.engines import AUTO, add_engine_flags, give_engine, read_choice
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required
+from caffe_ssd.cli.flags import (
+    FlagParser,
+    add_lenient_flag,
+    add_pixel_flags,
+    check_files,
+    input_size,
+    required,
+)
 from caffe_ssd.cli.scales import add_scale_flags, is_multi_scale, read_rule
 from caffe_ssd.data.drawing import DrawnBox, Pen, draw_boxes_on
 from caffe_ssd.errors import DataError, FileError, UsageError
@@ -50,7 +55,6 @@ EXAMPLES = """\
 Picture = NDArray[np.uint8]
 
 _MARK = "_detections"
-_SIZE = re.compile(r"([1-9]\d*)[xX]([1-9]\d*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,14 +239,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_flag
     add("label_map", metavar="FILE", help="class names, a label map in prototxt")
     add("threshold", type=float, default=0.5, help="lowest score to show (%(default)s)")
-    add(
-        "mean_value",
-        type=_numbers,
-        metavar="B,G,R",
-        help="subtracted per channel (104,117,123; for nets with one channel 0)",
-    )
-    add("scale", type=_factor, default=1.0, help="factor after the mean, as 0.017 or 1/255 (1)")
-    add("input_size", type=_size, metavar="HxW", help="size of the net's input (its own)")
+    add_pixel_flags(parser)
+    add("input_size", type=input_size, metavar="HxW", help="size of the net's input (its own)")
     add("batch", type=int, default=8, help="pictures in one pass (%(default)s)")
     add("output", metavar="FILE|DIR", help="picture to write (IMAGE_detections.png)")
     add("json", metavar="FILE", help="also write what was found as JSON")
@@ -254,24 +252,3 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if args.batch < 1:
         raise UsageError(f"-batch must be at least 1, got {args.batch}")
     return args
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(word) for word in text.split(","))
-
-
-def _factor(text: str) -> float:
-    try:
-        return float(Fraction(text))
-    except ZeroDivisionError as error:
-        raise ValueError(text) from error
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"takes height x width, like 300x416, got {text!r}")
-    return int(match[1]), int(match[2])
-
-
-_numbers.__name__, _factor.__name__ = "list of numbers", "number"  # for argparse's messages

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NoReturn
 
 from caffe_ssd.errors import FileError, UsageError
 from caffe_ssd.proto.caffe_pb2 import NetState
 
 logger = logging.getLogger(__name__)
+
+_SIZE = re.compile(r"([1-9]\d*)[xX]([1-9]\d*)")
 
 EFFECTS = ("stop", "snapshot", "none")
 
@@ -107,6 +111,19 @@ def add_lenient_flag(parser: FlagParser) -> None:
     )
 
 
+def add_pixel_flags(parser: FlagParser) -> None:
+    """Add the flags of actions that feed a deploy net with pictures."""
+    parser.add_flag(
+        "mean_value",
+        type=_numbers,
+        metavar="B,G,R",
+        help="subtracted per channel (104,117,123; for nets with one channel 0)",
+    )
+    parser.add_flag(
+        "scale", type=_factor, default=1.0, help="factor after the mean, as 0.017 or 1/255 (1)"
+    )
+
+
 def required(args: argparse.Namespace, *names: str) -> None:
     """Make sure that flags are given.
 
@@ -147,3 +164,25 @@ def net_state(args: argparse.Namespace, phase: int) -> NetState:
     state.level = args.level
     state.stage.extend(args.stage.split(","))
     return state
+
+
+def input_size(text: str) -> tuple[int, int]:
+    """The type of flags that take HEIGHTxWIDTH."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"takes height x width, like 300x416, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in text.split(","))
+
+
+def _factor(text: str) -> float:
+    try:
+        return float(Fraction(text))
+    except ZeroDivisionError as error:
+        raise ValueError(text) from error
+
+
+_numbers.__name__, _factor.__name__ = "list of numbers", "number"  # for argparse's messages

@@ -69,6 +69,11 @@ def is_multi_scale(args: argparse.Namespace) -> bool:
     return asked
 
 
+def num_scales(args: argparse.Namespace) -> int:
+    """At how many sizes the net is run."""
+    return 1 if args.scales is None else len(args.scales.split(","))
+
+
 def read_rule(args: argparse.Namespace, net: Net, size: Size) -> MultiScaleRule:
     """The rule that the flags ask for.
 

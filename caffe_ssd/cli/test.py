@@ -6,6 +6,8 @@ Every output's elements are averaged over the passes. Outputs of DetectionEvalua
 instead, in all three versions, with one line per class. With -protocol the same pass also gives the
 numbers of the official protocols, as tables on standard output. With -scales or -flip the net looks
 at every picture several times, and the scores are those of what all looks found together.
+With -precision the plain net is scored first, and a table says what the precision costs. Without
+-engine and -precision it is the plain net, whose numbers are the reference's.
 
 Deliberate difference: the reference averages the rows of DetectionEvaluate too, which means
 nothing, and prints every one of them; here those outputs are scored.
@@ -17,6 +19,7 @@ in mid-batch.
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -25,7 +28,9 @@ from torch import Tensor
 
 from caffe_ssd.boxes.average_precision import AP_VERSIONS
 from caffe_ssd.cli import devices
-from caffe_ssd.cli.console import set_up_logging
+from caffe_ssd.cli.console import set_up_logging, show
+from caffe_ssd.cli.cost_table import format_cost
+from caffe_ssd.cli.engines import PLAIN, add_engine_flags, give_engine, read_choice
 from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, net_state, required
 from caffe_ssd.cli.multi_scale import MultiScalePasses, own_size
 from caffe_ssd.cli.official import OfficialScores
@@ -36,26 +41,31 @@ from caffe_ssd.cli.protocols import (
     reference_score,
     write_json,
 )
-from caffe_ssd.cli.scales import add_scale_flags, is_multi_scale, read_rule
+from caffe_ssd.cli.scales import add_scale_flags, is_multi_scale, num_scales, read_rule
 from caffe_ssd.cli.whole_set import end_with_set, passes_over_set
 from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
 from caffe_ssd.layers.registry import Runtime
-from caffe_ssd.net import Net, NetResult
+from caffe_ssd.net import Net, NetResult, build_net
+from caffe_ssd.net.detector import without_result_files
 from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
-from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase
 from caffe_ssd.proto.label_map import read_label_map
 from caffe_ssd.proto.text import read_net
 from caffe_ssd.solver import debug_info, log
 from caffe_ssd.solver.net_log import build_logged_net
 from caffe_ssd.solver.testing import OutputMeans, detection_rows, write_class_ap
 
+logger = logging.getLogger(__name__)
+
 DESCRIPTION = "Score a net: the mean of its outputs, or mAP where it has DetectionEvaluate layers."
 EXAMPLES = """\
   caffe test -model test.prototxt -weights net.caffemodel -gpu 0
   caffe test -model test.prototxt -weights net.caffemodel -iterations 100
   caffe test -model test.prototxt -weights net.caffemodel -protocol voc2007,coco
-  caffe test -model test.prototxt -weights net.caffemodel -scales 0.8,1,1.2 -flip"""
+  caffe test -model test.prototxt -weights net.caffemodel -scales 0.8,1,1.2 -flip
+  caffe test -model test.prototxt -weights net.caffemodel -precision int8 \\
+      -calibration train_lmdb"""
 
 DEFAULT_ITERATIONS = 50
 
@@ -65,25 +75,53 @@ def run(arguments: list[str]) -> int:
     set_up_logging()
     args = _parse(arguments)
     device = devices.choose_devices(args.gpu)[0]
+    choice = read_choice(args, device, default=PLAIN)
     check_files(args, "model", "weights")
     devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
     net = load_net(args, Phase.Value("TEST"), device)
     copy_trained_file(net, args.weights, advice=OTHER_NET_ADVICE)
-    scores = Scores(net)
     label_map = None if args.label_map is None else read_label_map(args.label_map)
     official = OfficialScores(net, label_map) if args.protocol else None
+    exact = None if choice.is_exact else _exact_scores(args, device)
+    give_engine(net, choice, sizes=num_scales(args))
+    scores = _score(args, net, whole_set=official is not None)
+    if official is not None:
+        _write_official(args, official, scores)
+    if exact is not None:
+        show(format_cost(exact.values(), scores.values(), choice.precision))
+    return 0
+
+
+def _exact_scores(args: argparse.Namespace, device: torch.device) -> Scores:
+    """The scores of the same net in float32; it writes no result files."""
+    logger.info("Scoring in fp32, to compare with")
+    param = without_result_files(read_net(args.model, lenient=args.lenient))
+    net = _build(args, param, Phase.Value("TEST"), device, build=build_net)
+    copy_trained_file(net, args.weights, advice=OTHER_NET_ADVICE)
+    scores = _score(args, net)
+    logger.info("Scoring in %s", args.precision)
+    return scores
+
+
+def _score(args: argparse.Namespace, net: Net, *, whole_set: bool = False) -> Scores:
+    """Run the passes that the flags ask for, and log the scores.
+
+    Args:
+        args: iterations, and the flags of scales.
+        net: with its weights.
+        whole_set: see every record once, whatever the net's outputs are.
+    """
+    scores = Scores(net)
     passes_at_scales = _at_scales(args, net)
     forward = partial(debug_info.forward, net) if passes_at_scales is None else passes_at_scales
-    wants_set = bool(scores.accumulators) or official is not None or passes_at_scales is not None
+    wants_set = bool(scores.accumulators) or whole_set or passes_at_scales is not None
     passes = _passes(args.iterations, net, wants_set)
     log.TEST_RUNNING.write(iterations=passes)
     for batch in range(passes):
         scores.add(forward(), batch)
     scores.write()
-    if official is not None:
-        _write_official(args, official, scores)
-    return 0
+    return scores
 
 
 def load_net(args: argparse.Namespace, phase: int, device: torch.device) -> Net:
@@ -95,11 +133,22 @@ def load_net(args: argparse.Namespace, phase: int, device: torch.device) -> Net:
         device: where it shall run.
     """
     param = read_net(args.model, lenient=args.lenient)
+    return _build(args, param, phase, device, build=build_logged_net)
+
+
+def _build(
+    args: argparse.Namespace,
+    param: NetParameter,
+    phase: int,
+    device: torch.device,
+    *,
+    build: Callable[[NetParameter, NetState, Runtime], Net],
+) -> Net:
     state = NetState()
     state.MergeFrom(param.state)
     state.MergeFrom(net_state(args, phase))
     workers = devices.default_workers(device) if args.workers is None else args.workers
-    return build_logged_net(param, state, Runtime(data_workers=workers)).to(device)
+    return build(param, state, Runtime(data_workers=workers)).to(device)
 
 
 class Scores:
@@ -137,6 +186,18 @@ class Scores:
             rows = detection_rows(name, result.blobs[name])
             for accumulator in accumulators:
                 accumulator.update(rows)
+
+    def values(self) -> dict[str, float]:
+        """The scores by name: mAP by version, and means, numbered where a blob has several."""
+        scores = {
+            f"{name} mAP ({each.version})": each.compute().value
+            for name, accumulators in self.accumulators.items()
+            for each in accumulators
+        }
+        for name, means in self._means.means().items():
+            for i, mean in enumerate(means):
+                scores[name if len(means) == 1 else f"{name}[{i}]"] = mean
+        return scores
 
     def write(self) -> None:
         """Log the scores of all passes."""
@@ -184,6 +245,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_flag("label_map", metavar="FILE", help="class names for the tables of -protocol")
     parser.add_flag("json", metavar="FILE", help="also write the scores of -protocol as JSON")
     add_scale_flags(parser)
+    add_engine_flags(parser, PLAIN)
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "model", "weights")

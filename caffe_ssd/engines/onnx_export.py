@@ -41,7 +41,10 @@ def onnx_model(net: FrozenNet, name: str = "net") -> bytes:
     for op in net.program:
         if isinstance(op.layer, Constant):
             for value, top in zip(op.tops, op.layer(), strict=True):
-                graph.constant(top, name_of(value))
+                if value in net.wanted:  # a graph's output is made by a node
+                    graph.node("Identity", [graph.constant(top)], name_of(value))
+                else:
+                    graph.constant(top, name_of(value))
             continue
         writer = writer_of(op.layer)
         assert writer is not None, f"{op.step.param.name} was not checked with is_exportable"
