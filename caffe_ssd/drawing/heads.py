@@ -159,7 +159,9 @@ def _prior_words(priors: Box, link: Link) -> tuple[str, str]:
         return "", "predictions"
     height, width = link.shape[2:]
     count = priors.shape[2] // 4
-    return f"{count:,} priors", f"{height}×{width} map, {count // (height * width)} priors a cell"
+    per_cell = count // (height * width)
+    word = "prior" if per_cell == 1 else "priors"
+    return f"{count:,} priors", f"{height}×{width} map, {per_cell} {word} a cell"
 
 
 def _sink_line(layer: LayerParameter, priors: tuple[int, ...] | None) -> str:

@@ -81,8 +81,12 @@ def folded(net: Net) -> Graph:
 def _elements(
     graph: Graph, sizes: Mapping[int, svg.Size], layout: Layout, shift: svg.Point
 ) -> Iterator[str]:
+    ends: set[svg.Point] = set()
     for wire in layout.wires:
-        yield svg.arrow([(x + shift[0], y + shift[1]) for x, y in wire])
+        # Wires that join need no gap between them.
+        is_lifted = wire[-1] not in ends
+        ends.add(wire[-1])
+        yield svg.arrow([(x + shift[0], y + shift[1]) for x, y in wire], is_lifted=is_lifted)
     for box in graph:
         x, y = layout.centres[box.key]
         width, height = sizes[box.key]

@@ -53,15 +53,15 @@ def words(middle: Point, text: str, *, size: float, colour: str, is_bold: bool =
     )
 
 
-def arrow(points: Sequence[Point]) -> str:
-    """Level and upright lines with round corners, on a white edge that lifts them off others."""
+def arrow(points: Sequence[Point], *, is_lifted: bool) -> str:
+    """Level and upright lines with round corners; a white edge may lift them off others."""
     parts = [f"M{_point(points[0])}"]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         parts.append(f"L{_point(_toward(corner, before))}")
         parts.append(f"Q{_point(corner)} {_point(_toward(corner, after))}")
     path = "".join([*parts, f"L{_point(points[-1])}"])
-    return (
-        f'<path d="{path}" fill="none" stroke="#ffffff" stroke-width="5"/>'
+    edge = f'<path d="{path}" fill="none" stroke="#ffffff" stroke-width="5"/>' if is_lifted else ""
+    return edge + (
         f'<path d="{path}" fill="none" stroke="{_WIRE}" stroke-width="1.4" '
         'marker-end="url(#arrow)"/>'
     )
