@@ -88,7 +88,7 @@ def test_a_size_that_the_net_does_not_take():
         NetError, match=r"not take pictures of 1 x 48 \(height x width\): layer 'f'"
     ):
         part(with_layers("", body)).check_size((1, 3, 1, 48))
-    rows = BODY.replace("dim: 0 dim: -1 dim: 3", "dim: 2 dim: 96 dim: 3")
+    rows = BODY.replace("dim: 0 dim: -1 dim: 3", "dim: 0 dim: 96 dim: 3")
     net = with_layers("", rows)
     rule = MultiScaleRule(sizes=((32, 48), (36, 48)), merge=merge_rule(net))
     with pytest.raises(NetError, match=r"36 x 48 .* layer 'conf_rows' \(Reshape\)"):
