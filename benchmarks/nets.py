@@ -13,6 +13,7 @@ from caffe_ssd.layers.convolution import Convolution
 from caffe_ssd.layers.scale import Scale
 from caffe_ssd.net import Net, build_net
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState
+from caffe_ssd.proto.upgrade import upgrade_net
 
 SIZE = 300
 OBJECTS_PER_IMAGE = 3
@@ -21,7 +22,7 @@ OBJECTS_PER_IMAGE = 3
 def dsod300_param(kind: str) -> NetParameter:
     """The `train`, `test` or `deploy` net of DSOD300 for VOC07+12; no data are read."""
     made = make_nets(DSOD.recipe("VOC0712", "DSOD300"), "")[kind]
-    param = NetParameter.FromString(made.SerializeToString())
+    param = upgrade_net(NetParameter.FromString(made.SerializeToString()))
     for layer in param.layer:
         layer.detection_output_param.ClearField("save_output_param")
         if layer.type != "DetectionOutput":

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from caffe_ssd.engines.engine import Engine, Runner, channels_last
-from caffe_ssd.engines.folding import clamp_before_1x1
+from caffe_ssd.engines.folding import clamp_before_1x1, multiply_out
 from caffe_ssd.engines.frozen_net import FrozenNet
 from caffe_ssd.layers.detection_output import DetectionOutput
 from caffe_ssd.net.passes import Instruction
@@ -29,7 +29,7 @@ class CompiledEngine(Engine):
         return f"{self.name} (torch {torch.__version__})"
 
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
-        head, tail = net.rewritten(clamp_before_1x1).split(_compiles)
+        head, tail = net.rewritten(clamp_before_1x1, multiply_out).split(_compiles)
         graph = make_fx(head)(*channels_last(inputs))
         compiled = torch.compile(graph, dynamic=False, fullgraph=True, options={"freezing": True})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,24 @@ from caffe_ssd.net.passes import Instruction
 from caffe_ssd.net.plan import Value
 
 
-def pack_convolutions(program: Program, wanted: Collection[Value]) -> tuple[Instruction, ...]:
-    """Give each convolution that oneDNN takes its packed form, where PyTorch offers that."""
+def pack_convolutions(
+    program: Program, wanted: Collection[Value], *, shapes: Mapping[Value, Shape]
+) -> tuple[Instruction, ...]:
+    """Give each convolution that oneDNN takes its packed form, where PyTorch offers that.
+
+    Args:
+        program: the calls.
+        wanted: kept either way.
+        shapes: of the values; the packed form is for bottoms of these shapes only.
+    """
     if not _offers_packing():
         return tuple(program)
-    return tuple(replace(op, layer=_packed(op.layer)) for op in program)
+    return tuple(
+        replace(op, layer=PackedConvolution(op.layer, shapes[op.bottoms[0]]))
+        if _can_be_packed(op.layer)
+        else op
+        for op in program
+    )
 
 
 def _offers_packing() -> bool:
@@ -37,45 +50,34 @@ def _offers_packing() -> bool:
     )
 
 
-def _packed(layer: nn.Module) -> nn.Module:
+def _can_be_packed(layer: nn.Module) -> TypeGuard[FrozenConvolution]:
     if not isinstance(layer, FrozenConvolution) or layer.transposed:
-        return layer
-    on_cpu = layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
-    return PackedConvolution(layer) if on_cpu else layer
+        return False
+    return layer.unscaled.device.type == "cpu" and layer.unscaled.dtype == torch.float32
 
 
 class PackedConvolution(nn.Module):
     """A frozen convolution whose weight is packed for the shape of its bottom.
 
     Args:
-        conv: the convolution. Its weight stays with its owner and is read for each new shape.
+        conv: the convolution; its weight is copied.
+        bottom: (N, C, H, W).
     """
 
-    def __init__(self, conv: FrozenConvolution) -> None:
+    def __init__(self, conv: FrozenConvolution, bottom: Shape) -> None:
         super().__init__()
-        self._conv = conv.weight, conv.bias
-        self.geometry = conv.geometry
-        self.group = conv.group
+        geometry = conv.geometry
+        self._settings = geometry.pad, geometry.stride, geometry.dilation, conv.group
         self._after = "relu" if conv.relu else "none"
-        self._shape: torch.Size | None = None
-        self._packed = torch.empty(0)
+        self._bias = conv.bias
+        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        self._packed = reorder(conv.weight.to_mkldnn(), *self._settings, bottom)
 
     def forward(self, bottom: Tensor) -> Tensor:
-        if bottom.shape != self._shape:
-            self._pack(bottom.shape)
-        geometry = self.geometry
-        settings = geometry.pad, geometry.stride, geometry.dilation, self.group
         top: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            bottom, self._packed, self._conv[1], *settings, self._after, [], ""
+            bottom, self._packed, self._bias, *self._settings, self._after, [], ""
         )
         return top
-
-    def _pack(self, shape: torch.Size) -> None:
-        geometry = self.geometry
-        settings = geometry.pad, geometry.stride, geometry.dilation, self.group
-        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-        self._packed = reorder(self._conv[0].to_mkldnn(), *settings, shape)
-        self._shape = shape
 
 
 def grow_in_place(

@@ -8,6 +8,7 @@ Each pass takes a program and gives a shorter one; `x -> f -> y` reads "f makes 
                        x -> Convolution -> affine -> y x -> convolution -> y
     fuse_relu          x -> f -> ReLU -> y             x -> f with ReLU -> y
     clamp_before_1x1   x -> affine, ReLU -> 1x1 -> y   x -> clamp -> 1x1 -> y
+    multiply_out       the last pass before something runs: what was folded enters the weights
 
 "Exact" is meant as in algebra; rounding differs in the last places. Passes only join layers where
 nothing else reads what lies between them, and never make a wanted value vanish.
@@ -103,6 +104,14 @@ def clamp_before_1x1(program: Program, wanted: Collection[Value]) -> tuple[Instr
     return tuple(program)
 
 
+def multiply_out(program: Program, wanted: Collection[Value]) -> tuple[Instruction, ...]:
+    """Give each convolution its final weight, a copy where something was folded into it."""
+    return tuple(
+        replace(op, layer=op.layer.multiplied) if isinstance(op.layer, FrozenConvolution) else op
+        for op in program
+    )
+
+
 def freeze_layer(op: Instruction) -> nn.Module:
     """The frozen module for a layer, or the layer itself."""
     layer = op.layer
@@ -165,13 +174,7 @@ def _with_affine(first: nn.Module, second: nn.Module) -> nn.Module | None:
         return ChannelAffine(first.scale * second.scale, shift)
     if isinstance(first, FrozenConvolution):
         bias = _folded_bias(first.bias, second)
-        return FrozenConvolution(
-            first.weight * _per_output(second.scale, first),
-            bias,
-            geometry=first.geometry,
-            group=first.group,
-            transposed=first.transposed,
-        )
+        return first.scaled(_per_output(second.scale, first), bias)
     if isinstance(first, FrozenInnerProduct) and first.axis == 1:
         bias = _folded_bias(first.bias, second)
         return FrozenInnerProduct(first.weight * second.scale[:, None], bias, axis=first.axis)
@@ -190,8 +193,8 @@ def _per_output(scale: Tensor, conv: FrozenConvolution) -> Tensor:
     if not conv.transposed:
         return scale.reshape(-1, 1, *kernel)
     per_group = scale.reshape(conv.group, 1, -1)
-    channels = conv.weight.shape[0] // conv.group
-    return per_group.expand(-1, channels, -1).reshape(conv.weight.shape[0], -1, *kernel)
+    channels = conv.unscaled.shape[0] // conv.group
+    return per_group.expand(-1, channels, -1).reshape(conv.unscaled.shape[0], -1, *kernel)
 
 
 def _with_relu(first: nn.Module, second: nn.Module) -> nn.Module | None:
@@ -201,14 +204,7 @@ def _with_relu(first: nn.Module, second: nn.Module) -> nn.Module | None:
     if isinstance(first, ChannelAffine):
         return ChannelAffine(first.scale, first.shift, relu=True)
     if isinstance(first, FrozenConvolution):
-        return FrozenConvolution(
-            first.weight,
-            first.bias,
-            geometry=first.geometry,
-            group=first.group,
-            transposed=first.transposed,
-            relu=True,
-        )
+        return first.with_relu()
     if isinstance(first, FrozenInnerProduct):
         return FrozenInnerProduct(first.weight, first.bias, axis=first.axis, relu=True)
     return None
@@ -227,13 +223,8 @@ def _clamped(
     share = torch.where(scale != 0, shift, shift.clamp(min=0))
     weight = conv.weight.flatten(1)
     bias = (weight.double() @ share.double()).to(weight.dtype)
-    return clamp, FrozenConvolution(
-        conv.weight * scale.reshape(1, -1, 1, 1),
-        bias if conv.bias is None else conv.bias + bias,
-        geometry=conv.geometry,
-        group=conv.group,
-        relu=conv.relu,
-    )
+    bias = bias if conv.bias is None else conv.bias + bias
+    return clamp, conv.scaled(scale.reshape(1, -1, 1, 1), bias)
 
 
 def _join_neighbours(

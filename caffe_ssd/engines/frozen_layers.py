@@ -7,6 +7,8 @@ Letters: N images, C channels, M outputs, G groups.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +22,9 @@ from caffe_ssd.layers.pool_window import Window
 class FrozenConvolution(nn.Module):
     """A convolution over (N, C, H, W), or its transpose, with all that follows it per channel.
 
+    What folds multiply the weight by is kept beside it, so that the weight stays the net's own
+    blob; `multiplied` is for those who run it.
+
     Args:
         weight: (M, C / G, kernel...); transposed (C, M / G, kernel...).
         bias: (M,) or None.
@@ -27,9 +32,10 @@ class FrozenConvolution(nn.Module):
         group: G.
         transposed: whether it is a Deconvolution.
         relu: whether a ReLU follows.
+        factors: what the weight is multiplied by, each spread over it.
     """
 
-    weight: Tensor
+    unscaled: Tensor
     bias: Tensor | None
 
     def __init__(
@@ -41,19 +47,62 @@ class FrozenConvolution(nn.Module):
         group: int,
         transposed: bool = False,
         relu: bool = False,
+        factors: tuple[Tensor, ...] = (),
     ) -> None:
         super().__init__()
-        self.register_buffer("weight", weight)
+        self.register_buffer("unscaled", weight)
         self.register_buffer("bias", bias)
+        self.num_factors = len(factors)
+        for i, factor in enumerate(factors):
+            self.register_buffer(f"factor{i}", factor)
         self.geometry = geometry
         self.group = group
         self.transposed = transposed
         self.relu = relu
 
     @property
+    def factors(self) -> tuple[Tensor, ...]:
+        """What the weight is multiplied by."""
+        return tuple(getattr(self, f"factor{i}") for i in range(self.num_factors))
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight times its factors."""
+        return reduce(torch.mul, self.factors, self.unscaled)
+
+    @property
+    def multiplied(self) -> FrozenConvolution:
+        """The same without factors; its weight is a copy if there were any."""
+        return self._copy(self.weight, self.bias, ()) if self.factors else self
+
+    def scaled(self, factor: Tensor, bias: Tensor | None) -> FrozenConvolution:
+        """The same convolution with one more factor and another bias."""
+        return self._copy(self.unscaled, bias, (*self.factors, factor))
+
+    def with_relu(self) -> FrozenConvolution:
+        """The same convolution with a ReLU behind it."""
+        copy = self._copy(self.unscaled, self.bias, self.factors)
+        copy.relu = True
+        return copy
+
+    def _copy(
+        self, weight: Tensor, bias: Tensor | None, factors: tuple[Tensor, ...]
+    ) -> FrozenConvolution:
+        return FrozenConvolution(
+            weight,
+            bias,
+            geometry=self.geometry,
+            group=self.group,
+            transposed=self.transposed,
+            relu=self.relu,
+            factors=factors,
+        )
+
+    @property
     def num_output(self) -> int:
         """M."""
-        return self.weight.shape[1] * self.group if self.transposed else self.weight.shape[0]
+        shape = self.unscaled.shape
+        return shape[1] * self.group if self.transposed else shape[0]
 
     @property
     def reads_no_padding(self) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from caffe_ssd.engines.folding import Program, freeze_affine, fuse_relu, skip_copies
+from caffe_ssd.engines.folding import Program, freeze_affine, fuse_relu, multiply_out, skip_copies
 from caffe_ssd.engines.frozen_layers import FrozenMaxPool
 from caffe_ssd.errors import NetError
 from caffe_ssd.layers.input import Input
@@ -139,7 +139,7 @@ class FrozenNet(nn.Module):
             op
             if isinstance(op.layer, Constant)
             else replace(op, layer=deepcopy(op.layer).to(dtype))
-            for op in self.program
+            for op in multiply_out(self.program, self.wanted)
         ]
         return FrozenNet(program, self.inputs, self.outputs, self.shapes)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caffe_ssd.engines.cpu_kernels import grow_in_place, pack_convolutions
 from caffe_ssd.engines.engine import Engine, Runner, channels_last
-from caffe_ssd.engines.folding import clamp_before_1x1
+from caffe_ssd.engines.folding import clamp_before_1x1, multiply_out
 from caffe_ssd.engines.frozen_net import FrozenNet
 
 
@@ -31,7 +31,8 @@ class TorchEngine(Engine):
         if self.precision.name == "bf16":
             return _in_bfloat16(fast)
         if all(x.device.type == "cpu" for x in inputs):
-            fast = fast.rewritten(pack_convolutions)
+            fast = fast.rewritten(partial(pack_convolutions, shapes=net.shapes))
+        fast = fast.rewritten(multiply_out)
         return lambda *tensors: fast(*channels_last(tensors))
 
 

@@ -14,8 +14,8 @@ from caffe_ssd.engines.cpu_kernels import (
     grow_in_place,
     pack_convolutions,
 )
-from caffe_ssd.engines.folding import clamp_before_1x1
-from caffe_ssd.engines.frozen_layers import ChannelAffine, ChannelClamp
+from caffe_ssd.engines.folding import clamp_before_1x1, multiply_out
+from caffe_ssd.engines.frozen_layers import ChannelAffine, ChannelClamp, FrozenConvolution
 from caffe_ssd.engines.frozen_net import Constant, FrozenNet, freeze
 from caffe_ssd.errors import NetError
 from caffe_ssd.net import Net, build_net
@@ -141,12 +141,25 @@ def test_a_value_that_two_concats_extend_is_not_overwritten() -> None:
     assert_same(net, frozen.rewritten(partial(grow_in_place, shapes=frozen.shapes)), x)
 
 
-def test_packed_convolutions_follow_the_shape() -> None:
+def test_packed_convolutions_compute_the_same() -> None:
     net = make_net(CONV.format("x", "c", 8, 3, 1) + RELU.format("c"))
-    packed = freeze(net).rewritten(pack_convolutions)
-    assert isinstance(packed.program[0].layer, PackedConvolution)
     for shape in ((2, 6, 9, 7), (1, 6, 5, 8)):
+        frozen = freeze(net).specialised(picture(shape))
+        packed = frozen.rewritten(partial(pack_convolutions, shapes=frozen.shapes))
+        assert isinstance(packed.program[0].layer, PackedConvolution)
         assert_same(net, packed, picture(shape))
+
+
+def test_folding_leaves_the_weights_where_they_are() -> None:
+    net = make_net(CONV.format("x", "c", 8, 3, 1) + NORM.format("c", "n"))
+    frozen = freeze(net)
+    (conv,) = [op.layer for op in frozen.program]
+    assert isinstance(conv, FrozenConvolution)
+    assert conv.unscaled.data_ptr() == net.layers[1].blobs[0].data_ptr()
+    (ready,) = [op.layer for op in frozen.rewritten(multiply_out).program]
+    assert isinstance(ready, FrozenConvolution)
+    assert not ready.factors
+    assert torch.equal(ready.unscaled, conv.weight)
 
 
 def test_priors_become_constants_of_the_shape() -> None:
