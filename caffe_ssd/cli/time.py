@@ -6,6 +6,7 @@ The totals are those of the net as it runs, where neighbouring layers may be one
 lines per layer come from running each layer by itself, forward and then backward.
 
 With -engine it is the net's forward pass in phase TEST under that engine, beside the plain net's.
+How long detectors take to sort out boxes depends on their scores, so -weights loads trained ones.
 
 Deliberate difference: layers that need no backward pass take none; the reference runs theirs too.
 """
@@ -28,6 +29,7 @@ from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.net import Net, NetResult
 from caffe_ssd.net.plan import Step, Value
+from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import Phase
 from caffe_ssd.solver import log
 
@@ -35,7 +37,7 @@ DESCRIPTION = "Measure how long a net's forward and backward passes take, layer 
 EXAMPLES = """\
   caffe time -model deploy.prototxt -phase TEST
   caffe time -model train_val.prototxt -iterations 10 -gpu 0
-  caffe time -model deploy.prototxt -engine auto"""
+  caffe time -model deploy.prototxt -weights net.caffemodel -engine auto"""
 
 
 def run(arguments: list[str]) -> int:
@@ -45,10 +47,12 @@ def run(arguments: list[str]) -> int:
     iterations = DEFAULT_ITERATIONS if args.iterations is None else args.iterations
     device = devices.choose_devices(args.gpu)[0]
     choice = read_choice(args, device, default=PLAIN)
-    check_files(args, "model")
+    check_files(args, "model", "weights")
     devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
     net = load_net(args, _phase(args, has_engine=not choice.is_plain), device)
+    if args.weights:
+        copy_trained_file(net, args.weights, advice=OTHER_NET_ADVICE)
     if not choice.is_plain:
         time_engine(net, choice, iterations, Stopwatch(device))
         return 0
@@ -68,7 +72,7 @@ def run(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = FlagParser("time", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_reference_flags("model", "phase", "gpu", "iterations", "level", "stage")
+    parser.add_reference_flags("model", "weights", "phase", "gpu", "iterations", "level", "stage")
     parser.add_flag("workers", type=int, default=None, help="data worker processes")
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
     add_engine_flags(parser, PLAIN)

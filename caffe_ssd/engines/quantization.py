@@ -53,8 +53,8 @@ class Quantizer:
             shape: of that input, (N, C, H, W).
 
         Raises:
-            UsageError: onnx or onnxruntime is not installed, the model has several inputs, or the
-                calibration has another number of channels.
+            UsageError: onnx or onnxruntime is not installed, the model has several inputs, the
+                calibration has another number of channels, or gives values that are not finite.
         """
         try:
             import onnx
@@ -96,7 +96,13 @@ def _ranges(
         calibrator.collect_data(Reader())
         ranges = calibrator.compute_data()
         del calibrator  # lets go of its files
-        return ranges
+    for blob, seen in ranges.items():
+        if not np.isfinite([seen.lowest, seen.highest]).all():
+            raise UsageError(
+                f"int8: blob {blob!r} has values on the calibration's pictures that are no finite "
+                "numbers; does the net have its trained weights?"
+            )
+    return ranges
 
 
 def _rewritten(library: Any, message: Any, kinds: list[str], ranges: Any) -> bytes:

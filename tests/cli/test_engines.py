@@ -207,3 +207,14 @@ def test_times_beside_the_plain_net(
     assert re.search(r"Speed-up: \d", log)
     assert main([*command, "-phase", "TRAIN"]) == 2
     assert "-engine excludes -phase TRAIN" in capsys.readouterr().err
+
+
+def test_values_that_are_not_finite_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = tiny_detector()
+    dict(net.layer_blobs())["f"][0].data.fill_(float("inf"))
+    save_binary(net, "w.caffemodel")
+    command = ["time", "-model", "deploy.prototxt", *NET, "-engine", "onnxruntime", "-iterations=1"]
+    assert main([*command, *INT8, "pictures"]) == 2
+    assert re.search("int8: blob '.*' has values .* no finite", capsys.readouterr().err)
