@@ -16,6 +16,8 @@ from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState
 from caffe_ssd.proto.upgrade import upgrade_net
 
 SIZE = 300
+NUM_CLASSES = 21
+BACKGROUND = 7.0
 OBJECTS_PER_IMAGE = 3
 
 
@@ -46,7 +48,11 @@ def fed_by_hand(param: NetParameter, *, batch: int) -> NetParameter:
 
 
 def dsod300(*, seed: int = 7) -> Net:
-    """The deploy net, with weights under which signals neither die nor explode."""
+    """The deploy net, with weights under which signals neither die nor explode.
+
+    The background's scores are raised, so that about as few candidates are left as in a trained
+    detector.
+    """
     net = build_net(dsod300_param("deploy"), NetState(phase="TEST"))
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -61,6 +67,9 @@ def dsod300(*, seed: int = 7) -> Net:
             elif isinstance(layer, Scale):
                 layer.blobs[0].uniform_(0.5, 1.5, generator=rng)
                 layer.blobs[1].normal_(0, 0.1, generator=rng)
+        for step, layer in zip(net.steps, net.layers, strict=True):
+            if step.param.name.endswith("mbox_conf_scale"):
+                layer.blobs[1][::NUM_CLASSES] += BACKGROUND
     return net
 
 
