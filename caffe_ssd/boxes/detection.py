@@ -85,21 +85,30 @@ def detect(
     Returns:
         [D, 7] rows (image, label, score, xmin, ymin, xmax, ymax).
     """
-    num_images, _, num_classes = scores.shape
-    found, sizes = _candidates(scores, rule)
-    loc_class = found.label if loc.shape[2] > 1 else torch.zeros_like(found.label)
-    boxes = decode(
-        loc[found.image, found.prior, loc_class],
-        priors[found.prior],
-        None if variances is None else variances[found.prior],
-        code_type,
-    )
-    if rule.keep_top_k >= 0 and max(sizes) > _FIRST_LOOK:
-        matters = _can_matter(found, boxes, num_images, num_classes, rule)
-        found, boxes = found[matters], boxes[matters]
-        sizes = _sizes(found, num_images, num_classes)
-    kept = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
-    found, boxes = found[kept], boxes[kept]
+    num_images, num_priors = scores.shape[:2]
+
+    def settled(chosen: Tensor) -> tuple[_Candidates, Tensor]:
+        """Those of the chosen entries that better ones leave, and their boxes."""
+        found, sizes = _ordered(scores, chosen, rule)
+        loc_class = found.label if loc.shape[2] > 1 else torch.zeros_like(found.label)
+        boxes = decode(
+            loc[found.image, found.prior, loc_class],
+            priors[found.prior],
+            None if variances is None else variances[found.prior],
+            code_type,
+        )
+        kept = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
+        return found[kept], boxes[kept]
+
+    chosen = scores > rule.confidence_threshold
+    if rule.background_label_id >= 0:
+        chosen[:, :, rule.background_label_id] = False
+    if 0 <= rule.keep_top_k < int(chosen.sum()) and num_priors > _FIRST_LOOK:
+        # Whether a box is kept depends on better boxes of its class alone. So the best few of each
+        # class are settled first; where an image has enough of them, lower scores have no chance.
+        first, _ = settled(chosen & (scores > _score_behind(scores, _FIRST_LOOK)))
+        chosen &= scores >= _floors(first, rule.keep_top_k, num_images)[:, None, None]
+    found, boxes = settled(chosen)
     if rule.keep_top_k > -1:
         order, rank = rank_in_groups(found.score, found.image, num_images)
         kept = torch.zeros_like(found.image, dtype=torch.bool)
@@ -109,50 +118,35 @@ def detect(
     return torch.cat([columns, found.score[:, None].to(boxes.dtype), boxes], 1)
 
 
-def _candidates(scores: Tensor, rule: DetectionRule) -> tuple[_Candidates, list[int]]:
-    """The candidates of every image and class, and how many each class has."""
+def _ordered(scores: Tensor, chosen: Tensor, rule: DetectionRule) -> tuple[_Candidates, list[int]]:
+    """The `top_k` best chosen entries of every image and class, and how many each class has."""
     num_images, num_priors, num_classes = scores.shape
-    chosen = scores > rule.confidence_threshold
-    if rule.background_label_id >= 0:
-        chosen[:, :, rule.background_label_id] = False
     limit = rule.top_k if 0 <= rule.top_k < num_priors else num_priors
     if 0 < limit < num_priors:
-        chosen &= scores >= _score_at_rank(scores, chosen, limit)
+        chosen = chosen & (scores >= _score_at_rank(scores, chosen, limit))
     image, prior, label = chosen.nonzero(as_tuple=True)
     found = _Candidates(image=image, label=label, prior=prior, score=scores[image, prior, label])
     group = image * num_classes + label
     order, rank = rank_in_groups(found.score, group, num_images * num_classes)
     found = found[order[rank < limit]]
-    return found, _sizes(found, num_images, num_classes)
-
-
-def _sizes(found: _Candidates, num_images: int, num_classes: int) -> list[int]:
-    """How many candidates each class of each image has."""
     group = found.image * num_classes + found.label
-    counts: list[int] = torch.bincount(group, minlength=num_images * num_classes).tolist()
-    return counts
+    sizes: list[int] = torch.bincount(group, minlength=num_images * num_classes).tolist()
+    return found, sizes
 
 
-def _can_matter(
-    found: _Candidates, boxes: Tensor, num_images: int, num_classes: int, rule: DetectionRule
-) -> Tensor:
-    """Which candidates can be among an image's `keep_top_k` best, [M] bool.
+def _score_behind(scores: Tensor, rank: int) -> Tensor:
+    """Per image and class, the score that fewer than `rank + 1` entries exceed. [N, 1, C]."""
+    best = scores.transpose(1, 2).topk(rank + 1, dim=2, sorted=False).values
+    return best.amin(2)[:, None]
 
-    Whether a box is kept depends on better boxes of its class alone. So the best few of each class
-    are settled first; where an image has `keep_top_k` of them, lower scores have no chance.
-    """
-    group = found.image * num_classes + found.label
-    _, rank = rank_in_groups(found.score, group, num_images * num_classes)
-    best = rank < _FIRST_LOOK  # candidates lie in the order that ranks them
-    first, boxes = found[best], boxes[best]
-    sizes = _sizes(first, num_images, num_classes)
-    kept = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
-    first = first[kept]
+
+def _floors(first: _Candidates, count: int, num_images: int) -> Tensor:
+    """Per image, the score of the entry that makes it `count`; -inf where there are fewer. [N]."""
     order, place = rank_in_groups(first.score, first.image, num_images)
-    last = order[place == rule.keep_top_k - 1]
-    floor = found.score.new_full((num_images,), -torch.inf)
-    floor[first.image[last]] = first.score[last]
-    return found.score >= floor[found.image]
+    last = order[place == count - 1]
+    floors = first.score.new_full((num_images,), -torch.inf)
+    floors[first.image[last]] = first.score[last]
+    return floors
 
 
 def _score_at_rank(scores: Tensor, chosen: Tensor, rank: int) -> Tensor:
