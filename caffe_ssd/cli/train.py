@@ -114,6 +114,8 @@ def train(
                 device=device,
                 lenient=args.lenient,
             )
+        if args.channels_last:
+            solver.net.use_channels_last()
         if args.checkpoint:
             solver.net.use_checkpoints()
         solver.restart_data = args.restart_data
@@ -180,6 +182,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "checkpoint",
         action="store_true",
         help="about half the memory, a third more time: compute blobs again for the backward pass",
+    )
+    parser.add_flag(
+        "channels_last",
+        action="store_true",
+        help="images with channels innermost: up to a quarter faster, other rounding",
     )
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)

@@ -78,6 +78,7 @@ class Net(nn.Module):
                 shared.add(step.param, layer)
         self.learnable: list[LearnableBlob] = shared.learnable
         self.shared_views = shared.views
+        self._channels_last = False
         self.keep_diffs = False  # True: clear_diffs zeroes in place, so that views stay live
         self.plan: Plan = plan_backward(plan, [len(layer.blobs) for layer in self.layers])
         self._load_inline_blobs()
@@ -253,7 +254,7 @@ class Net(nn.Module):
             if grad and op.needs_backward:
                 tops = name_maker(tops, op.step)
             if not op.bottoms:
-                tops = tuple(top.to(device, non_blocking=True) for top in tops)
+                tops = tuple(self._received(top, device) for top in tops)
                 batch_size = _first_size(tops) if batch_size is None else batch_size
             for value, top, weight in zip(op.tops, tops, op.loss_weights, strict=True):
                 values[value] = top
@@ -264,6 +265,13 @@ class Net(nn.Module):
                 if value not in wanted:
                     del values[value]
         return NetResult(loss=loss, blobs={name: values[value] for value, name in wanted.items()})
+
+    def _received(self, top: Tensor, device: torch.device) -> Tensor:
+        """What a source made, where and as the layers want it."""
+        top = top.to(device, non_blocking=True)
+        if self._channels_last and top.dim() == 4:
+            return top.contiguous(memory_format=torch.channels_last)
+        return top
 
     def _run_layer(
         self, op: Instruction, bottoms: list[Tensor], inputs: Mapping[str, Tensor]
@@ -290,6 +298,14 @@ class Net(nn.Module):
     def use_checkpoints(self) -> None:
         """Take less memory for a backward pass and more time; see checkpoints.py."""
         self.program = with_checkpoints(self.program, self._shapes)
+
+    def use_channels_last(self) -> None:
+        """Keep images and 4-D weights with channels innermost: quicker, but rounded otherwise."""
+        self._channels_last = True
+        shared = {id(blob) for pair in self.shared_views for blob in pair}
+        for blob in self.parameters():
+            if blob.dim() == 4 and id(blob) not in shared:
+                blob.data = blob.data.contiguous(memory_format=torch.channels_last)
 
     def clear_diffs(self) -> None:
         """Forget all parameter gradients."""
