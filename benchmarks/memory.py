@@ -55,7 +55,9 @@ def detection(engine: str) -> float:
 def training(checkpoint: str) -> float:
     """Two iterations at batch 4; above the imported libraries, with weights and updates."""
     from benchmarks.training import make_solver
+    from caffe_ssd.cli.allocator import keep_freed_memory
 
+    keep_freed_memory()
     before = current()
     solver = make_solver(BATCH)
     if checkpoint == "checkpoint":

@@ -21,14 +21,13 @@ BACKGROUND = 7.0
 OBJECTS_PER_IMAGE = 3
 
 
-def dsod300_param(kind: str) -> NetParameter:
+def dsod300_param(kind: str, *, variant: str = "DSOD300", data: str = "VOC0712") -> NetParameter:
     """The `train`, `test` or `deploy` net of DSOD300 for VOC07+12; no data are read."""
-    made = make_nets(DSOD.recipe("VOC0712", "DSOD300"), "")[kind]
+    made = make_nets(DSOD.recipe(data, variant), "")[kind]
     param = upgrade_net(NetParameter.FromString(made.SerializeToString()))
     for layer in param.layer:
-        layer.detection_output_param.ClearField("save_output_param")
-        if layer.type != "DetectionOutput":
-            layer.ClearField("detection_output_param")
+        if layer.type == "DetectionOutput":
+            layer.detection_output_param.ClearField("save_output_param")
     return param
 
 
@@ -47,14 +46,18 @@ def fed_by_hand(param: NetParameter, *, batch: int) -> NetParameter:
     return fed
 
 
-def dsod300(*, seed: int = 7) -> Net:
+def dsod300(*, variant: str = "DSOD300", data: str = "VOC0712", batch: int = 1) -> Net:
     """The deploy net, with weights under which signals neither die nor explode.
 
-    The background's scores are raised, so that about as few candidates are left as in a trained
-    detector.
+    The background's scores are raised, so that candidates are rare.
     """
-    net = build_net(dsod300_param("deploy"), NetState(phase="TEST"))
-    rng = torch.Generator().manual_seed(seed)
+    param = dsod300_param("deploy", variant=variant, data=data)
+    for layer in param.layer:
+        if layer.type == "Input":
+            layer.input_param.shape[0].dim[0] = batch
+    num_classes = param.layer[-1].detection_output_param.num_classes
+    net = build_net(param, NetState(phase="TEST"))
+    rng = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for layer in net.modules():
             if isinstance(layer, Convolution):
@@ -69,25 +72,27 @@ def dsod300(*, seed: int = 7) -> Net:
                 layer.blobs[1].normal_(0, 0.1, generator=rng)
         for step, layer in zip(net.steps, net.layers, strict=True):
             if step.param.name.endswith("mbox_conf_scale"):
-                layer.blobs[1][::NUM_CLASSES] += BACKGROUND
+                layer.blobs[1][::num_classes] += BACKGROUND
     return net
 
 
-def images(batch: int = 1, *, seed: int = 3) -> Tensor:
-    """(batch, 3, 300, 300), like pictures minus their mean."""
+def images(batch: int = 1, *, size: int = SIZE, seed: int = 3) -> Tensor:
+    """(batch, 3, size, size), like pictures minus their mean."""
     rng = torch.Generator().manual_seed(seed)
-    return 50 * torch.randn(batch, 3, SIZE, SIZE, generator=rng)
+    return 50 * torch.randn(batch, 3, size, size, generator=rng)
 
 
-def objects(batch: int, *, seed: int = 5) -> list[tuple[Tensor, Tensor]]:
+def objects(
+    batch: int, *, per_image: int = OBJECTS_PER_IMAGE, seed: int = 5
+) -> list[tuple[Tensor, Tensor]]:
     """Boxes (G, 4) in [0, 1] and classes (G,) of each image."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(batch):
-        low = rng.uniform(0, 0.6, (OBJECTS_PER_IMAGE, 2))
-        high = low + rng.uniform(0.1, 0.4, (OBJECTS_PER_IMAGE, 2))
+        low = rng.uniform(0, 0.6, (per_image, 2))
+        high = low + rng.uniform(0.1, 0.4, (per_image, 2))
         boxes = torch.from_numpy(np.concatenate([low, high], 1).astype(np.float32))
-        found.append((boxes, torch.from_numpy(rng.integers(1, 21, OBJECTS_PER_IMAGE))))
+        found.append((boxes, torch.from_numpy(rng.integers(1, NUM_CLASSES, per_image))))
     return found
 
 

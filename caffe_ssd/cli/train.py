@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from caffe_ssd.cli import devices
+from caffe_ssd.cli.allocator import keep_freed_memory
 from caffe_ssd.cli.console import progress_bar, set_up_logging
 from caffe_ssd.cli.flags import (
     FlagParser,
@@ -106,6 +107,8 @@ def train(
         param = worker_settings(param, place.rank)
         logging.getLogger("caffe_ssd").setLevel(logging.WARNING)
     devices.set_up_device(device, tf32=args.tf32)
+    if device.type == "cpu":
+        keep_freed_memory()
     with ExitStack() as stack:
         with naming_solver(args.solver):
             solver = Solver(
