@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OPENCV4 := .venv-opencv4
 OUT ?= demo
 
 .DEFAULT_GOAL := help
@@ -13,7 +14,7 @@ OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
   data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
   data/coco/coco_voc_map.txt
 
-.PHONY: help install demo test test-all lint format typecheck check docs proto docker overlay clean
+.PHONY: help install demo test test-all lint format typecheck check bench docs proto docker overlay clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -47,6 +48,18 @@ typecheck: install  ## mypy, strict
 
 check: lint typecheck test  ## what CI runs
 
+bench: install $(OPENCV4)/bin/python  ## benchmarks against OpenCV 4, ONNX Runtime, OpenVINO, PyTorch (minutes)
+	$(BIN)/python -m benchmarks.detection --compile --opencv-python $(OPENCV4)/bin/python
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.memory
+
+# The last OpenCV whose DNN module reads Caffe's files.
+$(OPENCV4)/bin/python:
+	$(PYTHON) -m venv $(OPENCV4)
+	$(OPENCV4)/bin/pip install --quiet --disable-pip-version-check 'opencv-python-headless<5' || \
+	  { rm -rf $(OPENCV4); exit 1; }
+
 docs: install  ## write docs/layers.md and docs/models.md anew from the code
 	$(BIN)/python docs/make_layers.py
 	$(BIN)/python docs/make_models.py
@@ -67,4 +80,4 @@ overlay:  ## copy generators and scripts into an original SSD-Caffe: make overla
 	@echo "copied $(words $(OVERLAY)) files to $(CAFFE_ROOT)"
 
 clean:  ## remove what can be made again, .venv included
-	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OPENCV4) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

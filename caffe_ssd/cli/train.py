@@ -184,7 +184,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_flag(
         "checkpoint",
         action="store_true",
-        help="about half the memory, a third more time: compute blobs again for the backward pass",
+        help="a third less memory, a third more time: compute blobs again for the backward pass",
     )
     parser.add_flag(
         "channels_last",
