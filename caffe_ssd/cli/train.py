@@ -182,6 +182,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="several GPUs: divide losses by the matches on all GPUs, not each GPU by its own",
     )
     parser.add_flag(
+        "skip_mismatched",
+        action="store_true",
+        help="with -weights: layers of other shapes in the file start anew, with a warning each",
+    )
+    parser.add_flag(
         "checkpoint",
         action="store_true",
         help="a third less memory, a third more time: compute blobs again for the backward pass",
@@ -224,7 +229,7 @@ def _load(args: argparse.Namespace, solver: Solver) -> None:
     for path in args.weights.split(",") if args.weights else []:
         log.FINETUNING.write(path=path)
         for net in (solver.net, *solver.test_nets):
-            copy_trained_file(net, path, advice=RENAME_ADVICE)
+            copy_trained_file(net, path, advice=RENAME_ADVICE, skip_misfits=args.skip_mismatched)
 
 
 def _tell_extensions(solver: Solver) -> None:

@@ -21,7 +21,7 @@ from caffe_ssd.proto.blobs import FloatArray
 logger = logging.getLogger(__name__)
 
 PathLike: TypeAlias = str | os.PathLike[str]
-RENAME_ADVICE = "Give a layer of the net another name to train it afresh."
+RENAME_ADVICE = "Give a layer of the net another name to train it afresh, or add -skip_mismatched for all of them."
 OTHER_NET_ADVICE = "The weights belong to another net than -model describes."
 _MOST_SHOWN = 20
 
@@ -91,17 +91,24 @@ def note_ignored(name: str, ignored: list[str]) -> None:
     ignored.append(name)
 
 
-def raise_faults(faults: Sequence[str], source: str, advice: str = "") -> None:
+def settle_faults(
+    faults: Sequence[str], source: str, advice: str = "", *, skip_misfits: bool = False
+) -> None:
     """Raise all faults as one error, a line each; the first one's words come first.
 
     Args:
         faults: what does not fit.
         source: where the weights come from.
         advice: what the user may do about it.
+        skip_misfits: log the faults rather than raise them.
 
     Raises:
-        WeightsError: there are faults.
+        WeightsError: there are faults that count.
     """
+    if skip_misfits:
+        for fault in faults:
+            logger.warning("Skipped: %s", fault)
+        return
     if not faults:
         return
     lines = [f"{faults[0]} (weights from {source})", *faults[1:_MOST_SHOWN]]

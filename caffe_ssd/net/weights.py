@@ -29,7 +29,7 @@ from caffe_ssd.net.blob_copy import (
     apply_copies,
     diff_of,
     note_ignored,
-    raise_faults,
+    settle_faults,
     shape_text,
     shapes_text,
     to_numpy,
@@ -68,7 +68,14 @@ class HasMessage(Protocol):
         """The net's message, blobs included."""
 
 
-def copy_trained(net: HasBlobs, message: NetParameter, source: str, advice: str = "") -> CopyReport:
+def copy_trained(
+    net: HasBlobs,
+    message: NetParameter,
+    source: str,
+    advice: str = "",
+    *,
+    skip_misfits: bool = False,
+) -> CopyReport:
     """Copy the blobs of a net message into the net's layers of the same names.
 
     Diffs in the message go to `grad`. Values take the device and type of their parameter.
@@ -78,6 +85,7 @@ def copy_trained(net: HasBlobs, message: NetParameter, source: str, advice: str 
         message: an upgraded net message.
         source: where it comes from, for errors.
         advice: what the user may do about weights that do not fit.
+        skip_misfits: leave layers whose weights do not fit as they are, with a warning each.
 
     Raises:
         WeightsError: a layer has another number of blobs or other shapes than the message says;
@@ -97,17 +105,20 @@ def copy_trained(net: HasBlobs, message: NetParameter, source: str, advice: str 
             copies += _match_blobs(layer, layers[layer.name])
         except WeightsError as error:
             faults.append(str(error))
-    raise_faults(faults, source, advice)
+    settle_faults(faults, source, advice, skip_misfits=skip_misfits)
     return apply_copies(net, copies, ignored)
 
 
-def copy_trained_file(net: HasBlobs, path: PathLike, advice: str = "") -> CopyReport:
+def copy_trained_file(
+    net: HasBlobs, path: PathLike, advice: str = "", *, skip_misfits: bool = False
+) -> CopyReport:
     """Load a weights file: HDF5 if its name ends in `.h5`, else a binary caffemodel.
 
     Args:
         net: receives the weights.
         path: the file.
         advice: what the user may do about weights that do not fit.
+        skip_misfits: see `copy_trained`.
 
     Raises:
         FileError: the file cannot be opened.
@@ -115,8 +126,9 @@ def copy_trained_file(net: HasBlobs, path: PathLike, advice: str = "") -> CopyRe
         WeightsError: the weights do not fit; the net is unchanged.
     """
     if os.fspath(path).endswith(".h5"):
-        return load_hdf5(net, path, advice)
-    return copy_trained(net, read_weights(path), os.fspath(path), advice)
+        return load_hdf5(net, path, advice, skip_misfits=skip_misfits)
+    message, source = read_weights(path), os.fspath(path)
+    return copy_trained(net, message, source, advice, skip_misfits=skip_misfits)
 
 
 def save_binary(net: HasMessage, path: PathLike, diff: bool = False) -> None:

@@ -30,7 +30,7 @@ from caffe_ssd.net.blob_copy import (
     diff_of,
     identity,
     note_ignored,
-    raise_faults,
+    settle_faults,
     shape_text,
     shapes_text,
     to_numpy,
@@ -38,13 +38,16 @@ from caffe_ssd.net.blob_copy import (
 from caffe_ssd.proto.blobs import FloatArray
 
 
-def load_hdf5(net: HasBlobs, path: PathLike, advice: str = "") -> CopyReport:
+def load_hdf5(
+    net: HasBlobs, path: PathLike, advice: str = "", *, skip_misfits: bool = False
+) -> CopyReport:
     """Load the datasets `/data/<layer>/<index>` of an HDF5 file.
 
     Args:
         net: receives the weights.
         path: the file.
         advice: what the user may do about weights that do not fit.
+        skip_misfits: leave layers whose weights do not fit as they are, with a warning each.
 
     Raises:
         FileError: the file cannot be opened.
@@ -64,7 +67,7 @@ def load_hdf5(net: HasBlobs, path: PathLike, advice: str = "") -> CopyReport:
         data = file.get("data")
         if not isinstance(data, h5py.Group):
             raise WeightsError(f"{source}: has no group /data, so it holds no weights")
-        return _copy_groups(net, data, source, advice)
+        return _copy_groups(net, data, source, advice, skip_misfits=skip_misfits)
 
 
 def save_hdf5(net: HasBlobs, path: PathLike, diff: bool = False) -> None:
@@ -100,7 +103,9 @@ def save_hdf5(net: HasBlobs, path: PathLike, diff: bool = False) -> None:
                     group[str(index)] = to_numpy(diff_of(blob))
 
 
-def _copy_groups(net: HasBlobs, data: h5py.Group, source: str, advice: str) -> CopyReport:
+def _copy_groups(
+    net: HasBlobs, data: h5py.Group, source: str, advice: str, *, skip_misfits: bool
+) -> CopyReport:
     layers: dict[str, Sequence[nn.Parameter]] = {}
     shared: dict[str, list[bool]] = {}
     seen: set[object] = set()
@@ -120,7 +125,7 @@ def _copy_groups(net: HasBlobs, data: h5py.Group, source: str, advice: str) -> C
             copies += _match_datasets(name, group, layers[name], shared[name])
         except WeightsError as error:
             faults.append(str(error))
-    raise_faults(faults, source, advice)
+    settle_faults(faults, source, advice, skip_misfits=skip_misfits)
     return apply_copies(net, copies, ignored)
 
 

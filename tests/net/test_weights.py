@@ -339,3 +339,24 @@ def test_recorded_hdf5_snapshot_both_ways(tmp_path: Path) -> None:
             if isinstance(want[name], h5py.Dataset):
                 assert have[name].dtype == want[name].dtype
                 np.testing.assert_array_equal(have[name][()], want[name][()], strict=True)
+
+
+@pytest.mark.parametrize("suffix", ["caffemodel", "caffemodel.h5"])
+def test_what_does_not_fit_can_be_skipped(
+    suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / f"w.{suffix}"
+    other = FakeNet([("conv", [blob(2, 1, 1, 3), blob(5)]), ("ip", [blob(3, 2)])])
+    with torch.no_grad():
+        for _, blobs in other.layers:
+            for values in blobs:
+                values.fill_(7)
+    (save_hdf5 if suffix.endswith("h5") else save_binary)(other, path)
+    net = some_net()
+    with caplog.at_level(logging.WARNING):
+        copy_trained_file(net, path, skip_misfits=True)
+    assert net.values() == {"data": [], "conv": [[-1] * 6, [-1] * 2], "ip": [[7] * 6]}
+    (record,) = caplog.records
+    assert record.message.startswith(
+        "Skipped: Cannot copy param 1 weights from layer 'conv'; shape mismatch."
+    )

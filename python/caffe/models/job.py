@@ -56,6 +56,7 @@ def shell_job(
     weights: "str | None" = None,
     workers: "int | None" = None,
     checkpoint: bool = False,
+    skip_mismatched: bool = False,
 ) -> str:
     """Return the text of the shell job.
 
@@ -67,6 +68,8 @@ def shell_job(
         weights: model to start from where nothing is resumed.
         workers: processes that prepare data. The original has no such flag.
         checkpoint: train in less memory and more time. The original has no such flag.
+        skip_mismatched: layers that have another shape in `weights` start anew; an original build
+            stops there.
     """
     caffe = BUILT_CAFFE if os.path.exists(BUILT_CAFFE) else "caffe"
     flags = [f"--solver={_quoted(solver)}"]
@@ -74,6 +77,8 @@ def shell_job(
         flags.append(f"--snapshot={_quoted(snapshot)}")
     elif weights is not None:
         flags.append(f"--weights={_quoted(weights)}")
+        if skip_mismatched and caffe == "caffe":
+            flags.append("--skip_mismatched")
     if workers is not None:
         flags.append(f"--workers={workers}")
     if checkpoint:

@@ -105,6 +105,7 @@ def _train(family: Family, script: str, args: argparse.Namespace) -> int:
         weights=_weights(recipe, places, trained, args),
         workers=args.workers,
         checkpoint=args.checkpoint,
+        skip_mismatched=args.weights is not None,
     )
     return _finish(places, recipe, messages, shell, script, args)
 
