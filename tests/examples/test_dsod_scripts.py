@@ -152,6 +152,16 @@ def test_flags_for_own_data(run: Run) -> None:
     assert "--workers=3 \\" in shell
 
 
+def test_flags_of_caffe_train_are_handed_on(run: Run) -> None:
+    Path("start.caffemodel").write_bytes(b"")
+    own = ["--checkpoint", "--fast-augment", "--weights", "start.caffemodel"]
+    args = ["--no-run", "--model-dir", "m", "--job-dir", "j"]
+    assert run("dsod/DSOD300_pascal.py", *args, *own) == 0
+    (shell,) = Path("j").glob("*.sh")
+    for flag in ("--checkpoint", "--skip_jpeg_roundtrip", "--skip_mismatched"):
+        assert f"{flag} \\\n" in shell.read_text()
+
+
 @pytest.mark.parametrize(("variant", "growth"), [("lite", 64), ("smallest", 16)])
 def test_variants_have_folders_of_their_own(run: Run, variant: str, growth: int) -> None:
     assert run("dsod/DSOD300_pascal.py", "--no-run", "--variant", variant) == 0

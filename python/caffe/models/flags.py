@@ -101,6 +101,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         help="share of BatchNorm's statistics that a pass keeps (0.999); 0.99 for short trainings",
     )
     add("--workers", type=int, metavar="N", help="processes that prepare data")
+    add("--fast-augment", action="store_true", help="no passes through JPEG: faster, other numbers")
     add("--checkpoint", action="store_true", help="train in a third less memory, a third slower")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(

@@ -54,9 +54,7 @@ def shell_job(
     gpus: "list[int]",
     snapshot: "str | None" = None,
     weights: "str | None" = None,
-    workers: "int | None" = None,
-    checkpoint: bool = False,
-    skip_mismatched: bool = False,
+    extras: "tuple[str, ...]" = (),
 ) -> str:
     """Return the text of the shell job.
 
@@ -66,10 +64,7 @@ def shell_job(
         gpus: device ids; none means the CPU.
         snapshot: solver state to resume from.
         weights: model to start from where nothing is resumed.
-        workers: processes that prepare data. The original has no such flag.
-        checkpoint: train in less memory and more time. The original has no such flag.
-        skip_mismatched: layers that have another shape in `weights` start anew; an original build
-            stops there.
+        extras: flags that the original does not have; left out for an original build.
     """
     caffe = BUILT_CAFFE if os.path.exists(BUILT_CAFFE) else "caffe"
     flags = [f"--solver={_quoted(solver)}"]
@@ -77,12 +72,8 @@ def shell_job(
         flags.append(f"--snapshot={_quoted(snapshot)}")
     elif weights is not None:
         flags.append(f"--weights={_quoted(weights)}")
-        if skip_mismatched and caffe == "caffe":
-            flags.append("--skip_mismatched")
-    if workers is not None:
-        flags.append(f"--workers={workers}")
-    if checkpoint:
-        flags.append("--checkpoint")
+    if caffe != BUILT_CAFFE:
+        flags += extras
     tee = "tee" if snapshot is None else "tee -a"
     last = f"2>&1 | {tee} {shlex.quote(log)}"
     if gpus:

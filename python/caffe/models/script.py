@@ -103,9 +103,7 @@ def _train(family: Family, script: str, args: argparse.Namespace) -> int:
         gpus=gpus,
         snapshot=snapshot,
         weights=_weights(recipe, places, trained, args),
-        workers=args.workers,
-        checkpoint=args.checkpoint,
-        skip_mismatched=args.weights is not None,
+        extras=_extra_flags(args),
     )
     return _finish(places, recipe, messages, shell, script, args)
 
@@ -190,6 +188,20 @@ def _snapshot(recipe: Recipe, places: Places, args: argparse.Namespace) -> "str 
             flag = flag.replace("_", "-")
             logger.info("--%s %s not used: there is a snapshot (see --no-resume)", flag, given)
     return newest
+
+
+def _extra_flags(args: argparse.Namespace) -> "tuple[str, ...]":
+    """Return what the flags ask of `caffe train` that the original does not know."""
+    flags = []
+    if args.workers is not None:
+        flags.append(f"--workers={args.workers}")
+    if args.checkpoint:
+        flags.append("--checkpoint")
+    if args.fast_augment:
+        flags.append("--skip_jpeg_roundtrip")
+    if args.weights not in (None, "none"):
+        flags.append("--skip_mismatched")
+    return tuple(flags)
 
 
 def _weights(
