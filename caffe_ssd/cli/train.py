@@ -117,6 +117,8 @@ def train(
                 device=device,
                 lenient=args.lenient,
             )
+        if args.bf16:
+            solver.net.use_bfloat16()
         if args.channels_last:
             solver.net.use_channels_last()
         if args.checkpoint:
@@ -171,6 +173,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="train on the CPU, in N processes with a batch each, instead of -gpu",
     )
     parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    parser.add_flag(
+        "bf16",
+        action="store_true",
+        help="calculate convolutions in bfloat16: for devices made for it, other numbers",
+    )
     parser.add_flag(
         "sync_bn",
         action="store_true",

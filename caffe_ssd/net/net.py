@@ -79,6 +79,7 @@ class Net(nn.Module):
         self.learnable: list[LearnableBlob] = shared.learnable
         self.shared_views = shared.views
         self._channels_last = False
+        self._bfloat16 = False
         self.keep_diffs = False  # True: clear_diffs zeroes in place, so that views stay live
         self.plan: Plan = plan_backward(plan, [len(layer.blobs) for layer in self.layers])
         self._load_inline_blobs()
@@ -229,7 +230,8 @@ class Net(nn.Module):
         self._check_names("blob", keep, self.blob_names)
         wanted = {self._finals[name]: name for name in [*self.outputs, *keep]}
         program = self.program if not keep else self._plain
-        return self._run(program, inputs, wanted)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            return self._run(program, inputs, wanted)
 
     def _run(
         self,
@@ -306,6 +308,10 @@ class Net(nn.Module):
         for blob in self.parameters():
             if blob.dim() == 4 and id(blob) not in shared:
                 blob.data = blob.data.contiguous(memory_format=torch.channels_last)
+
+    def use_bfloat16(self) -> None:
+        """Let convolutions and matrix products calculate in bfloat16; blobs stay float32."""
+        self._bfloat16 = True
 
     def clear_diffs(self) -> None:
         """Forget all parameter gradients."""
