@@ -124,15 +124,20 @@ def _score(args: argparse.Namespace, net: Net, *, whole_set: bool = False) -> Sc
     return scores
 
 
-def load_net(args: argparse.Namespace, phase: int, device: torch.device) -> Net:
+def load_net(
+    args: argparse.Namespace, phase: int, device: torch.device, *, saves_results: bool = True
+) -> Net:
     """The net of -model on the device, without weights.
 
     Args:
         args: model, level, stage, workers, lenient.
         phase: TRAIN (0) or TEST (1).
         device: where it shall run.
+        saves_results: whether DetectionOutput writes the result files it names.
     """
     param = read_net(args.model, lenient=args.lenient)
+    if not saves_results:
+        param = without_result_files(param)
     return _build(args, param, phase, device, build=build_logged_net)
 
 

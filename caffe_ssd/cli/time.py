@@ -50,7 +50,8 @@ def run(arguments: list[str]) -> int:
     check_files(args, "model", "weights")
     devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
-    net = load_net(args, _phase(args, has_engine=not choice.is_plain), device)
+    phase = _phase(args, has_engine=not choice.is_plain)
+    net = load_net(args, phase, device, saves_results=False)
     if args.weights:
         copy_trained_file(net, args.weights, advice=OTHER_NET_ADVICE)
     if not choice.is_plain:
