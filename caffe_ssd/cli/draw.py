@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from caffe_ssd.cli.console import set_up_logging, show
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state, settle_phase
 from caffe_ssd.drawing.picture import draw_net
 from caffe_ssd.errors import UsageError
 from caffe_ssd.files import atomic_write
@@ -47,10 +47,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_reference_flags("phase", "level", "stage")
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
-    if not args.phase:
-        args.phase = "TEST"
-    if args.phase not in ("TRAIN", "TEST"):
-        raise UsageError(f"-phase must be TRAIN or TEST, got {args.phase!r}")
+    settle_phase(args, default="TEST")
     if Path(args.output).suffix.lower() != ".svg":
         raise UsageError(f"the name of the picture must end in .svg, got {args.output!r}")
     return args

@@ -135,6 +135,17 @@ def required(args: argparse.Namespace, *names: str) -> None:
             raise UsageError(f"-{name} is missing: {FLAGS[name].help}")
 
 
+def settle_phase(args: argparse.Namespace, default: str = "") -> None:
+    """Make sure that -phase names a phase; where it is not given it becomes the default.
+
+    Raises:
+        UsageError: there is no such phase.
+    """
+    args.phase = args.phase or default
+    if args.phase not in ("", "TRAIN", "TEST"):
+        raise UsageError(f"-phase must be TRAIN or TEST, got {args.phase!r}")
+
+
 def check_files(args: argparse.Namespace, *names: str) -> None:
     """Make sure that files can be read, before anything is built or opened.
 

@@ -11,8 +11,7 @@ import json
 from collections.abc import Sequence
 
 from caffe_ssd.cli.console import set_up_logging, show
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state
-from caffe_ssd.errors import UsageError
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state, settle_phase
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.net import Net
 from caffe_ssd.net.cost import (
@@ -144,8 +143,5 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_flag("json", action="store_true", help="print JSON; memory is in bytes")
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
-    if not args.phase:
-        args.phase = "TEST"
-    if args.phase not in ("TRAIN", "TEST"):
-        raise UsageError(f"-phase must be TRAIN or TEST, got {args.phase!r}")
+    settle_phase(args, default="TEST")
     return args

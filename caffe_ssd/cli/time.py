@@ -21,7 +21,7 @@ from torch import Tensor
 from caffe_ssd.cli import devices
 from caffe_ssd.cli.console import set_up_logging
 from caffe_ssd.cli.engines import PLAIN, add_engine_flags, read_choice
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required
+from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required, settle_phase
 from caffe_ssd.cli.stopwatch import Stopwatch
 from caffe_ssd.cli.test import DEFAULT_ITERATIONS, load_net
 from caffe_ssd.cli.time_engine import time_engine
@@ -80,8 +80,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add_lenient_flag(parser)
     args = parser.parse_flags(arguments)
     required(args, "model")
-    if args.phase not in ("", "TRAIN", "TEST"):
-        raise UsageError(f"-phase must be TRAIN or TEST, got {args.phase!r}")
+    settle_phase(args)
     if args.iterations is not None and args.iterations < 1:
         raise UsageError(f"-iterations must be at least 1, got {args.iterations}")
     return args

@@ -24,9 +24,8 @@ from torch.utils.checkpoint import checkpoint
 from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.python import Python
 from caffe_ssd.layers.registry import Shape
-from caffe_ssd.net.no_backward import name_maker
-from caffe_ssd.net.passes import Instruction, with_last_uses
-from caffe_ssd.net.plan import Value, naming
+from caffe_ssd.net.passes import Instruction, run_instruction, with_last_uses
+from caffe_ssd.net.plan import Value
 
 _VIEWS = ("Split", "Flatten", "Reshape")  # their tops are their bottoms' memory
 _MOST_SEGMENTS = 48
@@ -65,18 +64,8 @@ class Segment(nn.Module):
 
     def _run(self, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
         values = dict(zip(self.bottoms, bottoms, strict=True))
-        grad = torch.is_grad_enabled()
         for op in self.program:
-            given = [
-                values[value] if flag else values[value].detach()
-                for value, flag in zip(op.bottoms, op.propagate_down, strict=True)
-            ]
-            with torch.set_grad_enabled(grad and op.needs_backward), naming(op.step):
-                made = op.layer(*given)
-            tops = (made,) if isinstance(made, Tensor) else tuple(made)
-            if grad and op.needs_backward:
-                tops = name_maker(tops, op.step)
-            values.update(zip(op.tops, tops, strict=True))
+            values.update(zip(op.tops, run_instruction(op, values), strict=True))
             for value in op.last_uses:
                 if value not in self.tops:
                     del values[value]

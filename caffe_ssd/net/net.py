@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,7 @@ from caffe_ssd.errors import NetError
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, SourceLayer, build_layer
 from caffe_ssd.net.checkpoints import with_checkpoints
-from caffe_ssd.net.no_backward import name_maker
-from caffe_ssd.net.passes import Instruction, fuse_batch_norm, plain_program
+from caffe_ssd.net.passes import Instruction, fuse_batch_norm, plain_program, run_instruction
 from caffe_ssd.net.plan import AUTOMATIC, Plan, Step, Value, make_plan, naming, plan_backward
 from caffe_ssd.net.sharing import LearnableBlob, SharedBlobs
 from caffe_ssd.net.splits import insert_splits
@@ -240,21 +240,14 @@ class Net(nn.Module):
         wanted: Mapping[Value, str],
     ) -> NetResult:
         device = self.device
-        grad = torch.is_grad_enabled()
         values: dict[Value, Tensor] = {}
         loss = torch.zeros((), device=device)
         batch_size: int | None = None
         for op in program:
             if isinstance(op.layer, DetectionEvaluate):
                 op.layer.batch_size = batch_size
-            bottoms = [
-                values[value] if flag else values[value].detach()
-                for value, flag in zip(op.bottoms, op.propagate_down, strict=True)
-            ]
-            with torch.set_grad_enabled(grad and op.needs_backward), naming(op.step):
-                tops = self._run_layer(op, bottoms, inputs)
-            if grad and op.needs_backward:
-                tops = name_maker(tops, op.step)
+            fed = partial(self._fed, op, inputs) if op.step.param.type == "Input" else None
+            tops = run_instruction(op, values, fed)
             if not op.bottoms:
                 tops = tuple(self._received(top, device) for top in tops)
                 batch_size = _first_size(tops) if batch_size is None else batch_size
@@ -275,16 +268,12 @@ class Net(nn.Module):
             return top.contiguous(memory_format=torch.channels_last)
         return top
 
-    def _run_layer(
-        self, op: Instruction, bottoms: list[Tensor], inputs: Mapping[str, Tensor]
-    ) -> tuple[Tensor, ...]:
-        if op.step.param.type == "Input":
-            fed = [inputs.get(self.blob_names[value.blob]) for value in op.tops]
-            zeros = op.layer()
-            zeros = (zeros,) if isinstance(zeros, Tensor) else zeros
-            return tuple(z if f is None else f for f, z in zip(fed, zeros, strict=True))
-        result = op.layer(*bottoms)
-        return (result,) if isinstance(result, Tensor) else tuple(result)
+    def _fed(self, op: Instruction, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The tops of an Input: what the caller gave, zeros for the rest."""
+        fed = [inputs.get(self.blob_names[value.blob]) for value in op.tops]
+        zeros = op.layer()
+        zeros = (zeros,) if isinstance(zeros, Tensor) else zeros
+        return tuple(z if f is None else f for f, z in zip(fed, zeros, strict=True))
 
     def _check_names(self, what: str, given: Collection[str], known: Collection[str]) -> None:
         unknown = [name for name in given if name not in known]

@@ -10,9 +10,10 @@ with the same blobs, the same running statistics and the same gradients.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +21,8 @@ from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.layers.relu import ReLU
 from caffe_ssd.layers.scale import Scale
-from caffe_ssd.net.plan import Step, Value
+from caffe_ssd.net.no_backward import name_maker
+from caffe_ssd.net.plan import Step, Value, naming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,32 @@ class Instruction:
     needs_backward: bool
     propagate_down: tuple[bool, ...]
     last_uses: tuple[Value, ...] = ()
+
+
+def run_instruction(
+    op: Instruction,
+    values: Mapping[Value, Tensor],
+    layer: Callable[..., tuple[Tensor, ...] | Tensor] | None = None,
+) -> tuple[Tensor, ...]:
+    """Make an instruction's tops, with gradients as far as it takes part in the backward pass.
+
+    Args:
+        op: the instruction.
+        values: its bottoms among them.
+        layer: what to call; None for the instruction's own module.
+
+    Raises:
+        CaffeError: the layer cannot take its bottoms; the layer is named.
+    """
+    bottoms = [
+        values[value] if flag else values[value].detach()
+        for value, flag in zip(op.bottoms, op.propagate_down, strict=True)
+    ]
+    takes_part = torch.is_grad_enabled() and op.needs_backward
+    with torch.set_grad_enabled(takes_part), naming(op.step):
+        made = (op.layer if layer is None else layer)(*bottoms)
+    tops = (made,) if isinstance(made, Tensor) else tuple(made)
+    return name_maker(tops, op.step) if takes_part else tops
 
 
 def plain_program(steps: Sequence[Step], layers: Sequence[Layer]) -> tuple[Instruction, ...]:

@@ -20,18 +20,9 @@ from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.net.detector import PictureDetector
 from caffe_ssd.net.weights import save_binary
 from tests.data.databases import picture, write_small_database
-from tests.support.tiny_detector import BODY, INPUT, tiny_detector
+from tests.support.tiny_detector import BODY, DATA, INPUT, JUDGE, tiny_detector
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
-DATA = """
-layer { name: "data" type: "AnnotatedData" top: "data" top: "label"
-  transform_param { mean_value: 104 resize_param { height: 32 width: 48 } }
-  data_param { source: "lmdb" batch_size: 4 backend: LMDB } }
-"""
-JUDGE = """
-layer { name: "score" type: "DetectionEvaluate" bottom: "found" bottom: "label" top: "score"
-  detection_evaluate_param { num_classes: 3 } }
-"""
 NET = ["-weights", "w.caffemodel"]
 INT8 = ["-precision", "int8", "-calibration"]
 

@@ -24,18 +24,9 @@ from caffe_ssd.net.multi_scale import MultiScaleRule, merge_rule
 from caffe_ssd.net.weights import save_binary
 from tests.data.databases import picture, write_small_database
 from tests.support.golden import GOLDEN, needs_golden
-from tests.support.tiny_detector import BODY, INPUT, tiny_detector
+from tests.support.tiny_detector import BODY, DATA, INPUT, JUDGE, tiny_detector
 
 EVAL = GOLDEN / "eval"
-DATA = """
-layer { name: "data" type: "AnnotatedData" top: "data" top: "label"
-  transform_param { mean_value: 104 resize_param { height: 32 width: 48 } }
-  data_param { source: "lmdb" batch_size: 4 backend: LMDB } }
-"""
-JUDGE = """
-layer { name: "score" type: "DetectionEvaluate" bottom: "found" bottom: "label" top: "score"
-  detection_evaluate_param { num_classes: 3 } }
-"""
 SAVED = """save_output_param { output_directory: "out" output_name_prefix: "boxes"
   output_format: "COCO" label_map_file: "map.prototxt" name_size_file: "sizes.txt" }"""
 SIZES = ((24, 40), (32, 48), (48, 64))

@@ -12,6 +12,15 @@ INPUT = """
 layer { name: "data" type: "Input" top: "data"
   input_param { shape { dim: 2 dim: 3 dim: 32 dim: 48 } } }
 """
+DATA = """
+layer { name: "data" type: "AnnotatedData" top: "data" top: "label"
+  transform_param { mean_value: 104 resize_param { height: 32 width: 48 } }
+  data_param { source: "lmdb" batch_size: 4 backend: LMDB } }
+"""
+JUDGE = """
+layer { name: "score" type: "DetectionEvaluate" bottom: "found" bottom: "label" top: "score"
+  detection_evaluate_param { num_classes: 3 } }
+"""
 BODY = """
 layer { name: "f" type: "Convolution" bottom: "data" top: "f"
   convolution_param { num_output: 6 kernel_size: 5 pad: 2 stride: 4 } }
