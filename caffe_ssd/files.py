@@ -1,6 +1,8 @@
-"""Writes files so that a crash leaves either the old content or the new one, never half of it.
+"""Reads whole files, and writes them so that a crash leaves the old content or the new one.
 
-The new content goes to a temporary name in the same folder, reaches the disk, and then takes the
+Only regular files are read, up to a stated length: a pipe may never end, and `/dev/zero` does not.
+
+New content goes to a temporary name in the same folder, reaches the disk, and then takes the
 target's name in one step. Something that is no regular file (a pipe, `/dev/stdout`) is written to
 directly: it has no name to take over.
 """
@@ -15,7 +17,84 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from caffe_ssd.errors import FileError
+from caffe_ssd.errors import DataError, FileError
+
+PathLike = str | os.PathLike[str]
+
+MAX_BYTES = 2**31 - 1
+"""The longest file that is read whole: what a protobuf file may have."""
+MAX_TEXT_BYTES = 1 << 28
+"""The longest text, such as a prototxt, a list of images or a result file."""
+
+_MIB = 1 << 20
+
+
+def read_bytes(path: PathLike, *, limit: int = MAX_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file; a link is followed.
+        limit: the most bytes it may have.
+
+    Raises:
+        FileError: it cannot be read, is no regular file (a folder, pipe or device), or is longer.
+    """
+    name = os.fspath(path)
+    if "\0" in name:
+        raise FileError(f"Could not open file {name!r}: no file name holds a zero byte")
+    try:
+        # Opening a pipe would wait for its writer.
+        descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FileError(f"Could not open file {name}: it is {_kind(status.st_mode)}")
+            if status.st_size > limit:
+                raise FileError(
+                    f"Could not read file {name}: it has {status.st_size / _MIB:.0f} MiB, and "
+                    f"files of its kind may have {limit / _MIB:.0f} MiB"
+                )
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(limit)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
+        reason = getattr(error, "strerror", None)
+        raise FileError(f"Could not open file {name}: {reason if reason else error}") from error
+
+
+def read_text(path: PathLike, *, limit: int = MAX_TEXT_BYTES, errors: str = "strict") -> str:
+    """The content of a text file in UTF-8; a byte order mark is dropped.
+
+    Args:
+        path: see `read_bytes`.
+        limit: see `read_bytes`.
+        errors: what to do with bytes that are not UTF-8, as `bytes.decode` understands it.
+
+    Raises:
+        FileError: see `read_bytes`.
+        DataError: it is no such text.
+    """
+    data = read_bytes(path, limit=limit)
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise DataError(
+            f"{os.fspath(path)}:{line}: holds a zero byte, so it is no text file in UTF-8"
+        )
+    try:
+        return data.decode("utf-8-sig", errors=errors)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{os.fspath(path)}: not a text file in UTF-8: {error}") from error
+
+
+def _kind(mode: int) -> str:
+    """What something that is no regular file is, in words."""
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+    )
+    return next((words for is_kind, words in kinds if is_kind(mode)), "a device")
 
 
 @contextmanager

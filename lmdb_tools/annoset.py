@@ -2,7 +2,7 @@
 
 Spec: ssd-data.md sections 1 and 3.1.
 Quirk: images that cannot be read are skipped with a warning; their line numbers stay unused.
-Quirk: reading the list stops at the first malformed line (here with a warning).
+Quirk (only `lenient`): reading the list stops at the first malformed line.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import cast
 
-from caffe_ssd.errors import DataError, FileError
+from caffe_ssd.data.annotation_files import (
+    AnnotationFile,
+    ReadingRules,
+    read_annotation_file,
+    whole_of,
+)
+from caffe_ssd.data.samples import NO_ANNOTATIONS, Annotations
+from caffe_ssd.errors import DataError, UsageError
+from caffe_ssd.files import read_text
 from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
 from caffe_ssd.random import CaffeRandom
-from lmdb_tools.annotations import Annotations, Box, read_annotations
+from lmdb_tools.annotations import to_annotations
 from lmdb_tools.console import track
+from lmdb_tools.conversion_summary import ConversionSummary
 from lmdb_tools.database import DatabaseWriter, new_database
 from lmdb_tools.images import ImageOptions, image_to_datum
 
@@ -39,7 +47,9 @@ class ConvertOptions:
         name_to_label: the label map; empty for classification.
         image: how images are stored.
         check_size: refuse images whose pixel bytes differ in number from the first one's.
-        repair_xml: see `read_annotations`.
+        rules: how annotation files are read.
+        lenient: warn of what would be refused: a missing annotation file, a line that cannot be
+            read, a label that is 0 or not in the map, fractions in place of pixels, no box at all.
     """
 
     root: str
@@ -48,7 +58,8 @@ class ConvertOptions:
     name_to_label: Mapping[str, int] = field(default_factory=dict)
     image: ImageOptions = field(default_factory=ImageOptions)
     check_size: bool = False
-    repair_xml: bool = False
+    rules: ReadingRules = field(default_factory=ReadingRules)
+    lenient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +68,13 @@ class _Record:
 
     path: str
     datum: AnnotatedDatum | None
-    warnings: list[str]
-    lost_flags: int = 0
+    file: AnnotationFile
+    annotations: Annotations = NO_ANNOTATIONS
 
 
 def convert(
     lines: Sequence[tuple[str, str]], path: str, options: ConvertOptions, *, replace: bool = False
-) -> int:
+) -> ConversionSummary:
     """Write a database.
 
     Args:
@@ -73,44 +84,64 @@ def convert(
         replace: put the new database in the place of an old one; otherwise it must not exist.
 
     Returns:
-        The number of records written.
+        What was written; it stands in the log too.
 
     Raises:
         FileError: the database exists or cannot be written.
-        DataError: a damaged annotation, an unknown class, or not one readable image. No database
-            is left behind.
+        DataError: a damaged annotation, an unknown class, not one readable image, or, unless
+            `options.lenient`, what that accepts. No database is left behind.
     """
     with new_database(path, replace=replace) as writer:
         logger.info("Opened lmdb %s", path)
-        count = _write_records(writer, lines, options)
-        if lines and count == 0:
+        summary = _write_records(writer, lines, options)
+        if lines and summary.num_images == 0:
             raise DataError(
                 f"not one of {len(lines)} images could be read; the first should be "
                 f"{options.root + lines[0][0]} (ROOTFOLDER should end in a slash)"
             )
-    if count % 1000 != 0:
-        logger.info("Processed %d files.", count)
-    return count
+        summary.check(path, lenient=options.lenient)
+    summary.log(options.name_to_label)
+    if summary.num_images % 1000 != 0:
+        logger.info("Processed %d files.", summary.num_images)
+    return summary
 
 
-def read_list(path: str | os.PathLike[str], *, detection: bool) -> list[tuple[str, str]]:
-    """The lines of a list file, up to the first malformed one.
+def reading_rules(*, repair_xml: bool, as_original: bool) -> ReadingRules:
+    """The rules that two switches of the tools ask for.
+
+    Raises:
+        UsageError: both are set.
+    """
+    if repair_xml and as_original:
+        raise UsageError("--repair_xml and --as_original contradict each other")
+    return ReadingRules(late_difficult=repair_xml, as_original=as_original)
+
+
+def read_list(
+    path: str | os.PathLike[str], *, detection: bool, lenient: bool = False
+) -> list[tuple[str, str]]:
+    """The lines of a list file.
+
+    Args:
+        path: the file.
+        detection: the second word is a path rather than a class number.
+        lenient: stop at a malformed line with a warning, rather than refuse it.
 
     Raises:
         FileError: the file cannot be read.
+        DataError: a line is malformed.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise FileError(f"Could not open file {path}: {error.strerror}") from error
     lines: list[tuple[str, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(path, errors="surrogateescape").splitlines(), 1):
         words = line.split()
         if not words:
             continue
-        if len(words) != 2 or not (detection or words[1].lstrip("+-").isdecimal()):
+        if len(words) != 2 or not (detection or whole_of(words[1]) is not None):
             expected = "an image and an annotation file" if detection else "an image and a number"
-            logger.warning("%s:%d: expected %s, got %r; stopped", path, number, expected, line)
+            fault = f"{path}:{number}: expected {expected}, got {line!r}"
+            if not lenient:
+                raise DataError(f"{fault}; --lenient ends the list there")
+            logger.warning("%s; stopped", fault)
             break
         lines.append((words[0], words[1]))
     return lines
@@ -125,14 +156,17 @@ def shuffled(lines: Sequence[tuple[str, str]], seed: int | None) -> list[tuple[s
 
 def _write_records(
     writer: DatabaseWriter, lines: Sequence[tuple[str, str]], options: ConvertOptions
-) -> int:
-    count = lost_flags = 0
+) -> ConversionSummary:
+    summary = ConversionSummary(is_detection=options.detection)
     first_size: int | None = None
     records = track(_build_all(lines, options), len(lines), "convert")
     for number, record in enumerate(records):
-        for warning in record.warnings:
+        for warning in record.file.warnings:
             logger.warning("%s", warning)
+        summary.faults += record.file.faults
+        summary.counts.update(record.file.counts)
         if record.datum is None:
+            summary.num_skipped += 1
             continue
         if options.check_size:
             datum = record.datum.datum
@@ -140,17 +174,10 @@ def _write_records(
                 first_size = datum.channels * datum.height * datum.width
             _check_size(record.path, len(datum.data), first_size)
         writer.put(f"{number:08d}_{record.path}", record.datum.SerializeToString())
-        lost_flags += record.lost_flags
-        count += 1
-        if count % 1000 == 0:
-            logger.info("Processed %d files.", count)
-    if lost_flags:
-        logger.warning(
-            "%d difficult flags stand behind their box and were not used, as in SSD-Caffe; "
-            "--repair_xml keeps them",
-            lost_flags,
-        )
-    return count
+        summary.add(record.annotations)
+        if summary.num_images % 1000 == 0:
+            logger.info("Processed %d files.", summary.num_images)
+    return summary
 
 
 def _check_size(path: str, size: int, expected: int) -> None:
@@ -180,44 +207,40 @@ def _build_all(lines: Sequence[tuple[str, str]], options: ConvertOptions) -> Ite
 
 
 def _build(image: str, label: str, options: ConvertOptions) -> _Record:
+    file = AnnotationFile(path=options.root + label)
     loaded = image_to_datum(options.root + image, options.image)
     if loaded is None:
-        warning = f"Could not open or find file {options.root}{image}; skipped"
-        return _Record(path=image, datum=None, warnings=[warning])
+        file.warnings.append(f"Could not open or find file {options.root}{image}; skipped")
+        return _Record(path=image, datum=None, file=file)
     datum, size = loaded
     record = AnnotatedDatum(datum=datum)
     if not options.detection:
         record.datum.label = int(label)
-        return _Record(path=image, datum=record, warnings=[])
+        return _Record(path=image, datum=record, file=file)
     record.datum.label = -1
-    annotations = read_annotations(
-        options.root + label,
+    if os.path.lexists(file.path):
+        file = read_annotation_file(file.path, label_type=options.label_type, rules=options.rules)
+    else:
+        file.faults.append(f"the annotation file {file.path} is missing")
+        file.size = size
+    annotations = to_annotations(
+        file,
         label_type=options.label_type,
         image_size=size,
         name_to_label=options.name_to_label,
-        repair=options.repair_xml,
     )
-    if annotations is None:
-        warning = f"Could not open annotation file {options.root}{label}; skipped"
-        return _Record(path=image, datum=None, warnings=[warning])
-    return _with_boxes(image, record, annotations)
+    _add_boxes(record, annotations)
+    return _Record(path=image, datum=record, file=file, annotations=annotations)
 
 
-def _with_boxes(image: str, record: AnnotatedDatum, annotations: Annotations) -> _Record:
+def _add_boxes(record: AnnotatedDatum, annotations: Annotations) -> None:
+    """Put boxes into a record, in groups in the order in which their labels first appear."""
     record.type = AnnotatedDatum.BBOX
-    by_label: dict[int, list[Box]] = {}
-    for box in annotations.boxes:
-        by_label.setdefault(box.label, []).append(box)
-    for label, boxes in by_label.items():
+    labels = annotations.labels.tolist()
+    for label in dict.fromkeys(labels):
         group = record.annotation_group.add(group_label=label)
-        for instance, box in enumerate(boxes):
-            xmin, ymin, xmax, ymax = (float(v) for v in box.corners)
-            bbox = group.annotation.add(instance_id=instance).bbox
-            bbox.xmin, bbox.ymin, bbox.xmax, bbox.ymax = xmin, ymin, xmax, ymax
-            bbox.difficult = box.difficult
-    return _Record(
-        path=image,
-        datum=record,
-        warnings=annotations.warnings,
-        lost_flags=annotations.lost_flags,
-    )
+        for index in (i for i, each in enumerate(labels) if each == label):
+            item = group.annotation.add(instance_id=int(annotations.instance_ids[index]))
+            bbox = item.bbox
+            bbox.xmin, bbox.ymin, bbox.xmax, bbox.ymax = annotations.boxes[index].tolist()
+            bbox.difficult = bool(annotations.difficult[index])

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.proto.label_map import read_label_map
-from lmdb_tools.annoset import ConvertOptions, convert, read_list, shuffled
+from lmdb_tools.annoset import ConvertOptions, convert, read_list, reading_rules, shuffled
 from lmdb_tools.console import run_tool
 from lmdb_tools.database import check_target
 from lmdb_tools.flags import Flag, FlagValues, format_flags, parse_flags
@@ -54,9 +54,21 @@ FLAGS = (
     Flag(
         name="repair_xml",
         default=False,
-        help="Read fractional XML coordinates, and difficult flags that stand behind their box. "
-        "SSD-Caffe reads such coordinates as 0 and loses such flags, and so does this tool "
-        "without the switch, so that databases come out the same.",
+        help="Use XML difficult flags that stand behind their box. SSD-Caffe loses them, and so "
+        "does this tool without the switch, so that databases come out the same.",
+    ),
+    Flag(
+        name="as_original",
+        default=False,
+        help="Read XML as SSD-Caffe does to the letter: a coordinate with decimals becomes 0, "
+        "and difficult is true only as 1.",
+    ),
+    Flag(
+        name="lenient",
+        default=False,
+        help="Only warn, as SSD-Caffe does, where an annotation file is missing, a line or value "
+        "cannot be read, a label is 0 or not in the map, boxes are fractions, or no image has a "
+        "box.",
     ),
 )
 
@@ -92,7 +104,7 @@ def _run(argv: Sequence[str]) -> None:
     root, list_file, database = arguments
     check_backend(flags.text("backend"))
     options = _options(root, flags)
-    lines = read_list(list_file, detection=options.detection)
+    lines = read_list(list_file, detection=options.detection, lenient=options.lenient)
     if flags.switch("shuffle"):
         seed = flags.number("shuffle_seed")
         lines = shuffled(lines, None if seed < 0 else seed)
@@ -134,7 +146,10 @@ def _options(root: str, flags: FlagValues) -> ConvertOptions:
             encode_type=flags.text("encode_type"),
         ),
         check_size=flags.switch("check_size"),
-        repair_xml=flags.switch("repair_xml"),
+        rules=reading_rules(
+            repair_xml=flags.switch("repair_xml"), as_original=flags.switch("as_original")
+        ),
+        lenient=flags.switch("lenient"),
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from caffe_ssd.errors import DataError, FileError
 from caffe_ssd.proto.label_map import read_label_map
-from lmdb_tools.annoset import ConvertOptions, convert, read_list, shuffled
+from lmdb_tools.annoset import ConvertOptions, convert, read_list, reading_rules, shuffled
 from lmdb_tools.console import run_tool
 from lmdb_tools.convert_annoset import check_backend
 from lmdb_tools.database import check_target
@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", default="lmdb", help="only lmdb is supported")
     parser.add_argument("--encode-type", default="", help="jpg, png, ...; implies --encoded")
     parser.add_argument("--label-map-file", default="", help="detection needs one")
-    for flag in ("check-size", "encoded", "gray", "shuffle", "check-label", "repair-xml"):
+    switches = ("check-size", "encoded", "gray", "shuffle", "check-label")
+    for flag in (*switches, "repair-xml", "as-original", "lenient"):
         parser.add_argument(f"--{flag}", action="store_true", help="as in convert_annoset")
     for flag in ("min-dim", "max-dim", "resize-height", "resize-width"):
         parser.add_argument(f"--{flag}", type=int, default=0, help="as in convert_annoset")
@@ -89,7 +90,7 @@ def _run(args: argparse.Namespace) -> None:
     if not os.path.isdir(root):
         raise FileError(f"the root folder {root} does not exist")
     detection = args.anno_type == "detection"
-    lines = read_list(args.listfile, detection=detection)
+    lines = read_list(args.listfile, detection=detection, lenient=args.lenient)
     if not lines:
         raise DataError(f"{args.listfile} names no image")
     if detection and not os.path.exists(root + lines[0][1]):
@@ -124,7 +125,8 @@ def _options(
             encode_type=args.encode_type,
         ),
         check_size=args.check_size,
-        repair_xml=args.repair_xml,
+        rules=reading_rules(repair_xml=args.repair_xml, as_original=args.as_original),
+        lenient=args.lenient,
     )
 
 

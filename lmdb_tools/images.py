@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_ssd.errors import DataError, UsageError
+from caffe_ssd.data.decode import TooLargeError, decode_picture
+from caffe_ssd.errors import DataError, FileError, UsageError
+from caffe_ssd.files import read_bytes
 from caffe_ssd.proto.caffe_pb2 import Datum
 
 Image = NDArray[np.uint8]
@@ -74,7 +76,7 @@ def image_to_datum(path: str, options: ImageOptions) -> tuple[Datum, tuple[int, 
     """
     data = _read_bytes(path)
     flag = cv2.IMREAD_GRAYSCALE if options.gray else cv2.IMREAD_COLOR
-    original = None if data is None else _decode(data, flag)
+    original = None if data is None else _decode(path, data, flag)
     if data is None or original is None:
         return None
     image = resize(original, options)
@@ -97,7 +99,7 @@ def image_to_datum(path: str, options: ImageOptions) -> tuple[Datum, tuple[int, 
 def image_size(path: str) -> tuple[int, int] | None:
     """The (height, width) of an image file in pixels; None if it cannot be read."""
     data = _read_bytes(path)
-    image = None if data is None else _decode(data, cv2.IMREAD_COLOR)
+    image = None if data is None else _decode(path, data, cv2.IMREAD_COLOR)
     return None if image is None else (image.shape[0], image.shape[1])
 
 
@@ -132,20 +134,18 @@ def _resize_factor(shorter: int, longer: int, options: ImageOptions) -> float:
 
 def _read_bytes(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
+        return read_bytes(path)
+    except FileError:
         return None
 
 
-def _decode(data: bytes, flag: int) -> Image | None:
-    if not data:
-        return None
+def _decode(path: str, data: bytes, flag: int) -> Image | None:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    except cv2.error:
+        return decode_picture(data, flag).astype(np.uint8, copy=False)
+    except TooLargeError as error:
+        raise DataError(f"{path}: {error}") from error
+    except DataError:
         return None
-    return None if image is None else image.astype(np.uint8, copy=False)
 
 
 def _extension(path: str) -> str:

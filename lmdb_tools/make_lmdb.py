@@ -11,10 +11,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from caffe_ssd.data.annotation_files import ReadingRules
 from caffe_ssd.proto.label_map import read_label_map
-from lmdb_tools.annoset import ConvertOptions, convert, read_list
+from lmdb_tools.annoset import ConvertOptions, convert, read_list, reading_rules
 from lmdb_tools.console import run_tool
 from lmdb_tools.create_annoset import link_database
 from lmdb_tools.database import check_target
@@ -55,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--label-map", help="default: the layout's, in the folder of the lists")
     parser.add_argument("--seed", type=int, default=0, help="order of the train list (%(default)s)")
     parser.add_argument("--redo", action="store_true", help="replace old databases")
-    parser.add_argument("--repair-xml", action="store_true", help="as in convert_annoset")
+    for flag in ("repair-xml", "as-original", "lenient"):
+        parser.add_argument(f"--{flag}", action="store_true", help="as in convert_annoset")
     args = parser.parse_args(argv)
 
     def run() -> None:
@@ -67,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             label_map=args.label_map,
             seed=args.seed,
             redo=args.redo,
-            repair_xml=args.repair_xml,
+            rules=reading_rules(repair_xml=args.repair_xml, as_original=args.as_original),
+            lenient=args.lenient,
         )
         # Layouts without a folder of their own are linked only on request.
         if args.no_link or (args.link is None and not RECIPES[args.layout].folder):
@@ -88,7 +92,8 @@ def make_lmdb(
     label_map: PathLike | None = None,
     seed: int = 0,
     redo: bool = False,
-    repair_xml: bool = False,
+    rules: ReadingRules | None = None,
+    lenient: bool = False,
 ) -> list[Path]:
     """Make the train and the test LMDB of a data set, as the stock scripts do.
 
@@ -102,7 +107,9 @@ def make_lmdb(
         label_map: None takes the recipe's.
         seed: of the train list's order.
         redo: replace old databases.
-        repair_xml: see `read_annotations`.
+        rules: how annotation files are read.
+        lenient: see `ConvertOptions`; test sets whose annotations are not public are always taken
+            without them.
 
     Returns:
         The databases.
@@ -129,11 +136,13 @@ def make_lmdb(
         label_type=recipe.label_type,
         name_to_label=names,
         image=ImageOptions(encoded=True, encode_type="jpg"),
-        repair_xml=repair_xml,
+        rules=ReadingRules() if rules is None else rules,
+        lenient=lenient,
     )
     for split, database in zip(splits, databases, strict=True):
-        lines = read_list(folder / f"{split}.txt", detection=True)
-        convert(lines, str(database), options, replace=redo)
+        lines = read_list(folder / f"{split}.txt", detection=True, lenient=lenient)
+        accepted = lenient or (split == splits[1] and not recipe.test_has_annotations)
+        convert(lines, str(database), replace(options, lenient=accepted), replace=redo)
     return databases
 
 

@@ -29,6 +29,7 @@ class Recipe:
         folder: where lists and label map go, relative to the checkout; "" asks the user.
         label_map: its name in that folder.
         databases: list name -> name of the LMDB; empty: <name of the folder>_<list name>_lmdb.
+        test_has_annotations: whether they are public for the test images.
     """
 
     label_type: str
@@ -38,6 +39,7 @@ class Recipe:
     folder: str = ""
     label_map: str = "labelmap_voc.prototxt"
     databases: Mapping[str, str] | None = None
+    test_has_annotations: bool = True
 
 
 _VOC2007 = "VOC2007"
@@ -70,6 +72,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         test=("test", (ImageSet(name="test", folder=_VOC2012),)),
         folder="data/VOC0712Plus",
+        test_has_annotations=False,
     ),
     # 11540 and 10991 images; the test annotations are not public.
     "voc12": Recipe(
@@ -77,6 +80,7 @@ RECIPES: Mapping[str, Recipe] = {
         train=("trainval", (ImageSet(name="trainval", folder=_VOC2012),)),
         test=("test", (ImageSet(name="test", folder=_VOC2012),)),
         folder="data/VOC12",
+        test_has_annotations=False,
     ),
     # 118287 and 5000 images.
     "coco": Recipe(

@@ -13,6 +13,7 @@ ENGINE = ROOT / "caffe_ssd"
 ORDER = [
     "errors",
     "files",
+    "documents",
     "random",
     "proto",
     "boxes",

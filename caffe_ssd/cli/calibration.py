@@ -10,14 +10,15 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from caffe_ssd.cli.whole_set import record_readers
-from caffe_ssd.data.annotated import Sample, parse_datum
 from caffe_ssd.data.decode import ColorMode
 from caffe_ssd.data.draws import Draws
 from caffe_ssd.data.mean import Mean
 from caffe_ssd.data.records import LmdbSource, RecordSource
 from caffe_ssd.data.resize import Resize
+from caffe_ssd.data.samples import Sample, parse_datum
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError, UsageError
+from caffe_ssd.files import read_bytes
 from caffe_ssd.net import Net
 from caffe_ssd.net.detector import MEAN_BGR, MEAN_GREY
 from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum, Datum
@@ -90,10 +91,7 @@ class FolderSource:
         Raises:
             DataError: the file cannot be read.
         """
-        try:
-            data = self._paths[index].read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot be read: {error.strerror}") from error
+        data = read_bytes(self._paths[index])
         return Datum(data=data, encoded=True).SerializeToString()
 
     def where(self, index: int) -> str:

@@ -30,8 +30,9 @@ from caffe_ssd.cli.flags import (
     required,
 )
 from caffe_ssd.cli.scales import add_scale_flags, is_multi_scale, read_rule
+from caffe_ssd.data.decode import read_picture as decode_file
 from caffe_ssd.data.drawing import DrawnBox, Pen, draw_boxes_on
-from caffe_ssd.errors import DataError, FileError, UsageError
+from caffe_ssd.errors import FileError, UsageError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.net import build_net
 from caffe_ssd.net.detector import DetectedObject, PictureDetector, without_result_files
@@ -133,14 +134,7 @@ def read_picture(path: Path) -> Picture:
         FileError: the file cannot be opened.
         DataError: it is no picture.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"Could not open file {path}: {error.strerror}") from error
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if picture is None:
-        raise DataError(f"{path} is no picture that can be read")
-    return picture.astype(np.uint8, copy=False)
+    return decode_file(path).astype(np.uint8, copy=False)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from caffe_ssd.data.annotated import LABEL_COLUMNS, Annotations, RecordParser, Sample
 from caffe_ssd.data.draws import Draws
 from caffe_ssd.data.records import RecordSource
+from caffe_ssd.data.samples import LABEL_COLUMNS, Annotations, RecordParser, Sample
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError
 

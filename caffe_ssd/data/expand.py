@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_ssd.data.annotated import Boxes
-from caffe_ssd.data.annotation import normalised
+from caffe_ssd.data.box_projection import normalised
 from caffe_ssd.data.draws import Draws
 from caffe_ssd.data.pictures import Pasted, Picture
+from caffe_ssd.data.samples import Boxes
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.proto.caffe_pb2 import ExpansionParameter
 

@@ -7,15 +7,11 @@ Quirk: `data_param.backend` defaults to LEVELDB, so a prototxt for LMDB must nam
 from __future__ import annotations
 
 import os
-import threading
-import time
 from pathlib import Path
 from typing import Protocol
-from weakref import WeakValueDictionary
 
-import lmdb
-
-from caffe_ssd.errors import DataError
+from caffe_ssd.data.lmdb_file import Entry, LmdbFile
+from caffe_ssd.errors import CaffeError, DataError
 from caffe_ssd.proto.caffe_pb2 import DataParameter
 
 
@@ -34,38 +30,8 @@ class RecordSource(Protocol):
         """How an error message names this record."""
 
 
-class _Environment:
-    """An open LMDB; the library forbids a process to open one twice, so sources share it."""
-
-    def __init__(self, path: str) -> None:
-        self.handle = lmdb.open(path, readonly=True, lock=False, subdir=os.path.isdir(path))
-
-
-_OPEN: WeakValueDictionary[tuple[str, int], _Environment] = WeakValueDictionary()
-_OPENING = threading.Lock()
-_CLOSING_SECONDS = 5.0
-
-
-def _shared_environment(key: tuple[str, int], path: str) -> _Environment:
-    """The environment of a path, opened if nobody has it open."""
-    deadline = time.monotonic() + _CLOSING_SECONDS
-    while True:
-        with _OPENING:
-            environment = _OPEN.get(key)
-            if environment is not None:
-                return environment
-            try:
-                environment = _OPEN[key] = _Environment(path)
-                return environment
-            except lmdb.Error as error:
-                # Another thread is just closing it: it has left the table, but not yet the library.
-                if "already open" not in str(error) or time.monotonic() > deadline:
-                    raise
-        time.sleep(0.01)
-
-
 class LmdbSource:
-    """The records of an LMDB, opened read-only and without a lock file at the first read.
+    """The records of an LMDB, opened at the first read; nothing is locked or written.
 
     It may be pickled, and read from several threads and from forked processes.
 
@@ -75,11 +41,11 @@ class LmdbSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._environment: _Environment | None = None
-        self._keys: list[bytes] | None = None
+        self._file: LmdbFile | None = None
+        self._entries: list[Entry] | None = None
 
     def __len__(self) -> int:
-        return int(self._open().stat()["entries"])
+        return self._open().num_entries
 
     def first(self) -> bytes:
         """Record 0.
@@ -87,13 +53,11 @@ class LmdbSource:
         Raises:
             DataError: there is no such database, or it is empty or broken.
         """
-        try:
-            with self._open().begin() as transaction, transaction.cursor() as cursor:
-                if cursor.first():
-                    return bytes(cursor.value())
-        except lmdb.Error as error:
-            raise DataError(f"data source {self.path!r} cannot be read: {error}") from None
-        raise DataError(f"data source {self.path!r} has no records")
+        file = self._open()
+        entry = file.first()
+        if entry is None:
+            raise DataError(f"data source {self.path!r} has no records")
+        return file.value(entry)
 
     def __getitem__(self, index: int) -> bytes:
         """The record of this number.
@@ -102,46 +66,42 @@ class LmdbSource:
             DataError: there is no such database, or it is broken.
             IndexError: there is no such record.
         """
-        key = self.keys()[index]
-        try:
-            with self._open().begin() as transaction:
-                value = transaction.get(key)
-        except lmdb.Error as error:
-            raise DataError(f"{self.where(index)} cannot be read: {error}") from None
-        if value is None:
-            raise DataError(f"{self.where(index)} has vanished since the database was opened")
-        return bytes(value)
+        return self._open().value(self._list()[index])
 
     def keys(self) -> list[bytes]:
-        """All keys in order; collected once."""
-        if self._keys is None:
-            try:
-                with self._open().begin() as transaction, transaction.cursor() as cursor:
-                    self._keys = list(cursor.iternext(keys=True, values=False))
-            except lmdb.Error as error:
-                raise DataError(f"data source {self.path!r} cannot be read: {error}") from None
-        return self._keys
+        """All keys in order.
+
+        Raises:
+            DataError: there is no such database, or it is broken.
+        """
+        return [entry.key for entry in self._list()]
 
     def where(self, index: int) -> str:
         """The database and the key, for error messages."""
-        return f"{self.path}: record {self.keys()[index].decode(errors='replace')!r}"
+        return f"{self.path}: record {self._list()[index].key.decode(errors='replace')!r}"
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_environment": None}
+        return {**self.__dict__, "_file": None, "_entries": None}
 
-    def _open(self) -> lmdb.Environment:
-        if self._environment is None:
+    def _list(self) -> list[Entry]:
+        """All records; collected once."""
+        if self._entries is None:
+            self._entries = self._open().entries()
+        return self._entries
+
+    def _open(self) -> LmdbFile:
+        if self._file is None:
             _check_lmdb(self.path)
             data = os.path.join(self.path, "data.mdb") if os.path.isdir(self.path) else self.path
-            # The inode tells a database from a newer one that replaced it under the same name.
-            key = (os.path.realpath(self.path), os.stat(data).st_ino)
+            if not os.path.isfile(data):
+                raise DataError(f"data source {self.path!r} is not an LMDB: {data} is no file")
             try:
-                self._environment = _shared_environment(key, self.path)
-            except lmdb.Error as error:
+                self._file = LmdbFile(data)
+            except CaffeError as error:
                 raise DataError(
                     f"data source {self.path!r} cannot be opened as an LMDB: {error}"
-                ) from None
-        return self._environment.handle
+                ) from error
+        return self._file
 
 
 def open_source(param: DataParameter) -> LmdbSource:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from caffe_ssd.data.annotated import Boxes
 from caffe_ssd.data.decode import Image, with_channel_axis
 from caffe_ssd.data.draws import Draws
+from caffe_ssd.data.samples import Boxes
 from caffe_ssd.errors import DataError, LayerParamError
 from caffe_ssd.proto.caffe_pb2 import ResizeParameter
 

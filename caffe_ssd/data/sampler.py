@@ -18,10 +18,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_ssd.data.annotated import Boxes
-from caffe_ssd.data.annotation import coverage, jaccard
+from caffe_ssd.data.box_projection import coverage, jaccard
 from caffe_ssd.data.draws import Draws
 from caffe_ssd.data.pictures import Window
+from caffe_ssd.data.samples import Boxes
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.proto.caffe_pb2 import BatchSampler, SampleConstraint
 

@@ -16,8 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_ssd.data.annotated import Annotations, Boxes, Sample
-from caffe_ssd.data.annotation import (
+from caffe_ssd.data.box_projection import (
     EmitRule,
     crop_annotations,
     emit_rule,
@@ -33,6 +32,7 @@ from caffe_ssd.data.noise import Noise
 from caffe_ssd.data.pictures import Cropped, Decoded, Distorted, Picture, Recompressed, Window
 from caffe_ssd.data.resize import Resize
 from caffe_ssd.data.sampler import PatchSampler, draw_patch, patch_samplers, patch_window
+from caffe_ssd.data.samples import Annotations, Boxes, Sample
 from caffe_ssd.errors import DataError, LayerParamError
 from caffe_ssd.proto.caffe_pb2 import BatchSampler, TransformationParameter
 

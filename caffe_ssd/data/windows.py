@@ -11,11 +11,9 @@ mirroring is on. So batch b needs the words from a known place on, whoever compu
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import copysign, floor
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -28,7 +26,8 @@ from caffe_ssd.data.decode import ColorMode, Image, decode_bytes
 from caffe_ssd.data.mean import Mean
 from caffe_ssd.data.pictures import Window
 from caffe_ssd.data.window_list import CHANNELS, ListedWindow, WindowSet
-from caffe_ssd.errors import DataError
+from caffe_ssd.errors import DataError, FileError
+from caffe_ssd.files import read_bytes
 from caffe_ssd.random import CaffeRandom
 
 
@@ -248,10 +247,9 @@ class WindowReader:
 
 def _read_file(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise DataError(f"cannot read image {path!r} ({reason}); check root_folder") from None
+        return read_bytes(path)
+    except FileError as error:
+        raise DataError(f"cannot read image {path!r} ({error}); check root_folder") from None
 
 
 def _mean_of_crop(mean: Mean, side: int) -> NDArray[np.float32]:

@@ -3,33 +3,37 @@
 Source: the VOC development kit (one XML per image), cocodataset.org (data format), spec ssd-data.md
 sections 1 and 2 (records).
 
-An XML file is read as VOC's tools read it: fractions stay, and `difficult` counts wherever it
-stands in its object. Records made by convert_annoset have lost both where the reference loses them.
+An XML file is read as VOC's tools read it: decimals stay, and `difficult` counts wherever it stands
+in its object. Records made by convert_annoset have lost the flag where the reference loses it.
+A test set without one object is refused: nothing can be scored with it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
-from caffe_ssd.data.annotated import Annotations, parse_detection
+from caffe_ssd.data.annotation_files import AnnotationFile, ReadingRules, read_annotation_file
 from caffe_ssd.data.records import RecordSource
-from caffe_ssd.errors import DataError, FileError
+from caffe_ssd.data.samples import Annotations, parse_detection
+from caffe_ssd.documents import parse_json
+from caffe_ssd.errors import DataError
 from caffe_ssd.evaluate.results import ImageSize
 from caffe_ssd.evaluate.test_set import AnnotatedObject, TestSet, make_test_set
+from caffe_ssd.files import read_bytes, read_text
 from caffe_ssd.proto.label_map import LabelMap
 
 logger = logging.getLogger(__name__)
 
 BACKGROUND = 0
 _PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_AS_MEANT = ReadingRules(late_difficult=True)
 _DECIMALS_PX = 2  # of a coordinate that was divided by the image's size, as float32
 
 
@@ -50,7 +54,7 @@ def read_image_list(path: str | os.PathLike[str]) -> list[str]:
         FileError: the file cannot be read.
         DataError: it names no image.
     """
-    words = [line.split()[0] for line in _read_text(path).splitlines() if line.strip()]
+    words = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
     if not words:
         raise DataError(f"{path}: no names of images")
     return [_name_of(word) for word in words]
@@ -78,10 +82,12 @@ def read_voc_annotations(
     found_sizes: list[ImageSize] = []
     objects: list[AnnotatedObject] = []
     for image in images:
-        reader = _XmlFile(Path(folder) / f"{image}.xml", image)
-        objects.extend(reader.objects())
+        path = Path(folder) / f"{image}.xml"
+        file = read_annotation_file(path, label_type="xml", rules=_AS_MEANT)
+        objects += _file_objects(file, image)
         if sizes is None:
-            found_sizes.append(reader.size())
+            found_sizes.append(_size_of(file, image))
+    _check_any(objects, os.fspath(folder))
     names = sorted({each.category for each in objects})
     if categories is None:
         categories = {name: name for name in names}
@@ -97,15 +103,15 @@ def read_coco_annotations(path: str | os.PathLike[str]) -> TestSet:
         FileError: the file cannot be read.
         DataError: it is no such file.
     """
+    content = parse_json(read_bytes(path), os.fspath(path))
     try:
-        content = json.loads(_read_text(path))
         images = [
             ImageSize(name=str(each["id"]), height=int(each["height"]), width=int(each["width"]))
             for each in sorted(content["images"], key=lambda each: each["id"])
         ]
         categories = {str(each["id"]): str(each["name"]) for each in content["categories"]}
         objects = [_coco_object(each) for each in content["annotations"]]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
         raise DataError(
             f"{path}: not an annotation file of COCO: {type(error).__name__} {error}; it needs "
             "images, categories and annotations"
@@ -117,13 +123,15 @@ def read_coco_annotations(path: str | os.PathLike[str]) -> TestSet:
                 f"{path}: an annotation has image_id {each.image} and category_id {each.category}, "
                 "which are not both listed"
             )
-    return make_test_set(images, categories, objects)
+    test_set = make_test_set(images, categories, objects)
+    _check_any(objects, os.fspath(path))
+    return test_set
 
 
 def read_lmdb_annotations(
     source: RecordSource, label_map: LabelMap, sizes: Sequence[ImageSize] | None = None
 ) -> TestSet:
-    """Read the boxes of a data base made by convert_annoset.
+    """Read the boxes of a database made by convert_annoset.
 
     Args:
         source: its records.
@@ -137,8 +145,8 @@ def read_lmdb_annotations(
     """
     if sizes is not None and len(sizes) != len(source):
         raise DataError(
-            f"the data base has {len(source)} records, but the name-size file {len(sizes)} lines; "
-            "it must list the images of the data base in their order"
+            f"the database has {len(source)} records, but the name-size file {len(sizes)} lines; "
+            "it must list the images of the database in their order"
         )
     images: list[ImageSize] = []
     objects: list[AnnotatedObject] = []
@@ -154,62 +162,41 @@ def read_lmdb_annotations(
         except DataError as error:
             raise DataError(f"{source.where(index)} {error}") from None
         images.append(image)
+    _check_any(objects, "the database")
     return make_test_set(images, categories_of(label_map), objects)
 
 
-class _XmlFile:
-    """One image's annotations."""
+def _check_any(objects: Iterable[object], source: str) -> None:
+    if not any(True for _ in objects):
+        raise DataError(f"{source}: no annotated object at all, so nothing can be scored")
 
-    def __init__(self, path: Path, image: str) -> None:
-        self.path = path
-        self.image = image
-        try:
-            self.root = ElementTree.fromstring(_read_text(path))
-        except ElementTree.ParseError as error:
-            raise DataError(f"{path}: not an XML file: {error}") from error
 
-    def size(self) -> ImageSize:
-        try:
-            height, width = (int(float(self._text(f"size/{side}"))) for side in ("height", "width"))
-        except (DataError, ValueError) as error:
-            raise DataError(
-                f"{self.path}: no size of the image; a name-size file can give it"
-            ) from error
-        return ImageSize(name=self.image, height=height, width=width)
+def _size_of(file: AnnotationFile, image: str) -> ImageSize:
+    if file.size is None or min(file.size) <= 0:
+        raise DataError(f"{file.path}: no size of the image; a name-size file can give it")
+    return ImageSize(name=image, height=file.size[0], width=file.size[1])
 
-    def objects(self) -> Iterator[AnnotatedObject]:
-        for node in self.root.findall("object"):
-            if node.find("bndbox") is None:
-                continue
-            xmin, ymin, xmax, ymax = (
-                self._number(f"bndbox/{side}", node) for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-            yield AnnotatedObject(
-                image=self.image,
-                category=self._text("name", node),
-                x_px=xmin,
-                y_px=ymin,
-                width_px=xmax - xmin,
-                height_px=ymax - ymin,
-                is_difficult=node.findtext("difficult", "0").strip() == "1",
-            )
 
-    def _number(self, tag: str, node: ElementTree.Element) -> float:
-        text = self._text(tag, node)
-        try:
-            return float(text)
-        except ValueError:
-            raise DataError(f"{self.path}: {tag} must be a number, got {text!r}") from None
-
-    def _text(self, tag: str, node: ElementTree.Element | None = None) -> str:
-        text = (self.root if node is None else node).findtext(tag)
-        if text is None or not text.strip():
-            raise DataError(f"{self.path}: {tag} is missing")
-        return text.strip()
+def _file_objects(file: AnnotationFile, image: str) -> Iterator[AnnotatedObject]:
+    if file.faults:
+        raise DataError(file.faults[0])
+    for box in file.boxes:
+        yield AnnotatedObject(
+            image=image,
+            category=box.category,
+            x_px=box.xmin_px,
+            y_px=box.ymin_px,
+            width_px=box.xmax_px - box.xmin_px,
+            height_px=box.ymax_px - box.ymin_px,
+            is_difficult=box.is_difficult,
+        )
 
 
 def _coco_object(item: Mapping[str, Any]) -> AnnotatedObject:
     x, y, width, height = (float(value) for value in item["bbox"])
+    numbers = [x, y, width, height, float(item.get("area", 0)), float(item.get("iscrowd", 0))]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"bbox {item['bbox']}, area or iscrowd is not finite")
     return AnnotatedObject(
         image=str(item["image_id"]),
         category=str(item["category_id"]),
@@ -217,7 +204,7 @@ def _coco_object(item: Mapping[str, Any]) -> AnnotatedObject:
         y_px=y,
         width_px=width,
         height_px=height,
-        is_difficult=bool(item.get("iscrowd", 0)),
+        is_difficult=float(item.get("iscrowd", 0)) != 0,
         area_px=float(item["area"]) if "area" in item else None,
     )
 
@@ -247,12 +234,3 @@ def _record_objects(
 def _name_of(word: str) -> str:
     path = PurePosixPath(word)
     return path.stem if path.suffix.lower() in _PICTURE_ENDINGS else path.name
-
-
-def _read_text(path: str | os.PathLike[str]) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"Could not open file {os.fspath(path)}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file in UTF-8: {error}") from error

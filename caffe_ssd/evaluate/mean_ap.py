@@ -63,7 +63,7 @@ class MeanAPAccumulator:
                 number of objects in place of the score.
 
         Raises:
-            DataError: the last axis is not 5 long.
+            DataError: the last axis is not 5 long, or a value is not finite.
         """
         if rows.ndim == 0 or rows.shape[-1] != _WIDTH:
             raise DataError(
@@ -71,6 +71,8 @@ class MeanAPAccumulator:
                 f"DetectionEvaluate layer has; got shape {rows.shape}"
             )
         table = np.asarray(rows, np.float32).reshape(-1, _WIDTH)
+        if not np.isfinite(table).all():
+            raise DataError("rows for mean average precision hold a score that is not finite")
         is_header = table[:, 0] == _HEADER
         for label, count in table[is_header, 1:3].astype(np.int64).tolist():
             self._num_pos[label] = self._num_pos.get(label, 0) + count

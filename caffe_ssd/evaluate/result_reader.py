@@ -93,8 +93,9 @@ def _read_folder(folder: Path, test_set: TestSet, prefix: str | None) -> Iterato
 
 
 def _named(detections: list[Detection], label_map: LabelMap, path: Path) -> Iterator[Detection]:
+    labels = {str(label): name for label, name in label_map.label_to_name.items()}
     for each in detections:
-        name = label_map.label_to_name.get(int(each.category)) if each.category.isdigit() else None
+        name = labels.get(each.category)
         if name is None:
             raise DataError(f"{path}: label {each.category} is not in the label map")
         yield each._replace(category=name)

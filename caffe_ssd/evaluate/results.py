@@ -10,16 +10,19 @@ Quirk: names that are integers become JSON numbers in COCO files.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from caffe_ssd.errors import DataError, FileError
+from caffe_ssd.documents import parse_json
+from caffe_ssd.errors import DataError
+from caffe_ssd.files import read_bytes, read_text
 
 _INTEGER = re.compile(r"0|-?[1-9]\d*")
+_SIDE = re.compile(r"0*[0-9]{1,9}")
 
 
 class Detection(NamedTuple):
@@ -54,10 +57,10 @@ def read_name_sizes(path: str | os.PathLike[str]) -> tuple[ImageSize, ...]:
         DataError: a line is wrong, or there is none.
     """
     sizes = []
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not (fields := line.split()):
             continue
-        if len(fields) != 3 or not all(f.isascii() and f.isdigit() for f in fields[1:]):
+        if len(fields) != 3 or not all(map(_SIDE.fullmatch, fields[1:])):
             raise DataError(f"{path}:{number}: expected 'name height width', got {line!r}")
         name, height, width = fields[0], int(fields[1]), int(fields[2])
         if height == 0 or width == 0:
@@ -93,7 +96,7 @@ def read_voc(path: str | os.PathLike[str], category: str) -> list[Detection]:
     """
     return [
         _from_corners(path, number, line.split(), category)
-        for number, line in enumerate(_read(path).splitlines(), 1)
+        for number, line in enumerate(read_text(path).splitlines(), 1)
         if line.strip()
     ]
 
@@ -106,7 +109,7 @@ def read_ilsvrc(path: str | os.PathLike[str]) -> list[Detection]:
         DataError: a line is wrong.
     """
     found = []
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not (fields := line.split()):
             continue
         label = fields.pop(1) if len(fields) > 1 else ""
@@ -121,27 +124,32 @@ def read_coco(path: str | os.PathLike[str]) -> list[Detection]:
         FileError: the file cannot be read.
         DataError: it is no list of detections.
     """
+    items = parse_json(read_bytes(path), os.fspath(path))
+    if not isinstance(items, list):
+        raise DataError(f"{path}: not a list of COCO detections: its root is no list")
+    return [_from_coco(path, index, item) for index, item in enumerate(items)]
+
+
+def _from_coco(path: str | os.PathLike[str], index: int, item: Any) -> Detection:
     try:
-        return [
+        return _finite(
             Detection(
                 str(item["image_id"]),
                 str(item["category_id"]),
                 float(item["score"]),
                 *(float(value) for value in item["bbox"]),
             )
-            for item in json.loads(_read(path))
-        ]
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: not a list of COCO detections: {error}") from error
+        )
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise DataError(
+            f"{path}: not a list of COCO detections: number {index}: {error}"
+        ) from error
 
 
-def _read(path: str | os.PathLike[str]) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"Could not open file {os.fspath(path)}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file in UTF-8: {error}") from error
+def _finite(detection: Detection) -> Detection:
+    if not all(map(math.isfinite, detection[2:])):
+        raise ValueError(f"score and box must be finite, got {list(detection[2:])}")
+    return detection
 
 
 def _corners(d: Detection) -> str:
@@ -155,7 +163,7 @@ def _from_corners(
     try:
         image, score, *corners = fields
         x1, y1, x2, y2 = map(float, corners)
-        return Detection(image, category, float(score), x1, y1, x2 - x1, y2 - y1)
+        return _finite(Detection(image, category, float(score), x1, y1, x2 - x1, y2 - y1))
     except ValueError as error:
         raise DataError(f"{path}:{number}: not a line of detection results: {error}") from error
 

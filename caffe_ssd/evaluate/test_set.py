@@ -1,7 +1,7 @@
 """A test set and what was found in it, as columns, for the official protocols.
 
 Pixels are those of the annotation files: nothing is shifted between counting from 0 and from 1,
-because the data base holds the files' numbers as they are and a net learns those (spec: ssd-data.md
+because the database holds the files' numbers as they are and a net learns those (spec: ssd-data.md
 sections 2 and 9). A box is (x, y, width, height) with width = xmax - xmin; a protocol that counts
 the last pixel adds 1 by itself.
 
@@ -129,10 +129,13 @@ class TestSet:
             source: where they come from, for error messages.
 
         Raises:
-            DataError: an image or category is not of this test set.
+            DataError: an image or category is not of this test set, or a score or box is not
+                finite.
         """
         parts = [self._columns(chunk, source) for chunk in _chunks(detections)]
         table = np.concatenate([np.empty((0, 7)), *parts])
+        if not np.isfinite(table).all():
+            raise DataError(f"{source}: a score or a box is not finite")
         return Found(
             image=table[:, 0].astype(np.int64),
             category=table[:, 1].astype(np.int64),

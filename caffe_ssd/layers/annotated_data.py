@@ -8,14 +8,14 @@ Quirk: annotated_data_param.label_map_file is not read, data_param.rand_skip is 
 
 from __future__ import annotations
 
-from caffe_ssd.data.annotated import (
+from caffe_ssd.data.batches import LabelKind
+from caffe_ssd.data.records import open_source
+from caffe_ssd.data.samples import (
     LABEL_COLUMNS,
     is_detection_record,
     parse_classification,
     parse_detection,
 )
-from caffe_ssd.data.batches import LabelKind
-from caffe_ssd.data.records import open_source
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError
 from caffe_ssd.layers.data import RecordLayer, build_record_layer

@@ -10,10 +10,10 @@ import logging
 
 from torch import Tensor
 
-from caffe_ssd.data.annotated import RecordParser, parse_datum
 from caffe_ssd.data.batches import BatchReader, LabelKind
 from caffe_ssd.data.loader import BatchLoader
 from caffe_ssd.data.records import RecordSource, open_source
+from caffe_ssd.data.samples import RecordParser, parse_datum
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError, LayerParamError
 from caffe_ssd.layers.registry import LayerSpec, Shape, SourceLayer, register_layer

@@ -15,12 +15,14 @@ from caffe_ssd.evaluate.results import ImageSize, read_name_sizes
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.proto.caffe_pb2 import ResizeParameter
 
+_MOST_CLASSES = 1_000_000
+
 
 def check_num_classes(num_classes: int | None) -> int:
     """The number of classes, which must be given.
 
     Raises:
-        LayerParamError: it is absent (None) or 0.
+        LayerParamError: it is absent (None), 0, or beyond all reason.
     """
     if num_classes is None:
         raise LayerParamError(
@@ -28,6 +30,8 @@ def check_num_classes(num_classes: int | None) -> int:
         )
     if num_classes == 0:
         raise LayerParamError("num_classes must be at least 1, got 0")
+    if num_classes > _MOST_CLASSES:
+        raise LayerParamError(f"num_classes must be at most {_MOST_CLASSES}, got {num_classes}")
     return num_classes
 
 

@@ -83,6 +83,7 @@ class DetectionEvaluate(Layer):
         num_rows = int((found[:, _LABEL] != NONE).sum())
         found = found[found[:, _IMAGE] != NONE]
         self._check_labels(found, gts)
+        _check_finite(found, gts)
         counted = gts if self.evaluate_difficult_gt else gts[gts[:, _DIFFICULT] == 0]
         header = found.new_full((len(self.classes), 5), NONE)
         header[:, 1] = torch.tensor(self.classes)
@@ -151,6 +152,17 @@ class DetectionEvaluate(Layer):
         heights = torch.tensor([self.sizes[i].height for i in indices])
         widths = torch.tensor([self.sizes[i].width for i in indices])
         return to_image_px(boxes, heights, widths, self.resize)
+
+
+def _check_finite(found: Tensor, gts: Tensor) -> None:
+    for what, rows in (("detection", found), ("object", gts)):
+        wrong = (~rows.isfinite().all(1)).nonzero()
+        if len(wrong):
+            shown = ", ".join(f"{value:g}" for value in rows[int(wrong[0])].tolist())
+            raise LayerError(
+                f"a {what} has a score or box that is not finite: [{shown}]; nothing can be "
+                "counted with it"
+            )
 
 
 def _until_padding(gts: Tensor) -> Tensor:

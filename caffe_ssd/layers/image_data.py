@@ -14,16 +14,16 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 
-from caffe_ssd.data.annotated import Sample
 from caffe_ssd.data.batches import BatchReader, LabelKind
-from caffe_ssd.data.decode import raw_datum
+from caffe_ssd.data.decode import ColorMode, decode_bytes, raw_datum
 from caffe_ssd.data.loader import BatchLoader
+from caffe_ssd.data.samples import Sample
 from caffe_ssd.data.transform import Transform
-from caffe_ssd.errors import DataError, FileError, LayerParamError
+from caffe_ssd.errors import CaffeError, DataError, LayerParamError
+from caffe_ssd.files import read_bytes, read_text
 from caffe_ssd.layers.data import RecordLayer, draw_transformer_seed
 from caffe_ssd.layers.registry import LayerSpec, register_layer
 from caffe_ssd.proto.caffe_pb2 import ImageDataParameter
@@ -61,7 +61,7 @@ class ImageList:
 
     def __getitem__(self, index: int) -> bytes:
         """The line of this record, `path label`."""
-        return self._line(index).encode()
+        return self._line(index).encode(errors="surrogateescape")
 
     def where(self, index: int) -> str:
         """The list and the line, for error messages."""
@@ -88,10 +88,7 @@ class ImageList:
 
 
 def _read_lines(path: str) -> list[str]:
-    try:
-        text = Path(path).read_text()
-    except OSError as error:
-        raise FileError(f"cannot read list of images {path!r}: {error.strerror}") from error
+    text = read_text(path, errors="surrogateescape")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in lines:
         try:
@@ -126,13 +123,15 @@ class ImageReader:
         Raises:
             DataError: the file is missing or no image.
         """
-        name, label = record.decode().rsplit(maxsplit=1)
+        name, label = record.decode(errors="surrogateescape").rsplit(maxsplit=1)
         path = self.root_folder + name
         if not os.path.isfile(path):
             raise DataError(f"names {path!r}, which is no file; check root_folder")
-        image = cv2.imread(path, cv2.IMREAD_COLOR if self.is_color else cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise DataError(f"names {path!r}, which is not an image")
+        mode = ColorMode.COLOR if self.is_color else ColorMode.GRAY
+        try:
+            image = decode_bytes(read_bytes(path), mode)
+        except CaffeError as error:
+            raise DataError(f"names {path!r}, which {error}") from None
         if self.height > 0:
             image = cv2.resize(image, (self.width, self.height))
         return Sample(datum=raw_datum(image, int(label)))

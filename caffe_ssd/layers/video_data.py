@@ -17,10 +17,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from caffe_ssd.data.annotated import parse_datum
 from caffe_ssd.data.batches import LabelKind
 from caffe_ssd.data.loader import BatchLoader
 from caffe_ssd.data.records import RecordSource
+from caffe_ssd.data.samples import parse_datum
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.data.video import CameraFrames, VideoFrames
 from caffe_ssd.errors import LayerParamError

@@ -9,7 +9,6 @@ original's `preprocess` could scale its caller's array.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caffe.image_resize import check_image, resize_padded, zoom
-from caffe_ssd.errors import DataError, FileError
+from caffe_ssd.data.decode import read_picture
+from caffe_ssd.errors import DataError
 from caffe_ssd.proto.blobs import array_to_blob, blob_to_array
 from caffe_ssd.proto.caffe_pb2 import BlobProto, BlobProtoVector, Datum
 
@@ -48,13 +48,7 @@ def load_image(filename: str, color: bool = True) -> Array:
         FileError: the file cannot be read.
         DataError: it is no image.
     """
-    try:
-        data = np.frombuffer(Path(filename).read_bytes(), np.uint8)
-    except OSError as error:
-        raise FileError(f"cannot read image {str(filename)!r}: {error.strerror}") from error
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if pixels is None:
-        raise DataError(f"{filename}: cannot be decoded as an image")
+    pixels = read_picture(filename, cv2.IMREAD_UNCHANGED)
     image = np.atleast_3d(pixels).astype(np.float64)
     image /= {"uint8": 255, "uint16": 65535}.get(pixels.dtype.name, 1)
     if image.shape[2] >= 3:

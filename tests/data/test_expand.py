@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffe_ssd.data.annotation import project
+from caffe_ssd.data.box_projection import project
 from caffe_ssd.data.draws import Draws
 from caffe_ssd.data.expand import ExpandPolicy, Expansion
 from caffe_ssd.data.pictures import Decoded

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from caffe_ssd.data.annotated import parse_detection
 from caffe_ssd.data.records import LmdbSource
+from caffe_ssd.data.samples import parse_detection
 from caffe_ssd.proto.caffe_pb2 import NetParameter
 from tests.data.databases import data_layer
 from tests.support.golden import GOLDEN, needs_bccd, needs_golden

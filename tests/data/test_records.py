@@ -11,9 +11,9 @@ import lmdb
 import numpy as np
 import pytest
 
-from caffe_ssd.data.annotated import parse_classification, parse_detection
 from caffe_ssd.data.decode import decode_datum
 from caffe_ssd.data.records import LmdbSource, open_source
+from caffe_ssd.data.samples import parse_classification, parse_detection
 from caffe_ssd.errors import DataError
 from caffe_ssd.proto.caffe_pb2 import DataParameter
 from tests.data.databases import datum, picture, write_lmdb

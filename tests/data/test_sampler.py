@@ -15,7 +15,7 @@ from caffe_ssd.data.sampler import (
 )
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.proto.caffe_pb2 import BatchSampler, SampleConstraint, Sampler
-from tests.data.test_annotation import naive_coverage, naive_jaccard, random_boxes
+from tests.data.test_box_projection import naive_coverage, naive_jaccard, random_boxes
 
 OBJECTS = random_boxes(6, seed=3)
 STOCK = Sampler(min_scale=0.3, max_scale=1, min_aspect_ratio=0.5, max_aspect_ratio=2)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from caffe_ssd.data.annotated import Sample, parse_detection
 from caffe_ssd.data.decode import decode_datum
 from caffe_ssd.data.draws import Draws
+from caffe_ssd.data.samples import Sample, parse_detection
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError, LayerParamError
 from caffe_ssd.proto.blobs import array_to_blob

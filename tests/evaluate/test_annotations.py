@@ -67,13 +67,19 @@ def test_xml_errors(folder):
     with pytest.raises(FileError, match=r"Could not open file .*three\.xml"):
         read_voc_annotations(folder, ["three"])
     (folder / "one.xml").write_text(XML.replace(">45.7<", ">left<"))
-    with pytest.raises(DataError, match=r"one.xml: bndbox/xmin must be a number, got 'left'"):
+    with pytest.raises(DataError, match=r"one.xml: <xmin> of a box is 'left', not a number"):
         read_voc_annotations(folder, ["one"])
     (folder / "one.xml").write_text(XML[:90])
-    with pytest.raises(DataError, match=r"one.xml: not an XML file"):
+    with pytest.raises(DataError, match=r"one.xml: not a readable XML file"):
         read_voc_annotations(folder, ["one"])
-    with pytest.raises(DataError, match=r"image 'two' stands twice"):
+    with pytest.raises(DataError, match=r"no annotated object at all, so nothing can be scored"):
         read_voc_annotations(folder, ["two", "two"])
+    (folder / "one.xml").write_text(XML.replace("500", "inf"))
+    with pytest.raises(DataError, match=r"one.xml: no size of the image"):
+        read_voc_annotations(folder, ["one"])
+    (folder / "one.xml").write_text(XML)
+    with pytest.raises(DataError, match=r"image 'one' stands twice"):
+        read_voc_annotations(folder, ["one", "one"])
 
 
 def test_image_lists(tmp_path):
@@ -117,6 +123,13 @@ def test_coco_errors(tmp_path):
     strange = [{"image_id": 42, "category_id": 3, "bbox": [0, 0, 9, 8]}]
     with pytest.raises(DataError, match="image_id 42 and category_id 3, which are not both listed"):
         read_coco_annotations(coco_file(tmp_path, annotations=strange))
+    with pytest.raises(DataError, match="no annotated object at all"):
+        read_coco_annotations(coco_file(tmp_path, annotations=[]))
+    for box in ("[1, 2, 3, 1e999]", "[1, 2, 3, NaN]", "[1, 2, 3]", '[1, 2, 3, "wide"]'):
+        path = coco_file(tmp_path)
+        _written(path, path.read_text().replace("[1.5, 2, 3, 4.25]", box))
+        with pytest.raises(DataError, match=r"instances\.json: not a"):
+            read_coco_annotations(path)
     with pytest.raises(DataError, match="the test set has no images"):
         read_coco_annotations(coco_file(tmp_path, images=[], annotations=[]))
 

@@ -125,7 +125,7 @@ def test_draws_from_the_net_s_stream(make: Builder) -> None:
         ("only_a_path.png\n", r"line 'only_a_path\.png' is not `path label`"),
         ("a.png dog\n", r"line 'a\.png dog' is not `path label`"),
         ("no.png 3\n", r"'no\.png 3' names '.*no\.png', which is no file; check root_folder"),
-        ("list.txt 3\n", r"names '.*list\.txt', which is not an image"),
+        ("list.txt 3\n", r"names '.*list\.txt', which cannot be decoded as an image"),
     ],
 )
 def test_wrong_lists(text: str, match: str, make: Builder, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_wrong_settings(make: Builder) -> None:
             make(param)
     with pytest.raises(LayerParamError, match="source is not set"):
         build("ImageData", "", tops=2)
-    with pytest.raises(CaffeError, match=r"cannot read list of images 'no\.txt'"):
+    with pytest.raises(CaffeError, match=r"Could not open file no\.txt"):
         build("ImageData", 'image_data_param { source: "no.txt" }', tops=2)
 
 

@@ -130,11 +130,15 @@ def test_classification(small):
     assert len(found[0].datum.data) == 20 * 30
 
 
-def test_list_ends_at_the_first_malformed_line(small, capsys):
+def test_a_malformed_line_of_the_list(small, capsys):
     (small / "bad.txt").write_text("a.jpg 5\n\nc.png cat\na.jpg 6\n")
-    assert convert(small, "--anno_type=classification", list_file="bad.txt") == 0
+    fault = "bad.txt:3: expected an image and a number, got 'c.png cat'"
+    assert convert(small, "--anno_type=classification", list_file="bad.txt") == 1
+    assert fault in capsys.readouterr().err
+    assert not (small / "db").exists()
+    assert convert(small, "--anno_type=classification", "--lenient", list_file="bad.txt") == 0
     assert len(records(small / "db")) == 1
-    assert "bad.txt:3: expected an image and a number, got 'c.png cat'" in capsys.readouterr().err
+    assert fault in capsys.readouterr().err
 
 
 def test_shuffle_with_a_seed_repeats(small):
@@ -175,6 +179,16 @@ def leftovers(folder):
         ("c.xml", "<annotation>", (), "c.xml: not a readable XML file"),
         ("map.prototxt", LABEL_MAP * 2, ("--check_label",), "'cat' stands more than once"),
         ("list.txt", "", (), "list.txt names no image"),
+        ("c.xml", XML.replace("15", "wide"), (), "c.xml: <xmax> of a box is 'wide', not a number"),
+        ("list.txt", "a.jpg a.xml\nc.png d.xml", (), r"annotation file .*/d\.xml is missing"),
+        ("list.txt", "a.jpg a.xml\nc.png", (), r"list.txt:2: expected an image and an annotation"),
+        ("map.prototxt", LABEL_MAP.replace("3", "0"), (), "class 'cat' has label 0"),
+        (
+            "list.txt",
+            "".join(f"a.jpg {i}.xml\n" for i in range(13)),
+            (),
+            r"/9\.xml is missing\n  \.\.\. and 3 more faults\n.*\n  nothing was written; --lenient",
+        ),
         ("list.txt", "x.jpg a.xml\n", (), r"not one of 1 images could be read.*end in a slash"),
         ("list.txt", "a.jpg a.xml\n" + "c.png c.xml", ("--check_size", "--encoded"), "a.jpg: "),
     ],
@@ -185,6 +199,44 @@ def test_failures_leave_nothing_behind(small, capsys, file, text, flags, message
     assert re.search(message, capsys.readouterr().err)
     assert not (small / "db").exists()
     assert leftovers(small) == []
+
+
+def test_no_box_at_all(small, capsys):
+    for stem in "ac":
+        (small / f"{stem}.xml").write_text("<annotation/>")
+    assert convert(small) == 1
+    assert "not one of 2 images has a box" in capsys.readouterr().err
+    assert not (small / "db").exists()
+    assert convert(small, "--lenient") == 0
+    assert "not one of 2 images has a box" in capsys.readouterr().err
+    assert len(records(small / "db")) == 2
+
+
+def test_missing_annotations_that_are_meant(small, capsys):
+    (small / "list.txt").write_text("a.jpg a.xml\nc.png none.xml\n")
+    assert convert(small, "--lenient") == 0
+    assert re.search(r"\nW.*none\.xml is missing", capsys.readouterr().err)
+    groups = [
+        AnnotatedDatum.FromString(value).annotation_group for _, value in records(small / "db")
+    ]
+    assert [len(group) for group in groups] == [1, 0]
+
+
+def test_summary(small, capsys):
+    (small / "map.prototxt").write_text(
+        LABEL_MAP + LABEL_MAP.replace("cat", "dog").replace("3", "5")
+    )
+    boxless = XML.replace("<object>", "<object><name>cat</name></object><object>")
+    (small / "c.xml").write_text(boxless.replace("<xmax>15", "<difficult>1</difficult><xmax>15.5"))
+    assert convert(small) == 0
+    lines = [re.sub(r"^(\w)\d{4} .*?\] ", r"\1 ", x) for x in capsys.readouterr().err.splitlines()]
+    assert lines[-5:] == [
+        "I Summary: 2 images, 1 skipped; 2 boxes, 0 of them difficult; 0 images without a box.",
+        "I   class 3 (cat): 2 boxes",
+        "W   classes without a box: dog",
+        "W   1 objects without a box, left out",
+        "I Processed 2 files.",
+    ]
 
 
 def test_missing_list_and_label_map(small, capsys):

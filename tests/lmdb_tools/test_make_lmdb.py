@@ -29,8 +29,8 @@ def voc_folder(root, sets, name="cat"):
             write_image(root / "JPEGImages" / f"{stem}.jpg", 12, 17 + len(stem))
             (root / "Annotations").mkdir(exist_ok=True)
             (root / "Annotations" / f"{stem}.xml").write_text(
-                f"<annotation><object><name>{name}</name><bndbox><xmin>1</xmin></bndbox></object>"
-                "</annotation>"
+                f"<annotation><object><name>{name}</name><bndbox><xmin>1</xmin><ymin>2</ymin>"
+                "<xmax>9</xmax><ymax>8</ymax></bndbox></object></annotation>"
             )
         file = root / "ImageSets" / "Main" / f"{image_set}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)

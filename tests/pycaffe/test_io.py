@@ -62,7 +62,7 @@ def test_load_image(channels: int, dtype: str, tmp_path: Path) -> None:
 
 
 def test_load_image_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(CaffeError, match=r"cannot read image 'no\.png': No such file"):
+    with pytest.raises(CaffeError, match=r"Could not open file no\.png: No such file"):
         load_image("no.png")
     for content in (b"", b"text"):
         (tmp_path / "text.png").write_bytes(content)

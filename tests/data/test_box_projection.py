@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caffe_ssd.data.annotated import Annotations
-from caffe_ssd.data.annotation import (
+from caffe_ssd.data.box_projection import (
     coverage,
     crop_annotations,
     emit_rule,
@@ -17,6 +16,7 @@ from caffe_ssd.data.annotation import (
     normalised,
     project,
 )
+from caffe_ssd.data.samples import Annotations
 from caffe_ssd.proto.caffe_pb2 import EmitConstraint
 
 coordinates = st.floats(-0.5, 1.5, width=32)

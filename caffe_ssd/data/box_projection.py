@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_ssd.data.annotated import Annotations, Boxes
+from caffe_ssd.data.samples import Annotations, Boxes
 from caffe_ssd.proto.caffe_pb2 import EmitConstraint
 
 Mask: TypeAlias = NDArray[np.bool_]
