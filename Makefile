@@ -8,9 +8,11 @@ OPENCV4 := .venv-opencv4
 OUT ?= demo
 
 .DEFAULT_GOAL := help
-# What an original SSD-Caffe needs to train every family: generators, scripts, label maps.
+# What an original SSD-Caffe needs to train every family: generators, scripts, label maps. The two
+# scripts left out need this project's engine.
 OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
-  $(foreach family,dsod grp_dsod ssd scratchdet,$(wildcard examples/$(family)/*.py)) \
+  $(filter-out examples/dsod/DSOD300_detection_demo.py examples/dsod/ablations.py, \
+  $(foreach family,dsod grp_dsod ssd scratchdet,$(wildcard examples/$(family)/*.py))) \
   data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
   data/coco/coco_voc_map.txt
 

@@ -9,9 +9,8 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from caffe.models.ablations import ABLATIONS
-from caffe.models.catalogue import CATALOGUE, Published
-from caffe.models.dsod_recipes import ablation_floats
+from caffe.catalogue import ABLATIONS, CATALOGUE, Published, look_at
+from caffe.models.dsod_recipes import DSOD
 
 from caffe_ssd.files import atomic_write
 
@@ -21,8 +20,8 @@ HEAD = """\
 # Models
 
 Every published model of the four families, and what to type to train it. `make docs` writes
-this page from `caffe.models.catalogue`; a test fails when it is out of date. `python -m
-caffe.models.catalogue` prints the same.
+this page from `caffe.catalogue`; a test fails when it is out of date. `caffe models` prints the
+same, `caffe models NAME` more of each.
 
 Scores are the papers' (VOC's mAP in percent; for COCO the mean over IoU 0.5 to 0.95). Nothing
 below was trained here. *Parameters* count every number in the file of weights, BatchNorm's
@@ -31,7 +30,7 @@ solvers and folders of `DSOD300_pascal.py`, `DSOD300_pascal++.py`, `DSOD300_coco
 `GRP_DSOD320_pascal.py`, `ssd_pascal.py`, `scratchdet_pascal.py` and `scratchdet_coco.py` equal
 what the original scripts write, field for field, but for two oversights, mended here: their
 results of VOC07++12 go to the folder of VOC2007, and ScratchDet's script for COCO reads VOC's
-data bases. The other rows are those scripts with another net, data set or rate; their schedules
+databases. The other rows are those scripts with another net, data set or rate; their schedules
 were not published.
 
 All scripts of a family take `--variant` and `--data`, so that any net is trained on any data
@@ -39,10 +38,14 @@ set, your own included (`--train-data`, `--test-data`, `--label-map`, `--name-si
 `--variant tiny --data shapes` is a net of the family that learns the synthetic shapes in
 minutes on a CPU.
 
-`--fine-tune FILE` starts from a detector of other data, at a learning rate of 0.001, in a
-folder of its own. A model with COCO's 81 classes keeps the 20 of VOC
-(`data/coco/coco_voc_map.txt`); for other classes give `--class-map FILE` with lines of `old
-label,new label,name`, or let the class predictions start anew.
+What a flag changes in a training stands in the names of its folders (`..._batch12`,
+`..._lr0.001`), so that each row, and each experiment of your own, has a folder of its own and
+resumes from nothing but itself; a published script without flags keeps the original's.
+
+`--fine-tune FILE` starts from a detector of other data, at a learning rate of 0.001. A model with
+COCO's 81 classes keeps the 20 of VOC (`data/coco/coco_voc_map.txt`); for other classes give
+`--class-map FILE` with lines of `old label,new label,name`, or let the class predictions start
+anew.
 """
 
 COLUMNS = """\
@@ -70,11 +73,12 @@ def document() -> str:
         parts += [_line(row) for row in rows]
     parts.append(ABLATION_HEAD)
     for row in ABLATIONS:
+        floats = look_at(DSOD.recipe("VOC0712", row.variant)).cost.num_parameters
         stem, pooling = (_yes(row.has_stem), _yes(row.has_transition_without_pooling))
         front = "dense" if row.body.dense_front else "plain"
         parts.append(
             f"| {row.number} | {row.body.notation} | {stem} | {pooling} | {front} "
-            f"| {ablation_floats(row) / 1e6:.6f} | {row.parameters_million} | {row.reason} "
+            f"| {floats / 1e6:.6f} | {row.parameters_million} | {row.reason} "
             f"| {row.map_percent} |\n"
         )
     return "".join(parts)
@@ -86,7 +90,7 @@ def _line(row: Published) -> str:
     net = f"{row.variant} ({row.note})" if row.note else row.variant
     return (
         f"| {net} | {row.trained_on} | {row.tested_on} | {row.score_percent} | {floats} | {size} "
-        f"| `{row.command}` |\n"
+        f"| `{row.commands()['train']}` |\n"
     )
 
 

@@ -9,7 +9,6 @@ import importlib
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 
 from caffe_ssd.errors import CaffeError, UsageError
 
@@ -27,9 +26,6 @@ ACTIONS = {
     "upgrade_net": "bring an old net or weights file up to date",
     "device_query": "show what the GPUs are",
 }
-# Actions of other packages, found in the group `caffe.actions` of their entry points. So the
-# engine need not know the packages that are built on it.
-OFFERED = ("models",)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,14 +58,8 @@ def _run(arguments: list[str]) -> int:
 
 def _find(action: str) -> Callable[[list[str]], int]:
     """What runs an action; nothing else is imported, as torch alone takes seconds."""
-    if action not in OFFERED:
-        module = importlib.import_module(f"caffe_ssd.cli.{action}")
-        return module.run  # type: ignore[no-any-return]
-    for entry in entry_points(group="caffe.actions", name=action):
-        return entry.load()  # type: ignore[no-any-return]
-    raise UsageError(
-        f"action {action!r} is offered by a package that is not installed; run pip install again"
-    )
+    module = importlib.import_module(f"caffe_ssd.cli.{action}")
+    return module.run  # type: ignore[no-any-return]
 
 
 def _split(arguments: list[str]) -> tuple[str | None, list[str]]:

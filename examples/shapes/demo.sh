@@ -49,7 +49,8 @@ run python "$examples/shapes/DSOD_shapes.py" --no-run --gpu none \
 
 step "Training, from scratch (the shell job of the script above runs the same command)"
 run caffe train -solver model/solver.prototxt
-weights=model/DSOD_tiny_shapes_DSOD_tiny_96x96_iter_$iterations.caffemodel
+prefix=$(sed -n 's/^snapshot_prefix: "\(.*\)"/\1/p' model/solver.prototxt)
+weights=${prefix}_iter_$iterations.caffemodel
 
 step "Score: average precision per class and mAP on the test pictures"
 run caffe test -model model/test.prototxt -weights "$weights" 2>&1 | tee score.log

@@ -23,6 +23,7 @@ from caffe.models.dsod import (
     bl_layer,
     transition,
 )
+from caffe.models.files import make_folder
 from caffe.models.grp_dsod import (
     GRP_DSOD300,
     GRP_DSOD320,
@@ -111,11 +112,11 @@ __all__ = [
 ]
 
 
-def check_if_exist(path: str) -> bool:
+def check_if_exist(path):
     """Return whether a file or folder exists."""
     return os.path.exists(path)
 
 
-def make_if_not_exist(path: str) -> None:
+def make_if_not_exist(path):
     """Make a folder, and those above it, unless it exists."""
-    os.makedirs(path, exist_ok=True)
+    make_folder(path)

@@ -1,21 +1,19 @@
-"""`caffe models`: names, tables, one model in full; the engine finds it by its entry point."""
+"""`caffe models`: names, tables, one model in full."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
-from caffe.models.catalogue import CATALOGUE, FAMILIES, FROM_COCO, Published
-from caffe.models.flags import make_parser
-from caffe.models_action import run, select
-from caffe.published import SCORE_SCRIPTS, Models, commands
+from caffe.catalogue import CATALOGUE, FAMILIES, Models, Published
+from caffe.catalogue.tables import FROM_COCO, SCORE_SCRIPTS
+from caffe.models.script import scoring_parser
 
-from caffe_ssd.cli import main as command_line
 from caffe_ssd.cli.main import main
+from caffe_ssd.cli.models import select
 from caffe_ssd.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,34 +115,18 @@ def test_nets_are_built_once() -> None:
 
 @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: f"{row.variant}-{row.trained_on}")
 def test_commands(row: Published) -> None:
-    typed = commands(row)
-    assert typed["train"] == row.command
+    typed = row.commands()
     python, script, *flags = shlex.split(typed["score"])
     assert python == "python"
     assert (ROOT / script).is_file()
-    parser = make_parser(row.family, "VOC0712", row.family.variants[0], script, None, "")
-    parser.add_argument("--weights")
+    parser = scoring_parser(row.family, "VOC0712", script)
     args = parser.parse_args(flags)
     assert (args.data, args.variant) == (row.data, row.variant)
     caffe, action, _, *flags = shlex.split(typed["detect"])
     assert (caffe, action, flags[::2]) == ("caffe", "detect", ["-model", "-weights", "-label_map"])
-    assert ("_fine_tuned/" in flags[1]) == (row.flags == FROM_COCO)
+    assert ("_fine_tuned_COCO/" in flags[1]) == (row.flags == FROM_COCO)
     assert args.weights is None or args.weights == flags[3]
 
 
 def test_every_family_is_scored() -> None:
     assert {family.name for family in FAMILIES} == set(SCORE_SCRIPTS)
-
-
-def test_the_action_is_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    (entry,) = entry_points(group="caffe.actions")
-    assert entry.name in command_line.OFFERED
-    assert entry.load() is run
-
-
-def test_without_the_package_that_offers_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(command_line, "entry_points", lambda **_: ())
-    assert main(["models"]) == 2
-    assert "'models' is offered by a package that is not installed" in capsys.readouterr().err

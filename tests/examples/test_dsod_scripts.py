@@ -112,10 +112,13 @@ def test_places_of_data_and_results(run: Run) -> None:
     ],
 )
 def test_passes_per_iteration(run: Run, args: list[str], iter_size: int, gpu_flag: str) -> None:
-    assert run("dsod/DSOD300_pascal.py", "--no-run", *args) == 0
-    solver = solver_of()
+    assert (
+        run("dsod/DSOD300_pascal.py", "--no-run", *args, "--model-dir", "m", "--job-dir", "j") == 0
+    )
+    solver = solver_of("m")
     assert solver.iter_size == iter_size
-    shell = Path(f"jobs/{VOC}/{VOC_MODEL}.sh").read_text()
+    (job,) = Path("j").glob("*.sh")
+    shell = job.read_text()
     assert shell.splitlines()[-1].startswith(f"{gpu_flag}2>&1 | tee ")
     gpu = caffe_pb2.SolverParameter.GPU
     assert (solver.solver_mode == gpu) == bool(gpu_flag)
@@ -140,14 +143,15 @@ def test_flags_for_own_data(run: Run) -> None:
     assert (solver.test_interval, solver.snapshot, solver.random_seed) == (50, 25, 7)
     assert solver.base_lr == pytest.approx(0.02)
     assert list(solver.test_iter) == [3]  # an odd number of images: one at a time
-    assert solver.snapshot_prefix == "m/DSOD_tiny_cells_DSOD_tiny_128x128"
+    name = "DSOD_tiny_cells_DSOD_tiny_128x128_train_a_lmdb_classes3_iterations500_lr0.02_seed7"
+    assert solver.snapshot_prefix == f"m/{name}"
     loss = net_of("train", "m").layer[-1].multibox_loss_param
     assert loss.num_classes == 3
     test = net_of("test", "m")
     save = test.layer[-2].detection_output_param.save_output_param
     assert (save.output_directory, save.num_test_image) == ("found", 3)
     assert test.layer[0].data_param.batch_size == 1
-    shell = Path("j/DSOD_tiny_cells_DSOD_tiny_128x128.sh").read_text()
+    shell = Path(f"j/{name}.sh").read_text()
     assert '--solver="m/solver.prototxt"' in shell
     assert "--workers=3 \\" in shell
 
@@ -173,15 +177,17 @@ def test_variants_have_folders_of_their_own(run: Run, variant: str, growth: int)
 
 
 def test_resumes_from_the_newest_snapshot(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    folder = Path(f"models/{VOC}")
+    folder = Path(f"models/{VOC}_from_base")
     folder.mkdir(parents=True)
+    name = f"{VOC_MODEL}_from_base"
     for number in (900, 2000, 10000):
-        (folder / f"{VOC_MODEL}_iter_{number}.solverstate").touch()
-    (folder / f"{VOC_MODEL}_iter_99999.solverstate.tmp").touch()
+        (folder / f"{name}_iter_{number}.solverstate").touch()
+    (folder / f"{name}_iter_99999.solverstate.tmp").touch()
     Path("base.caffemodel").touch()
     assert run("dsod/DSOD300_pascal.py", "--no-run", "--weights", "base.caffemodel") == 0
-    shell = Path(f"jobs/{VOC}/{VOC_MODEL}.sh").read_text()
-    assert f'--snapshot="models/{VOC}/{VOC_MODEL}_iter_10000.solverstate" \\' in shell
+    job = Path(f"jobs/{VOC}_from_base/{name}.sh")
+    shell = job.read_text()
+    assert f'--snapshot="{folder}/{name}_iter_10000.solverstate" \\' in shell
     assert "--weights" not in shell
     assert "tee -a" in shell  # what was logged before stays
     assert "--weights base.caffemodel not used" in caplog.text
@@ -190,7 +196,7 @@ def test_resumes_from_the_newest_snapshot(run: Run, caplog: pytest.LogCaptureFix
         run("dsod/DSOD300_pascal.py", "--no-run", "--no-resume", "--weights", "base.caffemodel")
         == 0
     )
-    shell = Path(f"jobs/{VOC}/{VOC_MODEL}.sh").read_text()
+    shell = job.read_text()
     assert '--weights="base.caffemodel" \\' in shell
     assert "--snapshot" not in shell
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import runpy
+import json
 import shlex
 from pathlib import Path
 
 import pytest
-from caffe.models import catalogue
-from caffe.models.arithmetic import count_floats
-from caffe.models.catalogue import CATALOGUE, FAMILIES, SCRIPTS, Published, format_catalogue
-from caffe.models.flags import add_training_flags, make_parser
-from caffe.models.recipe import default_places, make_nets
+from caffe.catalogue import CATALOGUE, FAMILIES, Published, look_at
+from caffe.catalogue.tables import SCRIPTS
+from caffe.models.dsod_recipes import DSOD
+from caffe.models.script import training_parser
+from caffe.proto import caffe_pb2
+from google.protobuf.json_format import ParseDict
+
+from tests.support.counting import count_floats
+from tests.support.golden import GOLDEN, needs_golden
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +26,7 @@ def name_of(row: Published) -> str:
 
 @pytest.mark.parametrize("row", [row for row in CATALOGUE if row.floats is not None], ids=name_of)
 def test_sizes(row: Published) -> None:
-    floats = count_floats(make_nets(row.recipe, "results")["deploy"])
+    floats = look_at(row.recipe).cost.num_parameters
     assert floats == row.floats
     if row.file_mb is not None:
         # Names and shapes of a few hundred layers take up to 0.1 MB more.
@@ -31,13 +35,11 @@ def test_sizes(row: Published) -> None:
 
 @pytest.mark.parametrize("row", CATALOGUE, ids=name_of)
 def test_commands(row: Published) -> None:
-    python, script, *flags = shlex.split(row.command)
+    python, script, *flags = shlex.split(row.commands()["train"])
     assert python == "python"
     assert (ROOT / script).is_file()
     default = next(data for (_, data), path in SCRIPTS.items() if path == script)
-    parser = make_parser(row.family, default, row.family.variants[0], script, None, "")
-    add_training_flags(parser)
-    args = parser.parse_args(flags)
+    args = training_parser(row.family, default, script).parse_args(flags)
     assert (args.data, args.variant) == (row.data, row.variant)
 
 
@@ -48,24 +50,41 @@ def test_scripts_train_the_data_set_they_are_listed_for() -> None:
         assert any(f.name == family and data in f.trainings for f in FAMILIES)
 
 
-def test_every_published_folder_is_in_the_table_once() -> None:
-    rows = [(row.family.name, row.data, row.variant, row.flags) for row in CATALOGUE]
-    assert len(rows) == len(set(rows))
-    families = {row.family.name for row in CATALOGUE}
-    assert families == {family.name for family in FAMILIES}
+def test_a_row_is_one_name_and_one_folder() -> None:
+    names = [row.name for row in CATALOGUE]
+    assert len(names) == len(set(names))
+    assert "DSOD300-07+12-batch12" in names
+    assert "scratch_bn_body-07+12-lr0.001" in names
+    folders = [row.places.model_dir for row in CATALOGUE]
+    assert len(folders) == len(set(folders))
+    assert all(folder.startswith("models/") for folder in folders)
+    assert {row.family.name for row in CATALOGUE} == {family.name for family in FAMILIES}
+    assert all(row.source for row in CATALOGUE)
+
+
+def test_rows_are_scored_and_used_where_they_were_trained() -> None:
     for row in CATALOGUE:
-        assert row.source
-        assert default_places(row.recipe).model_dir.startswith("models/")
+        commands = row.commands()
+        assert f"-model {row.places.model_dir}/deploy.prototxt" in commands["detect"]
+        assert f"-weights {row.weights} " in commands["detect"]
+        assert ("--weights" in commands["score"]) == ("--fine-tune" in commands["train"])
 
 
-def test_text() -> None:
-    lines = format_catalogue().splitlines()
-    assert len(lines) == len(CATALOGUE) + 1
-    line = next(line for line in lines if "81.7" in line)
-    assert "07+12+COCO  VOC2007" in line
-    assert line.endswith("DSOD300_pascal.py --fine-tune COCO.caffemodel")
+@needs_golden
+def test_totals_are_the_recorded_ones() -> None:
+    folders = [path.parent for path in (GOLDEN / "nets").glob("*/shapes.json")]
+    assert len(folders) >= 7
+    for folder in folders:
+        deploy = ParseDict(
+            json.loads((folder / "deploy.json").read_text()), caffe_pb2.NetParameter()
+        )
+        shapes = json.loads((folder / "shapes.json").read_text())
+        assert count_floats(deploy) == shapes["total_parameter_floats"], folder.name
 
 
-def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(catalogue.__file__), run_name="__main__")
-    assert capsys.readouterr().out == format_catalogue() + "\n"
+@needs_golden
+@pytest.mark.parametrize("variant", ["lite", "smallest"])
+def test_totals_without_a_recorded_net(variant: str) -> None:
+    facts = json.loads((GOLDEN / "nets" / f"DSOD300_{variant}" / "facts.json").read_text())
+    floats = look_at(DSOD.recipe("VOC0712", variant)).cost.num_parameters
+    assert floats == facts["computed"]["parameter_floats"]["value"]

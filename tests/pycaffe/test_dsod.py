@@ -7,7 +7,8 @@ import json
 import caffe
 import pytest
 from caffe import layers as L
-from caffe.models.ablations import ABLATIONS, EQUAL, ONE_UNIT, AblationRow
+from caffe.catalogue import ABLATIONS, AblationRow, look_at
+from caffe.catalogue.ablations import EQUAL, ONE_UNIT
 from caffe.models.dsod import (
     DSOD300,
     DSOD300_LITE,
@@ -16,7 +17,7 @@ from caffe.models.dsod import (
     DenseBody,
     dense_body,
 )
-from caffe.models.dsod_recipes import ablation_floats
+from caffe.models.dsod_recipes import DSOD
 
 from tests.support.golden import GOLDEN, needs_golden
 
@@ -56,6 +57,10 @@ def test_body_complaints() -> None:
         DenseBody(stem=()).add_to(n)
     with pytest.raises(ValueError, match="extras may be up to 6"):
         DenseBody(extras=(8,) * 7).add_to(n)
+
+
+def ablation_floats(row: AblationRow) -> int:
+    return look_at(DSOD.recipe("VOC0712", row.variant)).cost.num_parameters
 
 
 @needs_golden

@@ -8,7 +8,7 @@ from typing import Any
 import caffe
 import numpy as np
 import pytest
-from caffe.models.catalogue import FAMILIES
+from caffe.catalogue import FAMILIES
 from caffe.models.recipe import Family, make_nets
 from caffe.proto import caffe_pb2
 

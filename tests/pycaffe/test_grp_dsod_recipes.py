@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from caffe.models import datasets
-from caffe.models.arithmetic import count_floats
 from caffe.models.grp_dsod_recipes import grp_dsod, grp_dsod_pascal
 from caffe.models.recipe import Places, make_nets, make_solver
 from caffe.proto import caffe_pb2
 from google.protobuf.json_format import ParseDict
 
+from tests.support.counting import count_floats
 from tests.support.golden import GOLDEN, needs_golden
 
 

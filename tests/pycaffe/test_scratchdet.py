@@ -12,7 +12,6 @@ import pytest
 import torch
 from caffe import layers as L
 from caffe.models import ssd
-from caffe.models.arithmetic import count_floats
 from caffe.models.datasets import COCO, VOC0712
 from caffe.models.multibox_head import CreateMultiBoxHead
 from caffe.models.scratchdet import (
@@ -40,6 +39,7 @@ from tests.support.bodies import (
     shapes_of,
     types_of,
 )
+from tests.support.counting import count_floats
 from tests.support.golden import GOLDEN, needs_golden
 from tests.support.plain_forward import PlainForward
 

@@ -10,7 +10,6 @@ import caffe
 import pytest
 from caffe import layers as L
 from caffe.models import ssd
-from caffe.models.arithmetic import count_floats
 from caffe.models.vgg import (
     TINY_VGG,
     VGG_SSD300,
@@ -33,6 +32,7 @@ from tests.support.bodies import (
     shapes_of,
     types_of,
 )
+from tests.support.counting import count_floats
 from tests.support.golden import GOLDEN, needs_golden
 
 FOLDER = GOLDEN / "nets" / "ssd_pascal"

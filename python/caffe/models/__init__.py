@@ -1,8 +1,9 @@
 """Generators of the published detectors.
 
-They use pycaffe only (`caffe.layers`, `caffe.params`, `caffe.NetSpec`, `caffe.proto.caffe_pb2`), so
-they also run on a build of the original SSD-Caffe, with Python 3.6 or newer. Hence the quoted
-annotations, and ValueError where the engine would raise a CaffeError.
+They use pycaffe only (`caffe.layers`, `caffe.params`, `caffe.NetSpec`, `caffe.proto.caffe_pb2`) and
+what Python 2.7 and 3 have in common, so they also run on a build of the original SSD-Caffe, where
+`make overlay` copies them. Hence no annotations, and ValueError where the engine would raise a
+CaffeError. What needs the engine is elsewhere: `caffe.catalogue` has the published tables.
 
 * blocks      convolutions with their batch norms, in both orders
 * dsod        the densely connected bodies, DS/A-B-k-theta
@@ -17,10 +18,8 @@ annotations, and ValueError where the engine would raise a CaffeError.
 * recipe      body x data set x schedule: a model that can be trained, and its solver
 * dsod_recipes, ...             what is trained: variants x data sets
 * ablations   the ablation table of DSOD, as bodies
-* catalogue   the published tables: scores, sizes, commands
 * shapes      the synthetic data set that small nets learn in minutes
-* arithmetic  parameters counted
 * transfer    a trained model as the start of one with other classes
 * devices, data_check, flags, job, script   the command line of the example scripts
-* detection   a trained model at work on pictures
+* records, files   what Python 2.7 lacks
 """

@@ -4,14 +4,9 @@ Weights learn once, biases twice as fast and without decay; weights are filled b
 another filler is asked for.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
-from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
 from caffe.models.blocks import FROZEN_STATISTICS
-from caffe.net_spec import Top
 
 VGG16_DEPTHS = (2, 2, 3, 3, 3)  # convolutions in each stage
 
@@ -34,13 +29,13 @@ class Backbone:
 
     def __init__(
         self,
-        net: NetSpec,
-        bottom: Top,
-        use_batchnorm: bool = False,
-        dropout: bool = True,
-        depths: "Sequence[int]" = VGG16_DEPTHS,
-        filler: str = "xavier",
-    ) -> None:
+        net,
+        bottom,
+        use_batchnorm=False,
+        dropout=True,
+        depths=VGG16_DEPTHS,
+        filler="xavier",
+    ):
         self.net = net
         self.bottom = bottom
         self.use_batchnorm = use_batchnorm
@@ -48,18 +43,12 @@ class Backbone:
         self.depths = depths
         self.filler = filler
 
-    def add_convolution(
-        self, name: str, relu: str, num_output: int, kernel_size: int, **geometry: int
-    ) -> None:
+    def add_convolution(self, name, relu, num_output, kernel_size, **geometry):
         """Add a convolution, batch norm if the net has it, and a ReLU."""
         net = self.net
-        net[name] = L.Convolution(
-            self.bottom,
-            num_output=num_output,
-            kernel_size=kernel_size,
-            **geometry,
-            **_filling(bias=not self.use_batchnorm, filler=self.filler),
-        )
+        geometry.update(num_output=num_output, kernel_size=kernel_size)
+        geometry.update(_filling(bias=not self.use_batchnorm, filler=self.filler))
+        net[name] = L.Convolution(self.bottom, **geometry)
         if self.use_batchnorm:
             norm, scale = name + "_bn", name + "_scale"
             net[norm] = L.BatchNorm(net[name], in_place=True, param=FROZEN_STATISTICS)
@@ -67,35 +56,30 @@ class Backbone:
         net[relu] = L.ReLU(net[name], in_place=True)
         self.bottom = net[relu]
 
-    def add_stage(self, stage: int, num_output: int, pad: int = 1, **geometry: int) -> None:
+    def add_stage(self, stage, num_output, pad=1, **geometry):
         """Add the 3x3 convolutions of one of VGG16's stages."""
         for index in range(1, self.depths[stage - 1] + 1):
-            name = f"{stage}_{index}"
+            name = "{}_{}".format(stage, index)
             self.add_convolution("conv" + name, "relu" + name, num_output, 3, pad=pad, **geometry)
 
-    def add_reduction(self, stage: int, num_output: int, nopool: bool, keep_size: bool) -> None:
+    def add_reduction(self, stage, num_output, nopool, keep_size):
         """Add what follows one of VGG16's stages: pooling, or a bare convolution in its place."""
         stride = 1 if keep_size else 2
         if nopool:
-            name = f"conv{stage}_{self.depths[stage - 1] + 1}"
-            self.net[name] = self.bottom = L.Convolution(
-                self.bottom,
-                num_output=num_output,
-                kernel_size=3,
-                pad=1,
-                stride=stride,
-                **_filling(),
-            )
+            name = "conv{}_{}".format(stage, self.depths[stage - 1] + 1)
+            geometry = {"num_output": num_output, "kernel_size": 3, "pad": 1, "stride": stride}
+            geometry.update(_filling())
+            self.net[name] = self.bottom = L.Convolution(self.bottom, **geometry)
         elif keep_size:
-            self.add_pooling(f"pool{stage}", kernel_size=3, stride=1, pad=1)
+            self.add_pooling("pool{}".format(stage), kernel_size=3, stride=1, pad=1)
         else:
-            self.add_pooling(f"pool{stage}", kernel_size=2, stride=2)
+            self.add_pooling("pool{}".format(stage), kernel_size=2, stride=2)
 
-    def add_pooling(self, name: str, **geometry: int) -> None:
+    def add_pooling(self, name, **geometry):
         """Add max pooling."""
         self.net[name] = self.bottom = L.Pooling(self.bottom, pool=P.Pooling.MAX, **geometry)
 
-    def add_local_norm(self, name: str) -> None:
+    def add_local_norm(self, name):
         """Add ZFNet's normalisation over 3x3 positions of a channel."""
         self.net[name] = self.bottom = L.LRN(
             self.bottom,
@@ -106,23 +90,23 @@ class Backbone:
             engine=P.LRN.CAFFE,
         )
 
-    def add_fc_convolutions(self, num_output: int, kernel_size: int, **geometry: int) -> None:
+    def add_fc_convolutions(self, num_output, kernel_size, **geometry):
         """Add fc6 and fc7 as convolutions; the geometry is fc6's."""
         self.add_convolution("fc6", "relu6", num_output, kernel_size, **geometry)
         self._add_dropout("drop6")
         self.add_convolution("fc7", "relu7", num_output, 1)
         self._add_dropout("drop7")
 
-    def add_inner_products(self, num_output: int) -> None:
+    def add_inner_products(self, num_output):
         """Add fc6 and fc7 as they are in the classifier."""
         net = self.net
         for index in (6, 7):
-            fc, relu = f"fc{index}", f"relu{index}"
+            fc, relu = "fc{}".format(index), "relu{}".format(index)
             net[fc] = L.InnerProduct(self.bottom, num_output=num_output, **_filling())
             net[relu] = self.bottom = L.ReLU(net[fc], in_place=True)
-            self._add_dropout(f"drop{index}")
+            self._add_dropout("drop{}".format(index))
 
-    def add_classes(self, fully_conv: bool, num_output: int = 1000) -> None:
+    def add_classes(self, fully_conv, num_output=1000):
         """Add fc8 and the probabilities of ImageNet's classes."""
         given = dict(_filling(), num_output=num_output)
         if fully_conv:
@@ -131,7 +115,7 @@ class Backbone:
             self.net.fc8 = L.InnerProduct(self.bottom, **given)
         self.net.prob = L.Softmax(self.net.fc8)
 
-    def freeze(self, names: "Sequence[str]") -> None:
+    def freeze(self, names):
         """Stop layers from learning.
 
         Raises:
@@ -142,15 +126,17 @@ class Backbone:
         for name in names:
             if name not in self.net.keys():  # noqa: SIM118  (the original's NetSpec has no `in`)
                 known = ", ".join(self.net.keys())
-                raise ValueError(f"freeze_layers: the net has no layer {name!r}; it has {known}")
+                raise ValueError(
+                    "freeze_layers: the net has no layer {!r}; it has {}".format(name, known)
+                )
             self.net.update(name, {"param": [FROZEN, FROZEN]})
 
-    def _add_dropout(self, name: str) -> None:
+    def _add_dropout(self, name):
         if self.dropout:
             self.net[name] = L.Dropout(self.bottom, dropout_ratio=0.5, in_place=True)
 
 
-def _filling(bias: bool = True, filler: str = "xavier") -> "dict[str, Any]":
+def _filling(bias=True, filler="xavier"):
     if not bias:
         return {"param": [WEIGHTS], "weight_filler": {"type": filler}, "bias_term": False}
     return {
@@ -160,7 +146,7 @@ def _filling(bias: bool = True, filler: str = "xavier") -> "dict[str, Any]":
     }
 
 
-def _scale_filling() -> "dict[str, Any]":
+def _scale_filling():
     return {
         "param": [{"lr_mult": 1, "decay_mult": 0}] * 2,
         "filler": {"type": "constant", "value": 1},

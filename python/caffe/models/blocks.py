@@ -5,15 +5,14 @@ Layers get no names here: a net's body names only the maps that others need.
 
 from caffe import layers as L
 from caffe import params as P
-from caffe.net_spec import Top
 
 # BatchNorm keeps three blobs (mean, variance, factor); the solver must touch none of them.
 FROZEN_STATISTICS = [{"lr_mult": 0, "decay_mult": 0}] * 3
 
 
-def convolution(bottom: Top, num_output: int, kernel_size: int = 1, stride: int = 1) -> Top:
+def convolution(bottom, num_output, kernel_size=1, stride=1):
     """Return a Xavier-filled convolution without bias that keeps the size at stride 1."""
-    conv: Top = L.Convolution(
+    return L.Convolution(
         bottom,
         num_output=num_output,
         kernel_size=kernel_size,
@@ -23,10 +22,9 @@ def convolution(bottom: Top, num_output: int, kernel_size: int = 1, stride: int 
         weight_filler={"type": "xavier"},
         bias_filler={"type": "constant"},
     )
-    return conv
 
 
-def batch_norm(bottom: Top, in_place: bool = False, eps: "float | None" = None) -> Top:
+def batch_norm(bottom, in_place=False, eps=None):
     """Return BatchNorm with the learnt scale and shift that Caffe keeps in a Scale layer.
 
     Args:
@@ -36,35 +34,31 @@ def batch_norm(bottom: Top, in_place: bool = False, eps: "float | None" = None) 
     """
     fields = {} if eps is None else {"eps": eps}
     norm = L.BatchNorm(bottom, in_place=in_place, param=FROZEN_STATISTICS, **fields)
-    scale: Top = L.Scale(
+    return L.Scale(
         norm, in_place=True, filler={"value": 1}, bias_term=True, bias_filler={"value": 0}
     )
-    return scale
 
 
-def bn_relu(bottom: Top, in_place: bool = True) -> Top:
+def bn_relu(bottom, in_place=True):
     """Return batch norm and ReLU; `in_place=False` gives the ReLU a blob of its own."""
-    relu: Top = L.ReLU(batch_norm(bottom), in_place=in_place)
-    return relu
+    return L.ReLU(batch_norm(bottom), in_place=in_place)
 
 
-def bn_relu_conv(bottom: Top, num_output: int, kernel_size: int = 1, stride: int = 1) -> Top:
+def bn_relu_conv(bottom, num_output, kernel_size=1, stride=1):
     """Return batch norm, ReLU, convolution: the order of DenseNet and DSOD."""
     return convolution(bn_relu(bottom), num_output, kernel_size, stride)
 
 
-def conv_bn_relu(bottom: Top, num_output: int, kernel_size: int = 1, stride: int = 1) -> Top:
+def conv_bn_relu(bottom, num_output, kernel_size=1, stride=1):
     """Return convolution, batch norm, ReLU: the order of the stems."""
     return bn_relu(convolution(bottom, num_output, kernel_size, stride))
 
 
-def max_pool(bottom: Top, kernel_size: int = 2, stride: int = 2) -> Top:
+def max_pool(bottom, kernel_size=2, stride=2):
     """Return max pooling; Caffe rounds the output size up."""
-    pool: Top = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel_size, stride=stride)
-    return pool
+    return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel_size, stride=stride)
 
 
-def concat(*bottoms: Top) -> Top:
+def concat(*bottoms):
     """Return the channels of all bottoms, in order."""
-    joined: Top = L.Concat(*bottoms, axis=1)
-    return joined
+    return L.Concat(*bottoms, axis=1)

@@ -1,20 +1,22 @@
 """Says which files a training or scoring lacks, and the command that makes each."""
 
 import os
-from typing import NamedTuple
 
-from caffe.models.datasets import Dataset
+from caffe.models.records import record
 
 
-class Need(NamedTuple):
+class Need(
+    record(
+        "Need",
+        "path",
+        "what",
+        "command",
+    )
+):
     """Something that must exist, what it is, and the command that makes it."""
 
-    path: str
-    what: str
-    command: str
 
-
-def require(dataset: Dataset, published: Dataset, training: bool) -> None:
+def require(dataset, published, training):
     """Check that the files of a data set exist.
 
     Args:
@@ -30,30 +32,32 @@ def require(dataset: Dataset, published: Dataset, training: bool) -> None:
     ]
     if not missing:
         return
-    lines = [f"the data to {'train' if training else 'score'} on is not complete"]
+    lines = ["the data to {} on is not complete".format("train" if training else "score")]
     for command in dict.fromkeys(need.command for need in missing):
         made = [need for need in missing if need.command == command]
-        lines += [f"  missing: {need.path} ({need.what})" for need in made]
-        lines += ["  made by:", f"      {command}"]
+        lines += ["  missing: {} ({})".format(need.path, need.what) for need in made]
+        lines += ["  made by:", "      {}".format(command)]
     if published.label_map in [need.path for need in missing]:
         lines.append("  (the label map is part of this project: start the script in its folder)")
     raise ValueError("\n".join(lines))
 
 
-def _needs(dataset: Dataset, published: Dataset, training: bool) -> "list[Need]":
-    label_map = f"create_label_map --include_background NAMES {dataset.label_map}"
-    sizes = f"get_image_size ROOT/ LISTFILE {dataset.name_size_file}"
+def _needs(dataset, published, training):
+    label_map = "create_label_map --include_background NAMES {}".format(dataset.label_map)
+    sizes = "get_image_size ROOT/ LISTFILE {}".format(dataset.name_size_file)
     convert = (
-        f"convert_annoset --anno_type=detection --label_map_file={dataset.label_map} "
+        "convert_annoset --anno_type=detection --label_map_file={} "
         "--check_label --encode_type=jpg --encoded ROOT/ LISTFILE"
-    )
+    ).format(dataset.label_map)
     needs = [
         Need(dataset.label_map, "label map", label_map),
         Need(dataset.name_size_file, "sizes of the test images", sizes),
-        Need(dataset.test_data, "test data", f"{convert} {dataset.test_data}"),
+        Need(dataset.test_data, "test data", "{} {}".format(convert, dataset.test_data)),
     ]
     if training:
-        needs.append(Need(dataset.train_data, "training data", f"{convert} {dataset.train_data}"))
+        needs.append(
+            Need(dataset.train_data, "training data", "{} {}".format(convert, dataset.train_data))
+        )
     # One command makes a published data set, except for the label map, which it reads.
     prepared = {published.name_size_file, published.test_data, published.train_data}
     return [

@@ -3,17 +3,27 @@
 Paths are relative to the folder that training starts in, and are those of SSD's data scripts.
 """
 
-from typing import Any, NamedTuple
+from __future__ import division
+
+import io
 
 from google.protobuf import text_format
 
+from caffe.models.records import record
 from caffe.proto import caffe_pb2
 
 MEAN_BGR = (104, 117, 123)
 LARGE_IMAGE_PX = 512
 
 
-class PriorRatios(NamedTuple):
+class PriorRatios(
+    record(
+        "PriorRatios",
+        "first",
+        "lowest",
+        "highest",
+    )
+):
     """Sizes of the priors in percent of the image: larger objects need larger ones.
 
     first: smallest and largest size on the finest map.
@@ -21,18 +31,14 @@ class PriorRatios(NamedTuple):
     highest: smallest size on the last map but one, about; the step between maps is whole.
     """
 
-    first: "tuple[int, int]"
-    lowest: int
-    highest: int
-
-    def sizes(self, image_size: int, num_maps: int) -> "tuple[list[float], list[float]]":
+    def sizes(self, image_size, num_maps):
         """Return min_size and max_size of each map in pixels.
 
         Raises:
             ValueError: fewer than three maps.
         """
         if num_maps < 3:
-            raise ValueError(f"prior sizes need at least 3 maps, got {num_maps}")
+            raise ValueError("prior sizes need at least 3 maps, got {}".format(num_maps))
         step = (self.highest - self.lowest) // (num_maps - 2)
         lowest = [self.first[0]] + [self.lowest + step * i for i in range(num_maps - 1)]
         highest = [self.first[1]] + [ratio + step for ratio in lowest[1:]]
@@ -42,7 +48,15 @@ class PriorRatios(NamedTuple):
         )
 
 
-class Augmentation(NamedTuple):
+class Augmentation(
+    record(
+        "Augmentation",
+        ("distortion", True),
+        ("max_expand_ratio", 4.0),
+        ("min_scale", 0.3),
+        ("overlaps", (0.1, 0.3, 0.5, 0.7, 0.9)),
+    )
+):
     """How training images are varied; the defaults are SSD's.
 
     distortion: vary brightness, contrast, hue and saturation.
@@ -51,13 +65,28 @@ class Augmentation(NamedTuple):
     overlaps: one crop each must overlap an object at least so much (IoU).
     """
 
-    distortion: bool = True
-    max_expand_ratio: float = 4.0
-    min_scale: float = 0.3
-    overlaps: "tuple[float, ...]" = (0.1, 0.3, 0.5, 0.7, 0.9)
 
-
-class Dataset(NamedTuple):
+class Dataset(
+    record(
+        "Dataset",
+        "name",
+        "train_data",
+        "test_data",
+        "label_map",
+        "name_size_file",
+        "num_test_image",
+        "num_classes",
+        "output_format",
+        "output_prefix",
+        "results",
+        ("use_difficult", True),
+        ("force_color", False),
+        ("prior_ratios", PriorRatios(first=(10, 20), lowest=20, highest=90)),
+        ("large_prior_ratios", PriorRatios(first=(7, 15), lowest=15, highest=90)),
+        ("augmentation", Augmentation()),
+        ("preparation", ""),
+    )
+):
     """A data set for training and scoring.
 
     name: part of file names.
@@ -78,24 +107,7 @@ class Dataset(NamedTuple):
     preparation: command that makes the data bases, the lists and the sizes.
     """
 
-    name: str
-    train_data: str
-    test_data: str
-    label_map: str
-    name_size_file: str
-    num_test_image: int
-    num_classes: int
-    output_format: str
-    output_prefix: str
-    results: str
-    use_difficult: bool = True
-    force_color: bool = False
-    prior_ratios: PriorRatios = PriorRatios(first=(10, 20), lowest=20, highest=90)
-    large_prior_ratios: PriorRatios = PriorRatios(first=(7, 15), lowest=15, highest=90)
-    augmentation: Augmentation = Augmentation()
-    preparation: str = ""
-
-    def ratios_for(self, image_size: int) -> PriorRatios:
+    def ratios_for(self, image_size):
         """Return the prior sizes for square images of `image_size` pixels."""
         return self.large_prior_ratios if image_size >= LARGE_IMAGE_PX else self.prior_ratios
 
@@ -157,43 +169,43 @@ COCO = Dataset(
 )
 
 
-def read_label_map(path: str) -> "dict[int, str]":
+def read_label_map(path):
     """Return label -> name to show of a label map file.
 
     Raises:
         ValueError: the file is missing, is no LabelMap, or has no items.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with io.open(path, encoding="utf-8") as file:
             text = file.read()
-    except OSError as error:
-        raise ValueError(f"cannot read label map {path}: {error.strerror}") from error
-    label_map: Any = caffe_pb2.LabelMap()
+    except EnvironmentError as error:
+        raise ValueError("cannot read label map {}: {}".format(path, error.strerror))
+    label_map = caffe_pb2.LabelMap()
     try:
         text_format.Merge(text, label_map)
     except text_format.ParseError as error:
-        raise ValueError(f"{path} is no label map: {error}") from error
+        raise ValueError("{} is no label map: {}".format(path, error))
     if not label_map.item:
-        raise ValueError(f"label map {path} has no items")
+        raise ValueError("label map {} has no items".format(path))
     return {item.label: item.display_name or item.name for item in label_map.item}
 
 
-def count_classes(label_map: str) -> int:
+def count_classes(label_map):
     """Return the number of classes of a label map file, the background included."""
     return max(read_label_map(label_map)) + 1
 
 
-def count_lines(path: str) -> int:
+def count_lines(path):
     """Return the number of non-empty lines of a name-size file.
 
     Raises:
         ValueError: the file is missing or empty.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with io.open(path, encoding="utf-8") as file:
             number = sum(1 for line in file if line.strip())
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except EnvironmentError as error:
+        raise ValueError("cannot read {}: {}".format(path, error.strerror))
     if number == 0:
-        raise ValueError(f"{path} has no lines")
+        raise ValueError("{} has no lines".format(path))
     return number

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 
-def count_gpus() -> int:
+def count_gpus():
     """Return how many GPUs a process started here would see; 0 where there are none."""
     try:
         import torch
@@ -13,7 +13,7 @@ def count_gpus() -> int:
     return int(torch.cuda.device_count())
 
 
-def _count_by_driver() -> int:
+def _count_by_driver():
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip()])
@@ -24,7 +24,7 @@ def _count_by_driver() -> int:
     return len(listing.decode("utf-8").strip().splitlines())
 
 
-def choose_gpus(wanted: "str | None", num_available: int, most: int = 8) -> "list[int]":
+def choose_gpus(wanted, num_available, most=8):
     """Return device ids for the flag `--gpu`.
 
     Args:
@@ -46,11 +46,13 @@ def choose_gpus(wanted: "str | None", num_available: int, most: int = 8) -> "lis
     try:
         ids = [int(part) for part in wanted.split(",")]
     except ValueError:
-        raise ValueError(f"--gpu must be ids like 0,1,2, all or none, got {wanted!r}") from None
+        raise ValueError("--gpu must be ids like 0,1,2, all or none, got {!r}".format(wanted))
     if len(set(ids)) != len(ids):
-        raise ValueError(f"--gpu names a GPU twice: {wanted}")
+        raise ValueError("--gpu names a GPU twice: {}".format(wanted))
     absent = [gpu for gpu in ids if not 0 <= gpu < num_available]
     if absent:
-        there = f"GPUs 0 to {num_available - 1}" if num_available else "no GPU"
-        raise ValueError(f"--gpu {wanted}: there is no GPU {absent[0]}, this machine has {there}")
+        there = "GPUs 0 to {}".format(num_available - 1) if num_available else "no GPU"
+        raise ValueError(
+            "--gpu {}: there is no GPU {}, this machine has {}".format(wanted, absent[0], there)
+        )
     return ids

@@ -19,22 +19,30 @@ Source: Shen et al., "DSOD: Learning Deeply Supervised Object Detectors from Scr
 Quirk: DSOD300's last transition has 256 channels whatever theta says (the table prints 1568).
 """
 
-# ruff: noqa: B905  (zip has no `strict` in Python 3.6)
-
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-from caffe import NetSpec
 from caffe.models.blocks import bn_relu, bn_relu_conv, concat, conv_bn_relu, convolution, max_pool
-from caffe.net_spec import Top
+from caffe.models.records import record
 
 MAP_NAMES = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth")
 FEWEST_BLOCKS = 3
-NOTATION = re.compile(r"DS/(\d+)-(\d+)-(\d+)-(\d+(?:\.\d+)?)")
+NOTATION = re.compile(r"DS/(\d+)-(\d+)-(\d+)-(\d+(?:\.\d+)?)\Z")
 
 
-class DenseBody(NamedTuple):
+class DenseBody(
+    record(
+        "DenseBody",
+        ("stem", (64, 64, 128)),
+        ("stem_kernel", 3),
+        ("bottleneck", 192),
+        ("growth", 48),
+        ("blocks", (6, 8, 8, 8)),
+        ("compression", 1.0),
+        ("last_transition", 256),
+        ("extras", (256, 128, 128, 128)),
+        ("dense_front", True),
+    )
+):
     """A body in the notation of the paper, DS/A-B-k-theta.
 
     stem: channels of the stem's convolutions; the first (A) has stride 2.
@@ -50,28 +58,20 @@ class DenseBody(NamedTuple):
     dense_front: maps from Second on keep the previous map, pooled, as half of their channels.
     """
 
-    stem: "tuple[int, ...]" = (64, 64, 128)
-    stem_kernel: int = 3
-    bottleneck: int = 192
-    growth: int = 48
-    blocks: "tuple[int, ...]" = (6, 8, 8, 8)
-    compression: float = 1.0
-    last_transition: "int | None" = 256
-    extras: "tuple[int, ...]" = (256, 128, 128, 128)
-    dense_front: bool = True
-
     @property
-    def notation(self) -> str:
+    def notation(self):
         """`DS/A-B-k-theta`."""
-        return f"DS/{self.stem[0]}-{self.bottleneck}-{self.growth}-{self.compression:g}"
+        return "DS/{}-{}-{}-{:g}".format(
+            self.stem[0], self.bottleneck, self.growth, self.compression
+        )
 
     @property
-    def sources(self) -> "tuple[str, ...]":
+    def sources(self):
         """Names of the maps to predict from, finest first."""
         return MAP_NAMES[: 2 + len(self.extras)]
 
     @property
-    def transitions(self) -> "tuple[int, ...]":
+    def transitions(self):
         """Channels after each block."""
         channels = self.stem[-1]
         widths = []
@@ -82,18 +82,18 @@ class DenseBody(NamedTuple):
             widths[-1] = self.last_transition
         return tuple(widths)
 
-    def check(self) -> None:
+    def check(self):
         """Raise a ValueError if no body can be made of this description."""
         if len(self.blocks) < FEWEST_BLOCKS:
-            fewest = f"blocks must be {FEWEST_BLOCKS} or more numbers of layers"
-            raise ValueError(f"{fewest}, got {self.blocks}")
+            fewest = "blocks must be {} or more numbers of layers".format(FEWEST_BLOCKS)
+            raise ValueError("{}, got {}".format(fewest, self.blocks))
         if not self.stem:
             raise ValueError("stem must have at least one convolution")
         most = len(MAP_NAMES) - 2
         if len(self.extras) > most:
-            raise ValueError(f"extras may be up to {most} widths, got {self.extras}")
+            raise ValueError("extras may be up to {} widths, got {}".format(most, self.extras))
 
-    def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
+    def add_to(self, net, from_layer="data"):
         """Add the body to a net and return its coarsest map.
 
         Args:
@@ -122,7 +122,7 @@ class DenseBody(NamedTuple):
         return x
 
 
-def dense_body(notation: str, **fields: Any) -> DenseBody:
+def dense_body(notation, **fields):
     """Return DSOD300's body with the sizes of another notation, and other fields changed.
 
     Args:
@@ -132,9 +132,11 @@ def dense_body(notation: str, **fields: Any) -> DenseBody:
     Raises:
         ValueError: the notation is not of that form.
     """
-    match = NOTATION.fullmatch(notation)
+    match = NOTATION.match(notation)
     if match is None:
-        raise ValueError(f"notation must be like DS/64-192-48-1 (DS/A-B-k-theta), got {notation!r}")
+        raise ValueError(
+            "notation must be like DS/64-192-48-1 (DS/A-B-k-theta), got {!r}".format(notation)
+        )
     first, bottleneck, growth = (int(number) for number in match.groups()[:3])
     sizes = DenseBody(
         stem=(first, first, 2 * first),
@@ -163,11 +165,11 @@ TINY = DenseBody(
 
 
 def add_stem(
-    bottom: Top,
-    widths: "tuple[int, ...]",
-    conv: "Callable[..., Top]" = conv_bn_relu,
-    kernel_size: int = 3,
-) -> Top:
+    bottom,
+    widths,
+    conv=conv_bn_relu,
+    kernel_size=3,
+):
     """Return convolutions with batch norm and ReLU, the first with stride 2."""
     for index, num_output in enumerate(widths):
         bottom = conv(bottom, num_output, kernel_size, stride=2 if index == 0 else 1)
@@ -175,55 +177,51 @@ def add_stem(
 
 
 def bl_layer(
-    bottom: Top,
-    growth: int,
-    bottleneck: int,
-    stride: int = 1,
-    conv: "Callable[..., Top]" = bn_relu_conv,
-) -> Top:
+    bottom,
+    growth,
+    bottleneck,
+    stride=1,
+    conv=bn_relu_conv,
+):
     """Return the new channels of a dense layer: 1x1 to `bottleneck`, then 3x3 to `growth`."""
     return conv(conv(bottom, bottleneck), growth, 3, stride)
 
 
-def add_bl_layer(
-    bottom: Top, growth: int, bottleneck: int, conv: "Callable[..., Top]" = bn_relu_conv
-) -> Top:
+def add_bl_layer(bottom, growth, bottleneck, conv=bn_relu_conv):
     """Return a dense layer: its bottom with `bl_layer` of it appended."""
     return concat(bottom, bl_layer(bottom, growth, bottleneck, conv=conv))
 
 
 def add_dense_block(
-    bottom: Top,
-    num_layers: int,
-    growth: int,
-    bottleneck: int,
-    conv: "Callable[..., Top]" = bn_relu_conv,
-) -> Top:
+    bottom,
+    num_layers,
+    growth,
+    bottleneck,
+    conv=bn_relu_conv,
+):
     """Return `num_layers` dense layers on each other."""
     for _ in range(num_layers):
         bottom = add_bl_layer(bottom, growth, bottleneck, conv)
     return bottom
 
 
-def transition(bottom: Top, num_output: int) -> Top:
+def transition(bottom, num_output):
     """Return batch norm, ReLU and 1x1 convolution, without the pooling that may follow."""
     return convolution(bn_relu(bottom, in_place=False), num_output)
 
 
-def add_downsampling(
-    bottom: Top, num_output: int, conv: "Callable[..., Top]" = bn_relu_conv
-) -> Top:
+def add_downsampling(bottom, num_output, conv=bn_relu_conv):
     """Return a map of half the size: `num_output` pooled and `num_output` strided channels."""
     pooled = conv(max_pool(bottom), num_output)
     return concat(pooled, bl_layer(bottom, num_output, num_output, stride=2, conv=conv))
 
 
-def add_plain_downsampling(bottom: Top, num_output: int) -> Top:
+def add_plain_downsampling(bottom, num_output):
     """Return a map of half the size as SSD does: `num_output` channels, then twice as many."""
     return bn_relu_conv(bn_relu_conv(bottom, num_output), 2 * num_output, 3, stride=2)
 
 
-def DSOD300_V3_Body(net: NetSpec, from_layer: str = "data", body: DenseBody = DSOD300) -> NetSpec:
+def DSOD300_V3_Body(net, from_layer="data", body=DSOD300):
     """Add DSOD300's body (or another) to a net, under the name the original scripts use.
 
     Args:

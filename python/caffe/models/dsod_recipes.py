@@ -1,8 +1,9 @@
 """The trainings of DSOD: variants x data sets."""
 
-from caffe.models.ablations import ABLATIONS, AblationRow
-from caffe.models.arithmetic import count_floats
-from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12, Dataset
+from __future__ import division
+
+from caffe.models.ablations import ABLATION_BODIES
+from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12
 from caffe.models.dsod import (
     DSOD300,
     DSOD300_LITE,
@@ -12,7 +13,7 @@ from caffe.models.dsod import (
     TINY,
     DenseBody,
 )
-from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose, make_nets
+from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
 from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
 from caffe.models.ssd import LOC_WEIGHT, SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
 
@@ -30,7 +31,7 @@ SHAPES_BODY = DenseBody(
 )
 
 
-def dsod300_detector(body: DenseBody) -> Detector:
+def dsod300_detector(body):
     """Return a net of six maps of a 300 px image."""
     return Detector(
         body=body,
@@ -67,22 +68,22 @@ MODELS = {
     ),
 }
 MODELS.update(
-    (f"ablation{row.number}", (f"DSOD300_ablation{row.number}", dsod300_detector(row.body)))
-    for row in ABLATIONS
+    ("ablation{}".format(row), ("DSOD300_ablation{}".format(row), dsod300_detector(body)))
+    for row, body in enumerate(ABLATION_BODIES, 1)
 )
 
 
-def dsod(dataset: Dataset, schedule: Schedule, variant: str = "DSOD300") -> Recipe:
+def dsod(dataset, schedule, variant="DSOD300"):
     """Return a variant of `MODELS` on any data set.
 
     Raises:
         ValueError: an unknown variant.
     """
     name, detector = choose(MODELS, variant)
-    return Recipe(name, f"{name}_{detector.resize_name}", detector, dataset, schedule)
+    return Recipe(name, "{}_{}".format(name, detector.resize_name), detector, dataset, schedule)
 
 
-def dsod_pascal(variant: str = "DSOD300") -> Recipe:
+def dsod_pascal(variant="DSOD300"):
     """VOC07+12, tested on VOC2007: 77.7 mAP (smallest 73.6, lite 76.7)."""
     schedule = Schedule(
         base_lr=DSOD_LR,
@@ -95,7 +96,7 @@ def dsod_pascal(variant: str = "DSOD300") -> Recipe:
     return dsod(VOC0712, schedule, variant)
 
 
-def dsod_pascal_plus(variant: str = "DSOD300") -> Recipe:
+def dsod_pascal_plus(variant="DSOD300"):
     """VOC07++12, tested on VOC2012: 76.3 mAP."""
     schedule = Schedule(
         base_lr=DSOD_LR,
@@ -108,7 +109,7 @@ def dsod_pascal_plus(variant: str = "DSOD300") -> Recipe:
     return dsod(VOC0712_PLUS, schedule, variant)
 
 
-def dsod_pascal12(variant: str = "DSOD300") -> Recipe:
+def dsod_pascal12(variant="DSOD300"):
     """VOC2012 alone (comp3), tested on VOC2012: 70.8 mAP. Its script was not published."""
     schedule = dsod_pascal().schedule._replace(
         test_interval=NEVER, test_initialization=False, test_batch_size=1
@@ -116,7 +117,7 @@ def dsod_pascal12(variant: str = "DSOD300") -> Recipe:
     return dsod(VOC12, schedule, variant)
 
 
-def dsod_coco(variant: str = "DSOD300") -> Recipe:
+def dsod_coco(variant="DSOD300"):
     """COCO trainval, tested on minival: 29.3 AP on test-dev 2015."""
     schedule = Schedule(
         base_lr=DSOD_LR,
@@ -129,18 +130,13 @@ def dsod_coco(variant: str = "DSOD300") -> Recipe:
     return dsod(COCO, schedule, variant)
 
 
-def dsod_shapes(variant: str = "tiny") -> Recipe:
+def dsod_shapes(variant="tiny"):
     """Five kinds of synthetic shapes."""
     recipe = dsod(SHAPES, shapes_schedule(), variant)
     if variant != "tiny":
         return recipe
     detector = shapes_detector(SHAPES_BODY)
-    return recipe._replace(job=f"{recipe.name}_{detector.resize_name}", detector=detector)
-
-
-def ablation_floats(row: AblationRow) -> int:
-    """Return the number of parameters of a row's net for VOC, batch norm's statistics included."""
-    return count_floats(make_nets(dsod_pascal(f"ablation{row.number}"), "")["deploy"])
+    return recipe._replace(job="{}_{}".format(recipe.name, detector.resize_name), detector=detector)
 
 
 DSOD = Family(

@@ -1,45 +1,103 @@
 """Flags of the example scripts, and what they change in a recipe.
 
-A flag that is not given changes nothing.
+A flag that is not given changes nothing. One that makes another training of a recipe also has a
+mark, which goes into the names of folders and files: no two trainings share a folder by accident,
+and what changes nothing keeps the folder of the original.
 """
 
 import argparse
-import math
 import os
-from typing import Any
+import re
+import sys
+import zlib
 
-from caffe.models.datasets import Dataset, count_classes, count_lines
-from caffe.models.recipe import Family, Places, Recipe, default_places
+from caffe.models.datasets import count_classes, count_lines
+from caffe.models.recipe import default_places
+from caffe.models.records import record
 from caffe.models.ssd import NORMALIZERS
 
-# field of the data set: flag
-DATASET_FLAGS = {
-    "name": "dataset_name",
-    "train_data": "train_data",
-    "test_data": "test_data",
-    "label_map": "label_map",
-    "name_size_file": "name_size_file",
-    "num_test_image": "num_test_image",
-    "num_classes": "num_classes",
-}
-# field of the schedule: flag
-SCHEDULE_FLAGS = {
-    "batch_size": "batch_size",
-    "accum_batch_size": "accum_batch_size",
-    "stepvalues": "step_values",
-    "test_interval": "test_interval",
-    "snapshot": "snapshot_interval",
-    "base_lr": "base_lr",
-    "random_seed": "random_seed",
-    "debug_info": "debug_info",
-}
-# field of the detector: flag
-DETECTOR_FLAGS = {"statistics_kept": "statistics_kept", "normalizer": "normalizer"}
+FINE_TUNING_LR = 0.001
+# Flags that set no field of the recipe and yet make another training.
+ALWAYS_MARKED = ("fast_augment", "fine_tune", "class_map")
+LONGEST_MARKS = 120  # characters; names of files may have 255
 
 
-def make_parser(
-    family: Family, data: str, variant: str, script: str, description: "str | None", example: str
-) -> argparse.ArgumentParser:
+class Flag(
+    record(
+        "Flag",
+        "name",
+        ("mark", None),
+        ("field", None),
+    )
+):
+    """What a flag does to a recipe.
+
+    name: of its value, with underscores.
+    mark: what names of folders get, `{}` its value; none where the training stays the same or has
+        other names anyway.
+    field: what it sets: a field of the recipe, or `dataset`, `schedule` or `detector`, a dot and
+        the name there.
+    """
+
+    def apply(self, recipe, value):
+        """Return the recipe with the field set."""
+        if self.field is None:
+            return recipe
+        part, _, name = self.field.rpartition(".")
+        if not part:
+            return recipe._replace(**{name: value})
+        return recipe._replace(**{part: getattr(recipe, part)._replace(**{name: value})})
+
+    def label(self, value):
+        """Return the mark of a value."""
+        return self.mark.format(_label(value))
+
+
+def _label(value):
+    """Return a value as a part of file names."""
+    if isinstance(value, (list, tuple)):
+        return "-".join(_label(each) for each in value)
+    if isinstance(value, float):
+        return "{:g}".format(value)
+    folder, name = os.path.split(str(value))
+    stem = re.sub(r"[^\w.+]+", "-", os.path.splitext(name)[0] if folder or "." in name else name)
+    return stem if not folder else "{}-{}".format(stem, _digest(os.path.normpath(folder)))
+
+
+def _digest(text):
+    return "{:08x}".format(zlib.crc32(text.encode("utf-8")) & 0xFFFFFFFF)
+
+
+class FlagParser(argparse.ArgumentParser):
+    """A parser of flags written with `-` or `_`, which knows what each does to a recipe."""
+
+    def __init__(self, script, example, **options):
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        epilog = "example: python {} {}".format(os.path.relpath(script), example)
+        argparse.ArgumentParser.__init__(self, epilog=epilog, **options)
+        self.flags = []
+
+    def add_flag(self, name, mark, field=None, to=None, **options):
+        """Add a flag.
+
+        Args:
+            name: `--batch-size`.
+            mark: see `Flag`; said for every flag, so that none is forgotten.
+            field: see `Flag`.
+            to: a group of flags that exclude each other.
+            options: of `argparse.ArgumentParser.add_argument`.
+        """
+        action = (self if to is None else to).add_argument(name, **options)
+        self.flags.append(Flag(action.dest, mark, field))
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse; see `argparse.ArgumentParser.parse_known_args`."""
+        args = sys.argv[1:] if args is None else args
+        args = [re.sub(r"^--[^=]+", lambda m: m.group().replace("_", "-"), word) for word in args]
+        return argparse.ArgumentParser.parse_known_args(self, args, namespace)
+
+
+def make_parser(family, data, variant, script, description, example):
     """Return a parser of the flags that training and scoring share.
 
     Args:
@@ -50,156 +108,319 @@ def make_parser(
         description: its help text.
         example: flags of a typical call.
     """
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"example: python {os.path.relpath(script)} {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
+    parser = FlagParser(script, example, description=description)
+    add = parser.add_flag
     add(
         "--variant",
+        None,  # has names of its own
         choices=family.variants,
         default=variant,
         metavar="NAME",
-        help=f"which net: {', '.join(family.variants)} (%(default)s)",
+        help="which net: {} (%(default)s)".format(", ".join(family.variants)),
     )
     add(
         "--data",
+        None,  # has folders of its own
         choices=list(family.trainings),
         default=data,
         metavar="NAME",
-        help=f"which data set: {', '.join(family.trainings)} (%(default)s)",
+        help="which data set: {} (%(default)s)".format(", ".join(family.trainings)),
     )
-    add(
-        "--normalizer",
-        choices=NORMALIZERS,
-        help="what follows convolutions: batch norm (as published), or group norm in its place",
-    )
-    add("--dataset-name", metavar="NAME", help="of your own data, for folder and file names")
-    add("--test-data", metavar="LMDB", help="data base to test on")
-    add("--name-size-file", metavar="FILE", help="`name height width` of each test image")
-    add("--num-test-image", type=_positive, metavar="N", help="(lines of --name-size-file)")
-    add("--label-map", metavar="FILE", help="label map of the data bases")
-    add("--num-classes", type=_positive, metavar="N", help="with background (from --label-map)")
-    add("--gpu", metavar="IDS", help="ids like 0,1,2, `all`, or `none` for the CPU")
-    add("--model-dir", metavar="DIR", help="for prototxt files (models/NAME/DATA/JOB)")
-    add("--job-dir", metavar="DIR", help="for shell job and log (jobs/NAME/DATA/JOB)")
-    add("--output-dir", metavar="DIR", help="for detections on the test set (below ~/data)")
-    add("--no-run", action="store_true", help="write the files only, for as many GPUs as published")
+    _add_net_flags(add)
+    _add_dataset_flags(add)
+    _add_schedule_flags(add)
+    _add_place_flags(add)
     return parser
 
 
-def add_training_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that only training has."""
-    _add_schedule_flags(parser)
-    add = parser.add_argument
-    add("--train-data", metavar="LMDB", help="data base to train on")
+def _add_net_flags(add):
+    add(
+        "--normalizer",
+        "{}_norm",
+        "detector.normalizer",
+        choices=NORMALIZERS,
+        help="what follows convolutions: batch norm (as published), or group norm in its place",
+    )
     add(
         "--statistics-kept",
+        "kept{}",
+        "detector.statistics_kept",
         type=float,
         metavar="F",
         help="share of BatchNorm's statistics that a pass keeps (0.999); 0.99 for short trainings",
     )
-    add("--workers", type=int, metavar="N", help="processes that prepare data")
-    add("--fast-augment", action="store_true", help="no passes through JPEG: faster, other numbers")
-    add("--checkpoint", action="store_true", help="train in a third less memory, a third slower")
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument(
-        "--weights", metavar="FILE", help="model to start from where there is no snapshot; or none"
-    )
-    weights.add_argument(
-        "--fine-tune",
-        metavar="FILE",
-        help="detector of other data to start from, at a learning rate of 0.001",
+
+
+def _add_dataset_flags(add):
+    add(
+        "--dataset-name",
+        None,  # has folders of its own
+        "dataset.name",
+        metavar="NAME",
+        help="of your own data, for folder and file names",
     )
     add(
-        "--class-map",
-        metavar="FILE",
-        help="with --fine-tune: `old,new,name` of each class to keep (COCO's for VOC; else none)",
+        "--train-data",
+        "train_{}",
+        "dataset.train_data",
+        metavar="LMDB",
+        help="database to train on",
     )
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--snapshot", metavar="FILE", help="resume from it (the newest there is)")
-    start.add_argument("--no-resume", action="store_true", help="start anew despite snapshots")
+    add("--test-data", None, "dataset.test_data", metavar="LMDB", help="database to test on")
+    add(
+        "--name-size-file",
+        None,
+        "dataset.name_size_file",
+        metavar="FILE",
+        help="`name height width` of each test image",
+    )
+    add(
+        "--num-test-image",
+        None,
+        "dataset.num_test_image",
+        type=positive,
+        metavar="N",
+        help="(lines of --name-size-file)",
+    )
+    add("--label-map", None, "dataset.label_map", metavar="FILE", help="label map of the databases")
+    add(
+        "--num-classes",
+        "classes{}",
+        "dataset.num_classes",
+        type=positive,
+        metavar="N",
+        help="with background (from --label-map)",
+    )
 
 
-def _add_schedule_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--batch-size", type=_positive, metavar="N", help="images per device and pass")
+def _add_schedule_flags(add):
+    add(
+        "--batch-size",
+        "batch{}",
+        "schedule.batch_size",
+        type=positive,
+        metavar="N",
+        help="images per device and pass",
+    )
     add(
         "--accum-batch-size",
-        type=_positive,
+        "accum{}",
+        "schedule.accum_batch_size",
+        type=positive,
         metavar="N",
         help="images per iteration, accumulated over passes",
     )
-    add("--max-iter", type=_positive, metavar="N", help="stretches or shrinks the whole schedule")
+    add(
+        "--max-iter",
+        "iterations{}",
+        type=positive,
+        metavar="N",
+        help="stretches or shrinks the whole schedule",
+    )
     add(
         "--step-values",
-        type=_positive,
+        "steps{}",
+        "schedule.stepvalues",
+        type=positive,
         nargs="+",
         metavar="N",
         help="iterations at which the learning rate becomes a tenth",
     )
-    add("--test-interval", type=_positive, metavar="N", help="iterations between tests")
-    add("--snapshot-interval", type=_positive, metavar="N", help="iterations between snapshots")
-    add("--base-lr", type=float, metavar="LR", help="learning rate at the start")
-    add("--random-seed", type=int, metavar="N", help="makes a training repeatable")
+    add(
+        "--base-lr",
+        "lr{}",
+        "schedule.base_lr",
+        type=float,
+        metavar="LR",
+        help="learning rate at the start",
+    )
+    add(
+        "--random-seed",
+        "seed{}",
+        "schedule.random_seed",
+        type=int,
+        metavar="N",
+        help="makes a training repeatable",
+    )
+
+
+def _add_place_flags(add):
+    add("--gpu", None, metavar="IDS", help="ids like 0,1,2, `all`, or `none` for the CPU")
+    add("--model-dir", None, metavar="DIR", help="for prototxt files (models/NAME/DATA/JOB)")
+    add("--job-dir", None, metavar="DIR", help="for shell job and log (jobs/NAME/DATA/JOB)")
+    add(
+        "--output-dir",
+        None,
+        metavar="DIR",
+        help="for detections on the test set (below ~/data)",
+    )
+    add(
+        "--no-run",
+        None,
+        action="store_true",
+        help="write the files only, for as many GPUs as published",
+    )
+
+
+def add_training_flags(parser):
+    """Add the flags that only training has."""
+    add = parser.add_flag
+    add(
+        "--test-interval",
+        None,
+        "schedule.test_interval",
+        type=positive,
+        metavar="N",
+        help="iterations between tests",
+    )
+    add(
+        "--snapshot-interval",
+        None,
+        "schedule.snapshot",
+        type=positive,
+        metavar="N",
+        help="iterations between snapshots",
+    )
     add(
         "--no-debug-info",
+        None,
+        "schedule.debug_info",
         dest="debug_info",
         action="store_const",
         const=False,
         help="do not log the magnitudes of all blobs, as ScratchDet's script for VOC does",
     )
+    add("--workers", None, type=int, metavar="N", help="processes that prepare data")
+    add(
+        "--fast-augment",
+        "fast_augment",
+        action="store_true",
+        help="no passes through JPEG: faster, other numbers",
+    )
+    add(
+        "--checkpoint",
+        None,
+        action="store_true",
+        help="train in a third less memory, a third slower",
+    )
+    _add_start_flags(parser, add)
 
 
-def _positive(text: str) -> int:
+def _add_start_flags(parser, add):
+    weights = parser.add_mutually_exclusive_group()
+    add(
+        "--weights",
+        "from_{}",
+        "weights",
+        to=weights,
+        metavar="FILE",
+        help="model to start from where there is no snapshot; or none",
+    )
+    add(
+        "--fine-tune",
+        "fine_tuned_{}",
+        to=weights,
+        metavar="FILE",
+        help="detector of other data to start from, at a learning rate of 0.001",
+    )
+    add(
+        "--class-map",
+        "map_{}",
+        metavar="FILE",
+        help="with --fine-tune: `old,new,name` of each class to keep (COCO's for VOC; else none)",
+    )
+    start = parser.add_mutually_exclusive_group()
+    add("--snapshot", None, to=start, metavar="FILE", help="resume from it (the newest there is)")
+    add(
+        "--no-resume",
+        None,
+        to=start,
+        action="store_true",
+        help="start anew despite snapshots",
+    )
+
+
+def positive(text):
+    """Return a whole number of at least 1; the type of flags that count."""
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+        raise argparse.ArgumentTypeError("must be at least 1, got {}".format(text))
     return number
 
 
-def customised(recipe: Recipe, args: argparse.Namespace) -> Recipe:
-    """Return a recipe with the data set, schedule and net that the flags ask for.
+def chosen(parser, family, args):
+    """Return the recipe that flags ask for, its job named after what makes it another one.
+
+    Args:
+        parser: that read the flags.
+        family: see `make_parser`.
+        args: the flags.
 
     Raises:
         ValueError: too few classes, or a label map or list that cannot be read.
     """
-    dataset = _dataset(recipe.dataset, args)
-    if dataset.num_classes < 2:
-        raise ValueError(f"--num-classes counts the background: at least 2, not {args.num_classes}")
-    schedule = recipe.schedule
-    if getattr(args, "max_iter", None) is not None:
-        schedule = schedule.stretched(args.max_iter)
-    schedule = schedule._replace(
-        # The reader wraps at the end of the data base: passes must end there with it.
-        test_batch_size=math.gcd(dataset.num_test_image, schedule.test_batch_size),
-        **_given(args, SCHEDULE_FLAGS),
-    )
-    detector = recipe.detector._replace(**_given(args, DETECTOR_FLAGS))
-    # Its weights fit no net with batch norm: folders of its own.
-    job = f"{recipe.job}_group_norm" if detector.normalizer == "group" else recipe.job
-    return recipe._replace(job=job, detector=detector, dataset=dataset, schedule=schedule)
+    recipe = family.recipe(args.data, args.variant)
+    if getattr(args, "fine_tune", None) is not None:
+        recipe = recipe._replace(schedule=recipe.schedule._replace(base_lr=FINE_TUNING_LR))
+    values = _values(args)
+    if values.get("weights") == "none" and recipe.weights is None:
+        values["weights"] = None  # which it says anyway
+    marks = []
+    for flag in parser.flags:
+        value = values.get(flag.name)
+        if value is None or (value is False and flag.field is None):
+            continue
+        before = recipe
+        recipe = flag.apply(recipe, value)
+        if flag.name == "max_iter":
+            recipe = recipe._replace(schedule=recipe.schedule.stretched(value))
+        if flag.mark is not None and (flag.name in ALWAYS_MARKED or recipe != before):
+            marks.append(flag.label(value))
+    if recipe.dataset.num_classes < 2:
+        raise ValueError(
+            "--num-classes counts the background: at least 2, not {}".format(args.num_classes)
+        )
+    if recipe.weights == "none":
+        recipe = recipe._replace(weights=None)
+    # The reader wraps at the end of the database: passes must end there with it.
+    size = _common_divisor(recipe.dataset.num_test_image, recipe.schedule.test_batch_size)
+    recipe = recipe._replace(schedule=recipe.schedule._replace(test_batch_size=size))
+    return marked(recipe, marks)
 
 
-def _dataset(dataset: Dataset, args: argparse.Namespace) -> Dataset:
-    given = _given(args, DATASET_FLAGS)
+def _values(args):
+    """Return what was given, and what follows from it."""
+    values = dict(vars(args))
+    if values.get("step_values") is not None:
+        values["step_values"] = tuple(values["step_values"])
     if args.label_map is not None and args.num_classes is None:
-        given["num_classes"] = count_classes(args.label_map)
+        values["num_classes"] = count_classes(args.label_map)
     if args.name_size_file is not None and args.num_test_image is None:
-        given["num_test_image"] = count_lines(args.name_size_file)
-    return dataset._replace(**given)
+        values["num_test_image"] = count_lines(args.name_size_file)
+    return values
 
 
-def places_of(recipe: Recipe, args: argparse.Namespace, postfix: str = "") -> Places:
+def _common_divisor(first, second):
+    while second:
+        first, second = second, first % second
+    return first
+
+
+def marked(recipe, marks):
+    """Return a recipe whose job also has these marks, shortened where they would be too long."""
+    if not marks:
+        return recipe
+    text = "_".join(marks)
+    if len(text) > LONGEST_MARKS:
+        text = "{}-{}".format(text[:LONGEST_MARKS], _digest(text))
+    return recipe._replace(job="{}_{}".format(recipe.job, text))
+
+
+def places_of(recipe, args, postfix=""):
     """Return where files go; `postfix` sets scoring apart from training."""
-    given = _given(args, {"job_dir": "job_dir", "output_dir": "output_dir"})
+    given = {name: getattr(args, name) for name in ("job_dir", "output_dir")}
+    given = {name: folder for name, folder in given.items() if folder is not None}
     if args.model_dir is not None:
         given["snapshot_dir"] = args.model_dir
         given["model_dir"] = args.model_dir + postfix
     return default_places(recipe, postfix)._replace(**given)
-
-
-def _given(args: argparse.Namespace, flags: "dict[str, str]") -> "dict[str, Any]":
-    values = {field: getattr(args, flag, None) for field, flag in flags.items()}
-    return {field: value for field, value in values.items() if value is not None}

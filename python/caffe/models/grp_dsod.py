@@ -21,11 +21,6 @@ Quirk: the inner products of the gates have no filler, so they start at zero and
 Quirk: batch norm runs in place with an eps of 1e-4 (DSOD: 1e-5, in a blob of its own).
 """
 
-# ruff: noqa: B905  (zip has no `strict` in Python 3.6)
-
-from typing import NamedTuple
-
-from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
 from caffe.models.blocks import batch_norm, concat, convolution, max_pool
@@ -37,13 +32,20 @@ from caffe.models.dsod import (
     add_downsampling,
     add_stem,
 )
-from caffe.net_spec import Top
+from caffe.models.records import record
 
 EPS = 1e-4
 SQUEEZE = 16  # a gate squeezes the averages of its channels to a 16th of their number
 
 
-class GatedPyramid(NamedTuple):
+class GatedPyramid(
+    record(
+        "GatedPyramid",
+        ("backbone", DenseBody(last_transition=171, extras=(86, 86, 86, 128))),
+        ("shallow", 128),
+        ("kernels", (2, 2, 2, 1, 1)),
+    )
+):
     """A body of GRP-DSOD.
 
     backbone: widths and depths; see `DenseBody`.
@@ -51,11 +53,7 @@ class GatedPyramid(NamedTuple):
     kernels: of the deconvolutions, finest first: 2 gives maps of an even size, 1 of an odd one.
     """
 
-    backbone: DenseBody = DenseBody(last_transition=171, extras=(86, 86, 86, 128))
-    shallow: int = 128
-    kernels: "tuple[int, ...]" = (2, 2, 2, 1, 1)
-
-    def for_image(self, image_size: int) -> "GatedPyramid":
+    def for_image(self, image_size):
         """Return this body with the kernels that square images of `image_size` pixels need."""
         size = -(-image_size // 8)
         kernels = []
@@ -65,38 +63,40 @@ class GatedPyramid(NamedTuple):
         return self._replace(kernels=tuple(kernels))
 
     @property
-    def sources(self) -> "tuple[str, ...]":
+    def sources(self):
         """Names of the maps to predict from, finest first."""
         return tuple(_pyramid_name(level) + "_gate" for level in range(1, self.num_maps + 1))
 
     @property
-    def num_maps(self) -> int:
+    def num_maps(self):
         """Number of maps to predict from."""
         return len(self.backbone.sources)
 
     @property
-    def enlarged(self) -> "tuple[int, ...]":
+    def enlarged(self):
         """Channels that each map but the coarsest takes of the next coarser one."""
-        return (self.shallow, self.backbone.transitions[-1], *self.backbone.extras)[:-1]
+        return ((self.shallow, self.backbone.transitions[-1]) + self.backbone.extras)[:-1]
 
     @property
-    def channels(self) -> "tuple[int, ...]":
+    def channels(self):
         """Channels of each map to predict from."""
         first = self.backbone.transitions[1] + 2 * self.shallow
-        halves = (self.backbone.transitions[-1], *self.backbone.extras)
-        own = (first, *(2 * half for half in halves))
-        return tuple(width + extra for width, extra in zip(own, (*self.enlarged, 0)))
+        halves = (self.backbone.transitions[-1],) + self.backbone.extras
+        own = (first,) + tuple(2 * half for half in halves)
+        return tuple(width + extra for width, extra in zip(own, self.enlarged + (0,)))
 
-    def check(self) -> None:
+    def check(self):
         """Raise a ValueError if no body can be made of this description."""
         self.backbone.check()
         if not self.backbone.dense_front:
             raise ValueError("a pyramid needs a backbone with a dense front end")
         wanted = self.num_maps - 1
         if len(self.kernels) != wanted or not set(self.kernels) <= {1, 2}:
-            raise ValueError(f"kernels must be {wanted} numbers, each 1 or 2, got {self.kernels}")
+            raise ValueError(
+                "kernels must be {} numbers, each 1 or 2, got {}".format(wanted, self.kernels)
+            )
 
-    def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
+    def add_to(self, net, from_layer="data"):
         """Add the body to a net and return its coarsest map.
 
         Args:
@@ -116,11 +116,11 @@ class GatedPyramid(NamedTuple):
             gated = Gated_module(net, _pyramid_name(level), width)
         return gated
 
-    def _add_maps(self, net: NetSpec, from_layer: str) -> "list[Top]":
+    def _add_maps(self, net, from_layer):
         """Add the backbone and return its maps, finest first."""
         body, widths, conv = self.backbone, self.backbone.transitions, conv_bn_relu_in_place
 
-        def block(x: Top, index: int) -> Top:
+        def block(x, index):
             """Return dense block `index` and the convolution that follows it."""
             x = add_dense_block(x, body.blocks[index], body.growth, body.bottleneck, conv)
             return conv(x, widths[index])
@@ -132,7 +132,7 @@ class GatedPyramid(NamedTuple):
             conv(max_pool(stem, kernel_size=4, stride=4), self.shallow),
             conv(max_pool(block_1), self.shallow),
         ]
-        names = (*MAP_NAMES[: self.num_maps - 1], _pyramid_name(self.num_maps))
+        names = MAP_NAMES[: self.num_maps - 1] + (_pyramid_name(self.num_maps),)
         first = net[names[0]] = concat(block_2, *shallow)
         x = max_pool(block_2)
         for index in range(2, len(widths)):
@@ -152,23 +152,20 @@ GRP_DSOD300 = GRP_DSOD320.for_image(300)
 GRP_TINY = GatedPyramid(backbone=TINY, shallow=16).for_image(128)
 
 
-def _pyramid_name(level: int) -> str:
-    return f"Recurrent{level}"
+def _pyramid_name(level):
+    return "Recurrent{}".format(level)
 
 
-def _norm_relu(bottom: Top) -> Top:
-    relu: Top = L.ReLU(batch_norm(bottom, in_place=True, eps=EPS), in_place=True)
-    return relu
+def _norm_relu(bottom):
+    return L.ReLU(batch_norm(bottom, in_place=True, eps=EPS), in_place=True)
 
 
-def conv_bn_relu_in_place(
-    bottom: Top, num_output: int, kernel_size: int = 1, stride: int = 1
-) -> Top:
+def conv_bn_relu_in_place(bottom, num_output, kernel_size=1, stride=1):
     """Return convolution, batch norm and ReLU in one blob."""
     return _norm_relu(convolution(bottom, num_output, kernel_size, stride))
 
 
-def enlarge(bottom: Top, num_output: int, kernel_size: int) -> Top:
+def enlarge(bottom, num_output, kernel_size):
     """Return a map of (n - 1) * 2 + kernel_size rows for one of n, with batch norm and ReLU."""
     grown = L.Deconvolution(
         bottom,
@@ -184,7 +181,7 @@ def enlarge(bottom: Top, num_output: int, kernel_size: int) -> Top:
     return _norm_relu(grown)
 
 
-def Gated_module(net: NetSpec, from_layer: str, num_output: int) -> Top:
+def Gated_module(net, from_layer, num_output):
     """Add a gate to a map: channels scaled, then the whole, then the map itself added.
 
     Args:
@@ -199,7 +196,9 @@ def Gated_module(net: NetSpec, from_layer: str, num_output: int) -> Top:
         ValueError: too few channels.
     """
     if num_output < SQUEEZE:
-        raise ValueError(f"{from_layer}: a gate needs {SQUEEZE} channels or more, got {num_output}")
+        raise ValueError(
+            "{}: a gate needs {} channels or more, got {}".format(from_layer, SQUEEZE, num_output)
+        )
     x = net[from_layer]
     pool = net[from_layer + "_pool"] = L.Pooling(x, pool=P.Pooling.AVE, global_pooling=True)
     squeezed = net[from_layer + "_fc"] = L.InnerProduct(pool, num_output=num_output // SQUEEZE)
@@ -207,25 +206,21 @@ def Gated_module(net: NetSpec, from_layer: str, num_output: int) -> Top:
     per_channel = _sigmoid_of(squeezed, num_output)  # (N, C)
     scaled = net[from_layer + "_att"] = L.ReLU(_times(x, per_channel), in_place=True)
     per_image = L.Reshape(_sigmoid_of(squeezed, 1), shape={"dim": [-1]})  # (N,)
-    gated: Top = L.Eltwise(x, _times(scaled, per_image))
+    gated = L.Eltwise(x, _times(scaled, per_image))
     net[from_layer + "_gate"] = gated
     return gated
 
 
-def _sigmoid_of(bottom: Top, num_output: int) -> Top:
-    sigmoid: Top = L.Sigmoid(L.InnerProduct(bottom, num_output=num_output), in_place=True)
-    return sigmoid
+def _sigmoid_of(bottom, num_output):
+    return L.Sigmoid(L.InnerProduct(bottom, num_output=num_output), in_place=True)
 
 
-def _times(bottom: Top, factor: Top) -> Top:
+def _times(bottom, factor):
     """Return the product with a factor that has the bottom's first axes."""
-    product: Top = L.Scale(bottom, factor, axis=0, bias_term=False, bias_filler={"value": 0})
-    return product
+    return L.Scale(bottom, factor, axis=0, bias_term=False, bias_filler={"value": 0})
 
 
-def GRP_DSOD320_V6_Recurrent_Pyramid(
-    net: NetSpec, from_layer: str = "data", body: GatedPyramid = GRP_DSOD320
-) -> NetSpec:
+def GRP_DSOD320_V6_Recurrent_Pyramid(net, from_layer="data", body=GRP_DSOD320):
     """Add GRP-DSOD320's body (or another) to a net, under the name the original scripts use.
 
     Args:

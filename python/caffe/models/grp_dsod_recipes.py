@@ -4,7 +4,7 @@ Only the script for VOC07+12 was published, for the variant that the paper calls
 use it as far as they can, and DSOD's schedules.
 """
 
-from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12, Dataset
+from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12
 from caffe.models.dsod_recipes import DSOD_LR, SHAPES_BODY, dsod_coco, dsod_pascal_plus
 from caffe.models.grp_dsod import GRP_DSOD300, GRP_DSOD320, GRP_TINY
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
@@ -43,17 +43,17 @@ MODELS = {
 }
 
 
-def grp_dsod(dataset: Dataset, schedule: Schedule, variant: str = "GRP_DSOD320") -> Recipe:
+def grp_dsod(dataset, schedule, variant="GRP_DSOD320"):
     """Return a variant of `MODELS` on any data set.
 
     Raises:
         ValueError: an unknown variant.
     """
     name, detector = choose(MODELS, variant)
-    return Recipe(name, f"{name}_{detector.resize_name}", detector, dataset, schedule)
+    return Recipe(name, "{}_{}".format(name, detector.resize_name), detector, dataset, schedule)
 
 
-def grp_dsod_pascal(variant: str = "GRP_DSOD320") -> Recipe:
+def grp_dsod_pascal(variant="GRP_DSOD320"):
     """VOC07+12, tested on VOC2007: 79.0 mAP (few priors 78.7, 300 px 78.5)."""
     schedule = Schedule(
         base_lr=DSOD_LR,
@@ -67,13 +67,13 @@ def grp_dsod_pascal(variant: str = "GRP_DSOD320") -> Recipe:
     return grp_dsod(VOC0712, schedule, variant)
 
 
-def grp_dsod_pascal_plus(variant: str = "GRP_DSOD320") -> Recipe:
+def grp_dsod_pascal_plus(variant="GRP_DSOD320"):
     """VOC07++12, tested on VOC2012: 77.0 mAP with few priors."""
     schedule = dsod_pascal_plus().schedule._replace(batch_size=BATCH_SIZE)
     return grp_dsod(VOC0712_PLUS, schedule, variant)
 
 
-def grp_dsod_pascal12(variant: str = "GRP_DSOD320") -> Recipe:
+def grp_dsod_pascal12(variant="GRP_DSOD320"):
     """VOC2012 alone (comp3), tested on VOC2012: 72.5 mAP."""
     schedule = grp_dsod_pascal().schedule._replace(
         test_interval=NEVER, test_initialization=False, test_batch_size=1
@@ -81,20 +81,20 @@ def grp_dsod_pascal12(variant: str = "GRP_DSOD320") -> Recipe:
     return grp_dsod(VOC12, schedule, variant)
 
 
-def grp_dsod_coco(variant: str = "GRP_DSOD320") -> Recipe:
+def grp_dsod_coco(variant="GRP_DSOD320"):
     """COCO trainval, tested on minival: 30.0 AP on test-dev with few priors."""
     schedule = dsod_coco().schedule._replace(batch_size=BATCH_SIZE)
     return grp_dsod(COCO, schedule, variant)
 
 
-def grp_dsod_shapes(variant: str = "tiny") -> Recipe:
+def grp_dsod_shapes(variant="tiny"):
     """Five kinds of synthetic shapes."""
     recipe = grp_dsod(SHAPES, shapes_schedule(), variant)
     if variant != "tiny":
         return recipe
     body = GRP_TINY._replace(backbone=SHAPES_BODY, shallow=32).for_image(IMAGE_SIZE)
     detector = shapes_detector(body)
-    return recipe._replace(job=f"{recipe.name}_{detector.resize_name}", detector=detector)
+    return recipe._replace(job="{}_{}".format(recipe.name, detector.resize_name), detector=detector)
 
 
 GRP_DSOD = Family(

@@ -10,35 +10,34 @@ Quirk: pooling rounds sizes up and convolution down, so that towers only meet ag
 32 n + 5 to 32 n + 12 px, such as 299 and 300.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
 from caffe.models.named_layers import ConvBNLayer
+from caffe.models.records import record
 from caffe.models.resnet import AddPooledExtraLayers
-from caffe.net_spec import Top
 
 
-class InceptionBody(NamedTuple):
+class InceptionBody(
+    record(
+        "InceptionBody",
+        ("extras_batch_norm", True),
+        ("eps", 0.001),
+    )
+):
     """Inception V3 with SSD's extra layers; not a published detector.
 
     extras_batch_norm: in the extra layers.
     eps: of BatchNorm.
     """
 
-    extras_batch_norm: bool = True
-    eps: float = 0.001
-
     @property
-    def sources(self) -> "tuple[str, ...]":
+    def sources(self):
         """Names of the maps to predict from, finest first."""
         last = "mixed_10/join"
-        extras = [f"{last}/conv{index}_2" for index in (1, 2)]
-        return ("mixed_2/join", "mixed_7/join", last, *extras, "pool6")
+        extras = ["{}/conv{}_2".format(last, index) for index in (1, 2)]
+        return tuple(["mixed_2/join", "mixed_7/join", last] + extras + ["pool6"])
 
-    def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
+    def add_to(self, net, from_layer="data"):
         """Add the body to a net and return its coarsest map.
 
         Args:
@@ -47,17 +46,10 @@ class InceptionBody(NamedTuple):
         """
         InceptionV3Body(net, from_layer, eps=self.eps)
         AddPooledExtraLayers(net, self.extras_batch_norm)
-        coarsest: Top = net.pool6
-        return coarsest
+        return net.pool6
 
 
-def InceptionTower(
-    net: NetSpec,
-    from_layer: str,
-    tower_name: str,
-    layer_params: "Sequence[dict[str, Any]]",
-    **bn_param: Any,
-) -> Top:
+def InceptionTower(net, from_layer, tower_name, layer_params, **bn_param):
     """Add convolutions and poolings in a chain.
 
     Args:
@@ -73,20 +65,17 @@ def InceptionTower(
     """
     for layer in layer_params:
         given = {key: value for key, value in layer.items() if key != "name"}
-        name = f"{tower_name}/{layer['name']}"
+        name = "{}/{}".format(tower_name, layer["name"])
         if "pool" in layer["name"]:
             net[name] = L.Pooling(net[from_layer], **given)
         else:
             given.update(bn_param, use_bn=True, use_relu=True, use_scale=False)
             ConvBNLayer(net, from_layer, name, **given)
         from_layer = name
-    top: Top = net[from_layer]
-    return top
+    return net[from_layer]
 
 
-def InceptionV3Body(
-    net: NetSpec, from_layer: str, output_pred: bool = False, **bn_param: Any
-) -> NetSpec:
+def InceptionV3Body(net, from_layer, output_pred=False, **bn_param):
     """Add Inception V3 to a net.
 
     Args:
@@ -116,10 +105,10 @@ def InceptionV3Body(
     return net
 
 
-def _add_stem(net: NetSpec, from_layer: str, bn_param: "dict[str, Any]") -> str:
+def _add_stem(net, from_layer, bn_param):
     """Add what precedes the modules and return the name of its last layer."""
     plain = dict(bn_param, use_bn=True, use_relu=True, use_scale=False)
-    layers: tuple[tuple[str, dict[str, Any]], ...] = (
+    layers = (
         ("conv", {"num_output": 32, "kernel_size": 3, "pad": 0, "stride": 2}),
         ("conv_1", {"num_output": 32, "kernel_size": 3, "pad": 0, "stride": 1}),
         ("conv_2", {"num_output": 64, "kernel_size": 3, "pad": 1, "stride": 1}),
@@ -132,43 +121,44 @@ def _add_stem(net: NetSpec, from_layer: str, bn_param: "dict[str, Any]") -> str:
         if name.startswith("pool"):
             net[name] = L.Pooling(net[from_layer], pool=P.Pooling.MAX, **given)
         else:
-            ConvBNLayer(net, from_layer, name, **given, **plain)
+            ConvBNLayer(net, from_layer, name, **dict(plain, **given))
         from_layer = name
     return from_layer
 
 
-def _chain(*convolutions: "tuple[int, Any]", stride: int = 1) -> "list[dict[str, Any]]":
+def _chain(*convolutions, **given):
     """Return layers conv, conv_1, ... of (channels, kernel size or (height, width)).
 
-    Only the last has the stride, and then no padding.
+    Only the last has the `stride` given (1), and then no padding.
     """
+    stride = given.get("stride", 1)
     layers = []
     for index, (num_output, kernel) in enumerate(convolutions):
         step = stride if index == len(convolutions) - 1 else 1
         kernels = list(kernel) if isinstance(kernel, tuple) else [kernel]
         pads = [0 if step > 1 else size // 2 for size in kernels]
-        name = "conv" if index == 0 else f"conv_{index}"
+        name = "conv" if index == 0 else "conv_{}".format(index)
         layer = {"name": name, "num_output": num_output, "stride": step}
         layers.append(dict(layer, kernel_size=kernels, pad=pads))
     return layers
 
 
-def _pool(method: int, stride: int = 1) -> "dict[str, Any]":
+def _pool(method, stride=1):
     pad = 0 if stride > 1 else 1
     return {"name": "pool", "pool": method, "kernel_size": 3, "pad": pad, "stride": stride}
 
 
-def _square_towers(pooled: int) -> "list[tuple[str, list[dict[str, Any]]]]":
+def _square_towers(pooled):
     """Return 1x1, 5x5 and two 3x3, and `pooled` channels of the average."""
     return [
         ("", _chain((64, 1))),
         ("/tower", _chain((48, 1), (64, 5))),
         ("/tower_1", _chain((64, 1), (96, 3), (96, 3))),
-        ("/tower_2", [_pool(P.Pooling.AVE), *_chain((pooled, 1))]),
+        ("/tower_2", [_pool(P.Pooling.AVE)] + _chain((pooled, 1))),
     ]
 
 
-def _long_towers(width: int) -> "list[tuple[str, list[dict[str, Any]]]]":
+def _long_towers(width):
     """Return towers in which 7x7 is made of 1x7 and 7x1, `width` channels inside."""
     row, column = (1, 7), (7, 1)
     twice = ((width, 1), (width, column), (width, row), (width, column), (192, row))
@@ -176,11 +166,11 @@ def _long_towers(width: int) -> "list[tuple[str, list[dict[str, Any]]]]":
         ("", _chain((192, 1))),
         ("/tower", _chain((width, 1), (width, row), (192, column))),
         ("/tower_1", _chain(*twice)),
-        ("/tower_2", [_pool(P.Pooling.AVE), *_chain((192, 1))]),
+        ("/tower_2", [_pool(P.Pooling.AVE)] + _chain((192, 1))),
     ]
 
 
-def _first_reduction() -> "list[tuple[str, list[dict[str, Any]]]]":
+def _first_reduction():
     return [
         ("", _chain((384, 3), stride=2)),
         ("/tower", _chain((64, 1), (96, 3), (96, 3), stride=2)),
@@ -188,7 +178,7 @@ def _first_reduction() -> "list[tuple[str, list[dict[str, Any]]]]":
     ]
 
 
-def _second_reduction() -> "list[tuple[str, list[dict[str, Any]]]]":
+def _second_reduction():
     return [
         ("/tower", _chain((192, 1), (320, 3), stride=2)),
         ("/tower_1", _chain((192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3), stride=2)),
@@ -205,17 +195,17 @@ class _Modules:
         bn_param: see `ConvBNLayer`.
     """
 
-    def __init__(self, net: NetSpec, below: str, bn_param: "dict[str, Any]") -> None:
+    def __init__(self, net, below, bn_param):
         self.net = net
         self.below = below
         self.bn_param = bn_param
 
-    def add(self, name: str, towers: "list[tuple[str, list[dict[str, Any]]]]") -> None:
+    def add(self, name, towers):
         """Add the towers, each given as what follows the module's name, and its layers."""
         tops = [self._tower(name + suffix, layers) for suffix, layers in towers]
         self._join(name, tops)
 
-    def add_wide(self, name: str, pool: int) -> None:
+    def add_wide(self, name, pool):
         """Add a module whose towers spread into 1x3 and 3x1 at their ends."""
         tops = [self._tower(name, _chain((320, 1)))]
         for suffix, chain in (
@@ -224,23 +214,23 @@ class _Modules:
         ):
             self._tower(name + suffix, chain)
             tops.append(self._spread(name + suffix, chain[-1]["name"]))
-        tops.append(self._tower(name + "/tower_2", [_pool(pool), *_chain((192, 1))]))
+        tops.append(self._tower(name + "/tower_2", [_pool(pool)] + _chain((192, 1))))
         self._join(name, tops)
 
-    def _tower(self, name: str, layers: "list[dict[str, Any]]") -> Top:
+    def _tower(self, name, layers):
         return InceptionTower(self.net, self.below, name, layers, **self.bn_param)
 
-    def _spread(self, tower: str, last: str) -> Top:
+    def _spread(self, tower, last):
         name = tower + "/mixed"
         row, column = _chain((384, (1, 3)), (384, (3, 1)))
         tops = [
-            InceptionTower(self.net, f"{tower}/{last}", name, [layer], **self.bn_param)
+            InceptionTower(self.net, "{}/{}".format(tower, last), name, [layer], **self.bn_param)
             for layer in (row, column)
         ]
-        joined: Top = L.Concat(*tops, axis=1)
+        joined = L.Concat(*tops, axis=1)
         self.net[name + "/join"] = joined
         return joined
 
-    def _join(self, name: str, tops: "list[Top]") -> None:
+    def _join(self, name, tops):
         self.below = name + "/join"
         self.net[self.below] = L.Concat(*tops, axis=1)

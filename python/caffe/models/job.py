@@ -1,36 +1,33 @@
 """Files of a training on disk: prototxt, snapshots, and the shell job that runs `caffe train`."""
 
-import contextlib
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-from typing import Any
 
 from google.protobuf import text_format
 
-from caffe.models.recipe import Places
+from caffe.models.files import make_folder, write_whole
+
+try:
+    from shlex import quote
+except ImportError:  # Python 2.7
+    from pipes import quote
 
 BUILT_CAFFE = "./build/tools/caffe"
 
 
-def write_prototxt(path: str, message: Any) -> None:
+def write_prototxt(path, message):
     """Write a message as text, through a temporary file beside it."""
     _write(path, text_format.MessageToString(message))
 
 
-def _write(path: str, text: str) -> None:
-    unfinished = f"{path}.{os.getpid()}.tmp"
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+def _write(path, text):
+    write_whole(path, text if isinstance(text, bytes) else text.encode("utf-8"))
 
 
-def newest_snapshot(prefix: str, suffix: str) -> "str | None":
+def newest_snapshot(prefix, suffix):
     """Return the file `<prefix>_iter_<N><suffix>`, `.h5` or not, with the largest N.
 
     Args:
@@ -38,24 +35,24 @@ def newest_snapshot(prefix: str, suffix: str) -> "str | None":
         suffix: `.solverstate` or `.caffemodel`.
     """
     folder, stem = os.path.split(prefix)
-    pattern = re.compile(re.escape(stem) + r"_iter_(\d+)" + re.escape(suffix) + r"(\.h5)?")
+    pattern = re.compile(re.escape(stem) + r"_iter_(\d+)" + re.escape(suffix) + r"(\.h5)?\Z")
     try:
         names = sorted(os.listdir(folder or "."))
-    except FileNotFoundError:
+    except OSError:
         return None
-    matches = [(pattern.fullmatch(name), name) for name in names]
+    matches = [(pattern.match(name), name) for name in names]
     found = [(int(match.group(1)), name) for match, name in matches if match is not None]
     return os.path.join(folder, max(found)[1]) if found else None
 
 
 def shell_job(
-    solver: str,
-    log: str,
-    gpus: "list[int]",
-    snapshot: "str | None" = None,
-    weights: "str | None" = None,
-    extras: "tuple[str, ...]" = (),
-) -> str:
+    solver,
+    log,
+    gpus,
+    snapshot=None,
+    weights=None,
+    extras=(),
+):
     """Return the text of the shell job.
 
     Args:
@@ -67,28 +64,26 @@ def shell_job(
         extras: flags that the original does not have; left out for an original build.
     """
     caffe = BUILT_CAFFE if os.path.exists(BUILT_CAFFE) else "caffe"
-    flags = [f"--solver={_quoted(solver)}"]
+    flags = ["--solver={}".format(_quoted(solver))]
     if snapshot is not None:
-        flags.append(f"--snapshot={_quoted(snapshot)}")
+        flags.append("--snapshot={}".format(_quoted(snapshot)))
     elif weights is not None:
-        flags.append(f"--weights={_quoted(weights)}")
+        flags.append("--weights={}".format(_quoted(weights)))
     if caffe != BUILT_CAFFE:
         flags += extras
     tee = "tee" if snapshot is None else "tee -a"
-    last = f"2>&1 | {tee} {shlex.quote(log)}"
+    last = "2>&1 | {} {}".format(tee, quote(log))
     if gpus:
-        last = f"--gpu {','.join(str(gpu) for gpu in gpus)} {last}"
-    lines = [f"{caffe} train \\"] + [f"{flag} \\" for flag in flags] + [last]
-    return "\n".join([f"cd {shlex.quote(os.getcwd())}", *lines, ""])
+        last = "--gpu {} {}".format(",".join(str(gpu) for gpu in gpus), last)
+    lines = ["{} train \\".format(caffe)] + ["{} \\".format(flag) for flag in flags] + [last]
+    return "\n".join(["cd {}".format(quote(os.getcwd()))] + lines + [""])
 
 
-def _quoted(path: str) -> str:
+def _quoted(path):
     return '"' + re.sub(r'([\\"$`])', r"\\\1", path) + '"'
 
 
-def write_job(
-    places: Places, name: str, messages: "dict[str, Any]", shell: str, script: "str | None"
-) -> str:
+def write_job(places, name, messages, shell, script):
     """Write all files of a job and return the path of its shell script.
 
     Args:
@@ -99,26 +94,28 @@ def write_job(
         script: the Python file that asked for it; a copy is kept with the job.
     """
     for folder in (places.model_dir, places.snapshot_dir, places.job_dir):
-        os.makedirs(folder, exist_ok=True)
+        make_folder(folder)
     for kind, message in messages.items():
-        path = os.path.join(places.model_dir, f"{kind}.prototxt")
+        path = os.path.join(places.model_dir, "{}.prototxt".format(kind))
         write_prototxt(path, message)
         _copy_into(places.job_dir, path)
     if script is not None:
         _copy_into(places.job_dir, script)
-    path = os.path.join(places.job_dir, f"{name}.sh")
+    path = os.path.join(places.job_dir, "{}.sh".format(name))
     _write(path, shell)
     os.chmod(path, 0o755)
     return path
 
 
-def _copy_into(folder: str, path: str) -> None:
+def _copy_into(folder, path):
     # The same file: the job's own copy of the script was started, or both folders are one.
-    with contextlib.suppress(shutil.SameFileError):
+    try:
         shutil.copy(path, folder)
+    except shutil.Error:
+        pass
 
 
-def run_job(path: str) -> int:
+def run_job(path):
     """Run a shell job and return the exit status of `caffe train`."""
     # `caffe` may be installed next to a Python whose folder is not on the path.
     folder = os.path.dirname(os.path.abspath(sys.executable))

@@ -6,16 +6,23 @@ Quirk: `flip` reaches a PriorBox only together with aspect ratios.
 Quirk: priors are clipped unless told not to; all published scripts tell it.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from caffe import NetSpec
 from caffe import layers as L
 from caffe.models.named_layers import ConvBNLayer, UnpackVariable
-from caffe.net_spec import Top
+from caffe.models.records import record
 
 
-class SourceMap(NamedTuple):
+class SourceMap(
+    record(
+        "SourceMap",
+        "name",
+        "min_sizes",
+        "max_sizes",
+        "aspect_ratios",
+        "step",
+        "normalization",
+        "inter_layer_depth",
+    )
+):
     """What the head needs to know of one map to predict from.
 
     name: of the blob.
@@ -27,20 +34,12 @@ class SourceMap(NamedTuple):
     inter_layer_depth: channels of a 3x3 convolution in front, 0 for none.
     """
 
-    name: str
-    min_sizes: "list[float]"
-    max_sizes: "list[float]"
-    aspect_ratios: "list[float]"
-    step: "list[float]"
-    normalization: float
-    inter_layer_depth: int
-
-    def num_priors(self, flip: bool) -> int:
+    def num_priors(self, flip):
         """Return the number of priors at each position."""
         squares = 2 if self.max_sizes else 1
         return len(self.min_sizes) * (squares + len(self.aspect_ratios) * (2 if flip else 1))
 
-    def prior_fields(self, flip: bool) -> "dict[str, Any]":
+    def prior_fields(self, flip):
         """Return the fields of PriorBoxParameter that differ between maps."""
         fields = {"min_size": self.min_sizes}  # type: dict[str, Any]
         if self.max_sizes:
@@ -55,33 +54,33 @@ class SourceMap(NamedTuple):
 
 
 def CreateMultiBoxHead(
-    net: NetSpec,
-    data_layer: str = "data",
-    num_classes: int = 0,
-    from_layers: "Sequence[str]" = (),
-    use_objectness: bool = False,
-    normalizations: "Sequence[float]" = (),
-    use_batchnorm: bool = True,
-    lr_mult: float = 1,
-    use_scale: bool = True,
-    min_sizes: "Sequence[Any]" = (),
-    max_sizes: "Sequence[Any]" = (),
-    prior_variance: "Sequence[float]" = (0.1,),
-    aspect_ratios: "Sequence[Any]" = (),
-    steps: "Sequence[Any]" = (),
-    img_height: int = 0,
-    img_width: int = 0,
-    share_location: bool = True,
-    flip: bool = True,
-    clip: bool = True,
-    offset: float = 0.5,
-    inter_layer_depth: "Sequence[int]" = (),
-    kernel_size: int = 1,
-    pad: int = 0,
-    conf_postfix: str = "",
-    loc_postfix: str = "",
-    **bn_param: Any,
-) -> "list[Top]":
+    net,
+    data_layer="data",
+    num_classes=0,
+    from_layers=(),
+    use_objectness=False,
+    normalizations=(),
+    use_batchnorm=True,
+    lr_mult=1,
+    use_scale=True,
+    min_sizes=(),
+    max_sizes=(),
+    prior_variance=(0.1,),
+    aspect_ratios=(),
+    steps=(),
+    img_height=0,
+    img_width=0,
+    share_location=True,
+    flip=True,
+    clip=True,
+    offset=0.5,
+    inter_layer_depth=(),
+    kernel_size=1,
+    pad=0,
+    conf_postfix="",
+    loc_postfix="",
+    **bn_param
+):  # fmt: skip
     """Add box, class and prior layers for each source map and join them over the maps.
 
     Args:
@@ -146,7 +145,7 @@ def CreateMultiBoxHead(
 class _Head:
     """Adds layers to a net and remembers what has to be joined."""
 
-    def __init__(self, net: NetSpec, use_objectness: bool) -> None:
+    def __init__(self, net, use_objectness):
         self.net = net
         kinds = ["loc", "conf", "priorbox"] + ["objectness"] * use_objectness
         self.outputs = {kind: [] for kind in kinds}  # type: dict[str, list[Top]]
@@ -154,7 +153,7 @@ class _Head:
         self.predict = {}  # type: dict[str, Any]
         self.prior = {}  # type: dict[str, Any]
 
-    def add_front(self, source: SourceMap) -> str:
+    def add_front(self, source):
         """Add what stands between a map and its predictions; return the name of the result."""
         name = source.name
         if source.normalization != -1:
@@ -172,23 +171,23 @@ class _Head:
             name += "_inter"
         return name
 
-    def add_prediction(self, source: str, kind: str, postfix: str, num_output: int) -> None:
+    def add_prediction(self, source, kind, postfix, num_output):
         """Add a convolution whose outputs end up ordered by position, then by prior."""
         net = self.net
-        name = f"{source}_mbox_{kind}{postfix}"
+        name = "{}_mbox_{}{}".format(source, kind, postfix)
         ConvBNLayer(net, source, name, num_output=num_output, **self.predict)
         net[name + "_perm"] = L.Permute(net[name], order=[0, 2, 3, 1])
         net[name + "_flat"] = L.Flatten(net[name + "_perm"], axis=1)
         self.outputs[kind].append(net[name + "_flat"])
 
-    def add_priors(self, source: str, data_layer: str, fields: "dict[str, Any]") -> None:
+    def add_priors(self, source, data_layer, fields):
         """Add the map's PriorBox."""
         net = self.net
         name = source + "_mbox_priorbox"
-        net[name] = L.PriorBox(net[source], net[data_layer], **fields, **self.prior)
+        net[name] = L.PriorBox(net[source], net[data_layer], **dict(self.prior, **fields))
         self.outputs["priorbox"].append(net[name])
 
-    def join(self) -> "list[Top]":
+    def join(self):
         """Concatenate each kind of output over the maps."""
         for kind, tops in self.outputs.items():
             axis = 2 if kind == "priorbox" else 1  # priors: [1, 2, 4 * num_priors]
@@ -197,30 +196,32 @@ class _Head:
 
 
 def _check_head(
-    net: NetSpec,
-    data_layer: str,
-    num_classes: int,
-    from_layers: "Sequence[str]",
-    per_map: "dict[str, Sequence[Any]]",
-) -> None:
+    net,
+    data_layer,
+    num_classes,
+    from_layers,
+    per_map,
+):
     if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1 (the background), got {num_classes}")
+        raise ValueError(
+            "num_classes must be at least 1 (the background), got {}".format(num_classes)
+        )
     if not from_layers:
         raise ValueError("from_layers must name at least one map")
-    for name in (data_layer, *from_layers):
+    for name in [data_layer] + list(from_layers):
         if name not in net.keys():  # noqa: SIM118  (the original's NetSpec has no `in`)
-            raise ValueError(f"the net has no top {name!r}; it has {', '.join(net.keys())}")
+            raise ValueError(
+                "the net has no top {!r}; it has {}".format(name, ", ".join(net.keys()))
+            )
     for keyword, values in per_map.items():
         optional = keyword != "min_sizes"
         if len(values) != len(from_layers) and not (optional and len(values) == 0):
             raise ValueError(
-                f"{keyword} has {len(values)} values for {len(from_layers)} from_layers"
+                "{} has {} values for {} from_layers".format(keyword, len(values), len(from_layers))
             )
 
 
-def _source_maps(
-    from_layers: "Sequence[str]", per_map: "dict[str, Sequence[Any]]"
-) -> "list[SourceMap]":
+def _source_maps(from_layers, per_map):
     maps = []
     for index, name in enumerate(from_layers):
         given = {keyword: values[index] for keyword, values in per_map.items() if len(values)}
@@ -236,20 +237,22 @@ def _source_maps(
         )
         if source.max_sizes and len(source.max_sizes) != len(source.min_sizes):
             raise ValueError(
-                f"{name}: {len(source.max_sizes)} max_sizes for {len(source.min_sizes)} min_sizes"
+                "{}: {} max_sizes for {} min_sizes".format(
+                    name, len(source.max_sizes), len(source.min_sizes)
+                )
             )
         maps.append(source)
     return maps
 
 
-def _as_list(value: Any) -> "list[Any]":
+def _as_list(value):
     """Return a list of one value, of several, or of none (None)."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _image_size(height: int, width: int) -> "dict[str, int]":
+def _image_size(height, width):
     if height == 0 or width == 0:
         return {}
     return {"img_size": height} if height == width else {"img_h": height, "img_w": width}

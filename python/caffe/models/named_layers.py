@@ -3,9 +3,6 @@
 Spec: ssd-layers.md section 10.
 """
 
-from typing import Any
-
-from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
 from caffe.models.blocks import FROZEN_STATISTICS
@@ -14,7 +11,7 @@ from caffe.proto import caffe_pb2
 BATCH_NORM_KEYWORDS = ("eps", "moving_average_fraction", "use_global_stats")
 
 
-def UnpackVariable(var: Any, num: int) -> "list[Any]":
+def UnpackVariable(var, num):
     """Return `num` values: those of a list of that length, or one value repeated.
 
     Raises:
@@ -26,20 +23,20 @@ def UnpackVariable(var: Any, num: int) -> "list[Any]":
         return list(var)
     if len(var) == 1:
         return [var[0]] * num
-    raise ValueError(f"expected one value or {num}, got {var!r}")
+    raise ValueError("expected one value or {}, got {!r}".format(num, var))
 
 
 def CreateAnnotatedDataLayer(
-    source: str,
-    batch_size: int = 32,
-    backend: int = P.Data.LMDB,
-    output_label: bool = True,
-    train: bool = True,
-    label_map_file: str = "",
-    anno_type: "int | None" = None,
-    transform_param: "dict[str, Any] | None" = None,
-    batch_sampler: "list[dict[str, Any]] | None" = None,
-) -> Any:
+    source,
+    batch_size=32,
+    backend=P.Data.LMDB,
+    output_label=True,
+    train=True,
+    label_map_file="",
+    anno_type=None,
+    transform_param=None,
+    batch_sampler=None,
+):
     """Return the layer `data` that reads annotated images.
 
     Args:
@@ -74,28 +71,28 @@ def CreateAnnotatedDataLayer(
 
 
 def ConvBNLayer(
-    net: NetSpec,
-    from_layer: str,
-    out_layer: str,
-    use_bn: bool,
-    use_relu: bool,
-    num_output: int,
-    kernel_size: Any,
-    pad: Any,
-    stride: Any,
-    dilation: int = 1,
-    use_scale: bool = True,
-    lr_mult: float = 1,
-    conv_prefix: str = "",
-    conv_postfix: str = "",
-    bn_prefix: str = "",
-    bn_postfix: str = "_bn",
-    scale_prefix: str = "",
-    scale_postfix: str = "_scale",
-    bias_prefix: str = "",
-    bias_postfix: str = "_bias",
-    **bn_params: Any,
-) -> None:
+    net,
+    from_layer,
+    out_layer,
+    use_bn,
+    use_relu,
+    num_output,
+    kernel_size,
+    pad,
+    stride,
+    dilation=1,
+    use_scale=True,
+    lr_mult=1,
+    conv_prefix="",
+    conv_postfix="",
+    bn_prefix="",
+    bn_postfix="_bn",
+    scale_prefix="",
+    scale_postfix="_scale",
+    bias_prefix="",
+    bias_postfix="_bias",
+    **bn_params
+):  # fmt: skip
     """Add a convolution and, if asked for, batch norm and ReLU, to a net.
 
     Without batch norm the convolution is filled by Xavier and has a bias that learns twice as fast
@@ -122,14 +119,13 @@ def ConvBNLayer(
     unknown = sorted(set(bn_params) - set(BATCH_NORM_KEYWORDS))
     if unknown:
         allowed = ", ".join(BATCH_NORM_KEYWORDS)
-        raise ValueError(f"{out_layer}: unknown keyword {unknown[0]!r}; allowed: {allowed}")
+        raise ValueError(
+            "{}: unknown keyword {!r}; allowed: {}".format(out_layer, unknown[0], allowed)
+        )
     conv_name = conv_prefix + out_layer + conv_postfix
-    net[conv_name] = L.Convolution(
-        net[from_layer],
-        num_output=num_output,
-        **_geometry(kernel_size, pad, stride),
-        **_conv_filling(use_bn, lr_mult),
-    )
+    fields = dict(_geometry(kernel_size, pad, stride), num_output=num_output)
+    fields.update(_conv_filling(use_bn, lr_mult))
+    net[conv_name] = L.Convolution(net[from_layer], **fields)
     if dilation > 1:
         net.update(conv_name, {"dilation": dilation})
     if use_bn:
@@ -147,7 +143,7 @@ def ConvBNLayer(
         net[conv_name + "_relu"] = L.ReLU(net[conv_name], in_place=True)
 
 
-def _geometry(kernel_size: Any, pad: Any, stride: Any) -> "dict[str, Any]":
+def _geometry(kernel_size, pad, stride):
     kernel_h, kernel_w = UnpackVariable(kernel_size, 2)
     pad_h, pad_w = UnpackVariable(pad, 2)
     stride_h, stride_w = UnpackVariable(stride, 2)
@@ -163,7 +159,7 @@ def _geometry(kernel_size: Any, pad: Any, stride: Any) -> "dict[str, Any]":
     }
 
 
-def _conv_filling(use_bn: bool, lr_mult: float) -> "dict[str, Any]":
+def _conv_filling(use_bn, lr_mult):
     weights = {"lr_mult": lr_mult, "decay_mult": 1}
     if use_bn:
         return {
@@ -178,7 +174,7 @@ def _conv_filling(use_bn: bool, lr_mult: float) -> "dict[str, Any]":
     }
 
 
-def _batch_norm(bn_params: "dict[str, Any]") -> "dict[str, Any]":
+def _batch_norm(bn_params):
     keywords = {"param": FROZEN_STATISTICS, "eps": bn_params.get("eps", 0.001)}
     if bn_params.get("use_global_stats", False):
         keywords["use_global_stats"] = True  # the moving average is then never updated
@@ -187,7 +183,7 @@ def _batch_norm(bn_params: "dict[str, Any]") -> "dict[str, Any]":
     return keywords
 
 
-def _scale(lr_mult: float) -> "dict[str, Any]":
+def _scale(lr_mult):
     return {
         "bias_term": True,
         "param": [{"lr_mult": lr_mult, "decay_mult": 0}] * 2,
@@ -196,7 +192,7 @@ def _scale(lr_mult: float) -> "dict[str, Any]":
     }
 
 
-def _bias(lr_mult: float) -> "dict[str, Any]":
+def _bias(lr_mult):
     return {
         "param": [{"lr_mult": lr_mult, "decay_mult": 0}],
         "filler": {"type": "constant", "value": 0},

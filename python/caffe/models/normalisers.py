@@ -3,20 +3,37 @@
 GroupNorm is an extension of the format: these nets run here, not on a build of SSD-Caffe.
 """
 
-# ruff: noqa: B905  (zip has no `strict` in Python 3.6)
-
 import math
 import re
-from typing import Any
 
 from caffe.proto import caffe_pb2
 
 # Layers whose top has as many channels as their first bottom.
-KEEP_CHANNELS = (
-    *("AbsVal", "BatchNorm", "Bias", "BNLL", "Crop", "Dropout", "Eltwise", "ELU", "Exp"),
-    *("GroupNorm", "Log", "LRN", "MVN", "Normalize", "Pooling", "Power", "PReLU", "ReLU"),
-    *("Scale", "Sigmoid", "Split", "TanH", "Threshold"),
-)
+KEEP_CHANNELS = [
+    "AbsVal",
+    "BatchNorm",
+    "Bias",
+    "BNLL",
+    "Crop",
+    "Dropout",
+    "Eltwise",
+    "ELU",
+    "Exp",
+    "GroupNorm",
+    "Log",
+    "LRN",
+    "MVN",
+    "Normalize",
+    "Pooling",
+    "Power",
+    "PReLU",
+    "ReLU",
+    "Scale",
+    "Sigmoid",
+    "Split",
+    "TanH",
+    "Threshold",
+]
 # Fields of the layers whose message says how many channels they make, on axis `axis`.
 NUM_OUTPUT = {
     "Convolution": "convolution_param",
@@ -27,7 +44,7 @@ NUM_OUTPUT = {
 _SHORT_NAME = re.compile("(?<![A-Za-z])bn(?![A-Za-z])")
 
 
-def with_group_norm(param: Any, num_groups: int = 32) -> Any:
+def with_group_norm(param, num_groups=32):
     """Return a copy of a net with GroupNorm in the place of BatchNorm.
 
     The scales and shifts behind stay. A layer gets the most groups that divide both `num_groups`
@@ -48,7 +65,7 @@ def with_group_norm(param: Any, num_groups: int = 32) -> Any:
     if "group_norm_param" not in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name:
         raise ValueError("this build of Caffe has no GroupNorm")
     if num_groups < 1:
-        raise ValueError(f"num_groups must be at least 1, got {num_groups}")
+        raise ValueError("num_groups must be at least 1, got {}".format(num_groups))
     if len(param.layers) > 0:
         raise ValueError("the net is in an old format: upgrade it with `caffe upgrade_net`")
     net = caffe_pb2.NetParameter()
@@ -60,8 +77,9 @@ def with_group_norm(param: Any, num_groups: int = 32) -> Any:
         if _is_replaced(layer):
             if tops[0] is None:
                 raise ValueError(
-                    f"layer {layer.name!r}: the channels of its bottom {layer.bottom[0]!r} cannot "
-                    "be told from the net"
+                    (
+                        "layer {!r}: the channels of its bottom {!r} cannot be told from the net"
+                    ).format(layer.name, layer.bottom[0])
                 )
             _replace(layer, math.gcd(num_groups, tops[0]))
         channels.update(zip(layer.top, tops))
@@ -69,7 +87,7 @@ def with_group_norm(param: Any, num_groups: int = 32) -> Any:
     return net
 
 
-def input_channels(net: Any) -> "dict[str, int | None]":
+def input_channels(net):
     """Return the channels of a net's `input` fields by blob name."""
     if len(net.input_shape) > 0:
         shapes = [list(shape.dim) for shape in net.input_shape]
@@ -78,7 +96,7 @@ def input_channels(net: Any) -> "dict[str, int | None]":
     return {name: _second(shape) for name, shape in zip(net.input, shapes)}
 
 
-def top_channels(layer: Any, channels: "dict[str, int | None]") -> "list[int | None]":
+def top_channels(layer, channels):
     """Return the channels of each top; None where they cannot be told.
 
     Args:
@@ -107,15 +125,15 @@ def top_channels(layer: Any, channels: "dict[str, int | None]") -> "list[int | N
     return [count] * len(layer.top)
 
 
-def _second(shape: "list[int]") -> "int | None":
+def _second(shape):
     return shape[1] if len(shape) > 1 else None
 
 
-def _is_replaced(layer: Any) -> bool:
+def _is_replaced(layer):
     return bool(layer.type == "BatchNorm" and not layer.batch_norm_param.use_global_stats)
 
 
-def _replace(layer: Any, num_groups: int) -> None:
+def _replace(layer, num_groups):
     eps = layer.batch_norm_param.eps if layer.batch_norm_param.HasField("eps") else None
     for field in ("batch_norm_param", "param", "blobs"):  # GroupNorm has no blobs
         layer.ClearField(field)
@@ -125,7 +143,7 @@ def _replace(layer: Any, num_groups: int) -> None:
         layer.group_norm_param.eps = eps
 
 
-def _new_names(net: Any) -> "dict[str, str]":
+def _new_names(net):
     """New names of the layers that are replaced, by their old ones."""
     taken = {layer.name for layer in net.layer}
     taken.update(*(layer.top for layer in net.layer))
@@ -134,7 +152,7 @@ def _new_names(net: Any) -> "dict[str, str]":
         if not _is_replaced(layer) or layer.name in names:
             continue
         new = _SHORT_NAME.sub("gn", layer.name.replace("BatchNorm", "GroupNorm"))
-        new = new if new != layer.name else f"{layer.name}_gn"
+        new = new if new != layer.name else "{}_gn".format(layer.name)
         while new in taken:
             new += "_"
         taken.add(new)
@@ -142,7 +160,7 @@ def _new_names(net: Any) -> "dict[str, str]":
     return names
 
 
-def _rename(net: Any, names: "dict[str, str]") -> None:
+def _rename(net, names):
     for layer in net.layer:
         if layer.type == "GroupNorm":
             layer.name = names.get(layer.name, layer.name)

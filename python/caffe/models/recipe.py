@@ -1,18 +1,32 @@
 """A published model as data: net, data set and schedule, and the solver they make."""
 
-import math
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
-from caffe.models.datasets import Dataset
-from caffe.models.ssd import Detector, deploy_net, test_net, train_net
+from caffe.models.records import record
+from caffe.models.ssd import deploy_net, test_net, train_net
 from caffe.proto import caffe_pb2
 
 NEVER = 10**6  # as a test interval: longer than any training
 
 
-class Schedule(NamedTuple):
+class Schedule(
+    record(
+        "Schedule",
+        "base_lr",
+        "stepvalues",
+        "max_iter",
+        "test_interval",
+        "snapshot",
+        ("display", 20),
+        ("test_initialization", False),
+        ("batch_size", 4),
+        ("accum_batch_size", 128),
+        ("test_batch_size", 2),
+        ("num_devices", 8),
+        ("debug_info", False),
+        ("random_seed", None),
+    )
+):
     """How long and how fast to learn.
 
     base_lr: learning rate before the first step.
@@ -30,31 +44,33 @@ class Schedule(NamedTuple):
     random_seed: of the solver; none for another one each time.
     """
 
-    base_lr: float
-    stepvalues: "tuple[int, ...]"
-    max_iter: int
-    test_interval: "int | None"
-    snapshot: int
-    display: int = 20
-    test_initialization: bool = False
-    batch_size: int = 4
-    accum_batch_size: int = 128
-    test_batch_size: int = 2
-    num_devices: int = 8
-    debug_info: bool = False
-    random_seed: "int | None" = None
-
-    def stretched(self, max_iter: int) -> "Schedule":
+    def stretched(self, max_iter):
         """Return the same schedule over another number of iterations."""
-        steps = tuple(round(step * max_iter / self.max_iter) for step in self.stepvalues)
+        half = self.max_iter // 2
+        steps = tuple((step * max_iter + half) // self.max_iter for step in self.stepvalues)
         return self._replace(max_iter=max_iter, stepvalues=steps)
 
-    def iter_size(self, num_devices: int) -> int:
+    def iter_size(self, num_devices):
         """Return the passes of `num_devices` devices that make up an iteration."""
-        return math.ceil(self.accum_batch_size / (self.batch_size * num_devices))
+        return -(-self.accum_batch_size // (self.batch_size * num_devices))
+
+    def images_per_iteration(self, num_devices):
+        """Return the images that `num_devices` devices see in an iteration."""
+        return self.batch_size * num_devices * self.iter_size(num_devices)
 
 
-class Recipe(NamedTuple):
+class Recipe(
+    record(
+        "Recipe",
+        "name",
+        "job",
+        "detector",
+        "dataset",
+        "schedule",
+        ("weights", None),
+        ("folder", None),
+    )
+):
     """A model that can be trained.
 
     name: first part of folder and file names.
@@ -66,21 +82,20 @@ class Recipe(NamedTuple):
     folder: first part of folder names where it is not `name`.
     """
 
-    name: str
-    job: str
-    detector: Detector
-    dataset: Dataset
-    schedule: Schedule
-    weights: "str | None" = None
-    folder: "str | None" = None
-
     @property
-    def model_name(self) -> str:
+    def model_name(self):
         """Name of the nets, of snapshots, of the shell job and of its log."""
-        return f"{self.name}_{self.dataset.name}_{self.job}"
+        return "{}_{}_{}".format(self.name, self.dataset.name, self.job)
 
 
-class Family(NamedTuple):
+class Family(
+    record(
+        "Family",
+        "name",
+        "variants",
+        "trainings",
+    )
+):
     """Detectors that differ in size, and the data sets they are trained on.
 
     name: for people.
@@ -88,21 +103,24 @@ class Family(NamedTuple):
     trainings: by name of the data set, what makes the recipe of a variant.
     """
 
-    name: str
-    variants: "tuple[str, ...]"
-    trainings: "Mapping[str, Callable[[str], Recipe]]"
-
-    def recipe(self, data: str, variant: str) -> Recipe:
+    def recipe(self, data, variant):
         """Return the recipe of a variant on a data set.
 
         Raises:
             ValueError: there is no such variant or data set.
         """
-        recipe: Recipe = choose(self.trainings, data, "data set")(variant)
-        return recipe
+        return choose(self.trainings, data, "data set")(variant)
 
 
-class Places(NamedTuple):
+class Places(
+    record(
+        "Places",
+        "model_dir",
+        "snapshot_dir",
+        "job_dir",
+        "output_dir",
+    )
+):
     """Where files go.
 
     model_dir: prototxt files.
@@ -111,28 +129,23 @@ class Places(NamedTuple):
     output_dir: result files of the test set.
     """
 
-    model_dir: str
-    snapshot_dir: str
-    job_dir: str
-    output_dir: str
-
-    def snapshot_prefix(self, recipe: Recipe) -> str:
+    def snapshot_prefix(self, recipe):
         """Return the path of snapshots up to `_iter_N`."""
         return os.path.join(self.snapshot_dir, recipe.model_name)
 
 
-def choose(entries: "Mapping[str, Any]", name: str, what: str = "variant") -> Any:
+def choose(entries, name, what="variant"):
     """Return the entry of that name.
 
     Raises:
         ValueError: there is none.
     """
     if name not in entries:
-        raise ValueError(f"{what} must be one of {', '.join(entries)}, got {name!r}")
+        raise ValueError("{} must be one of {}, got {!r}".format(what, ", ".join(entries), name))
     return entries[name]
 
 
-def default_places(recipe: Recipe, postfix: str = "") -> Places:
+def default_places(recipe, postfix=""):
     """Return the folders of the original scripts; `postfix` sets scoring apart from training."""
     folder = recipe.name if recipe.folder is None else recipe.folder
     parts = (folder, recipe.dataset.name, recipe.job)
@@ -145,7 +158,7 @@ def default_places(recipe: Recipe, postfix: str = "") -> Places:
     )
 
 
-def make_nets(recipe: Recipe, output_dir: str) -> "dict[str, Any]":
+def make_nets(recipe, output_dir):
     """Return the `train`, `test` and `deploy` net of a recipe."""
     schedule = recipe.schedule
     args = (recipe.detector, recipe.dataset)
@@ -155,11 +168,11 @@ def make_nets(recipe: Recipe, output_dir: str) -> "dict[str, Any]":
     }
     nets["deploy"] = deploy_net(recipe.detector, nets["test"])
     for kind, net in nets.items():
-        net.name = f"{recipe.model_name}_{kind}"
+        net.name = "{}_{}".format(recipe.model_name, kind)
     return nets
 
 
-def make_solver(recipe: Recipe, places: Places, gpus: "list[int]") -> Any:
+def make_solver(recipe, places, gpus):
     """Return the solver of a recipe.
 
     Args:
@@ -187,20 +200,20 @@ def make_solver(recipe: Recipe, places: Places, gpus: "list[int]") -> Any:
         debug_info=schedule.debug_info,
         solver_mode=caffe_pb2.SolverParameter.GPU if gpus else caffe_pb2.SolverParameter.CPU,
         device_id=gpus[0] if gpus else 0,
-        **_test_fields(recipe, places),
     )
+    solver.MergeFrom(caffe_pb2.SolverParameter(**_test_fields(recipe, places)))
     if schedule.random_seed is not None:
         solver.random_seed = schedule.random_seed
     return solver
 
 
-def _test_fields(recipe: Recipe, places: Places) -> "dict[str, Any]":
+def _test_fields(recipe, places):
     schedule = recipe.schedule
     if schedule.test_interval is None:
         return {}
     return {
         "test_net": [os.path.join(places.model_dir, "test.prototxt")],
-        "test_iter": [math.ceil(recipe.dataset.num_test_image / schedule.test_batch_size)],
+        "test_iter": [-(-recipe.dataset.num_test_image // schedule.test_batch_size)],
         "test_interval": schedule.test_interval,
         "test_initialization": schedule.test_initialization,
         "eval_type": "detection",
@@ -208,7 +221,7 @@ def _test_fields(recipe: Recipe, places: Places) -> "dict[str, Any]":
     }
 
 
-def make_scoring_solver(recipe: Recipe, places: Places, gpus: "list[int]") -> Any:
+def make_scoring_solver(recipe, places, gpus):
     """Return a solver that tests once, per class, and does not train.
 
     `caffe test` only adds up outputs; the solver is what computes the mAP (ssd-data.md section 5).

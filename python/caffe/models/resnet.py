@@ -15,14 +15,10 @@ Quirk: the released ResNet-50 has a bias in conv1, the deeper ones have not.
 Quirk: the released nets have their stride in the 1x1 convolutions (branch1 and branch2a).
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
-
-from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
 from caffe.models.named_layers import ConvBNLayer
-from caffe.net_spec import Top
+from caffe.models.records import record
 
 # Blocks in each of the four stages, res2 to res5.
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -30,7 +26,15 @@ DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 NUMBERED_STAGES = {50: (), 101: (3, 4), 152: (3, 4)}  # type: dict[int, tuple[int, ...]]
 
 
-class ResNetBody(NamedTuple):
+class ResNetBody(
+    record(
+        "ResNetBody",
+        ("depth", 101),
+        ("dilated", True),
+        ("extras_batch_norm", True),
+        ("eps", 0.001),
+    )
+):
     """A ResNet with SSD's extra layers.
 
     depth: 50, 101 or 152.
@@ -39,23 +43,18 @@ class ResNetBody(NamedTuple):
     eps: of BatchNorm.
     """
 
-    depth: int = 101
-    dilated: bool = True
-    extras_batch_norm: bool = True
-    eps: float = 0.001
-
     @property
-    def sources(self) -> "tuple[str, ...]":
+    def sources(self):
         """Names of the maps to predict from, finest first: the ends of res3 and res5, and extras.
 
         Raises:
             ValueError: an unknown depth.
         """
         last_of_3 = list(block_names(self.depth, stage=3))[-1]
-        extras = [f"res5c_relu/conv{index}_2" for index in (1, 2, 3)]
-        return (f"res{last_of_3}_relu", "res5c_relu", *extras, "pool6")
+        extras = ["res5c_relu/conv{}_2".format(index) for index in (1, 2, 3)]
+        return tuple(["res{}_relu".format(last_of_3), "res5c_relu"] + extras + ["pool6"])
 
-    def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
+    def add_to(self, net, from_layer="data"):
         """Add the body to a net and return its coarsest map.
 
         Args:
@@ -67,8 +66,7 @@ class ResNetBody(NamedTuple):
         """
         _add_resnet(net, from_layer, self.depth, False, self.dilated, {"eps": self.eps})
         AddPooledExtraLayers(net, self.extras_batch_norm)
-        coarsest: Top = net.pool6
-        return coarsest
+        return net.pool6
 
 
 RESNET50_SSD = ResNetBody(depth=50)
@@ -76,7 +74,7 @@ RESNET101_SSD = ResNetBody()
 RESNET152_SSD = ResNetBody(depth=152)
 
 
-def block_names(depth: int, stage: int) -> "Iterator[str]":
+def block_names(depth, stage):
     """Yield the names of a stage's blocks, `3a`, `3b1`, `3b2`, ... or `3a`, `3b`, `3c`, ...
 
     Raises:
@@ -84,21 +82,15 @@ def block_names(depth: int, stage: int) -> "Iterator[str]":
     """
     if depth not in DEPTHS:
         known = ", ".join(str(known) for known in DEPTHS)
-        raise ValueError(f"depth of a ResNet must be one of {known}, got {depth!r}")
+        raise ValueError("depth of a ResNet must be one of {}, got {!r}".format(known, depth))
     for index in range(DEPTHS[depth][stage - 2]):
         if index == 0 or stage not in NUMBERED_STAGES[depth]:
-            yield f"{stage}{chr(ord('a') + index)}"
+            yield "{}{}".format(stage, chr(ord("a") + index))
         else:
-            yield f"{stage}b{index}"
+            yield "{}b{}".format(stage, index)
 
 
-def ResNet50Body(
-    net: NetSpec,
-    from_layer: str,
-    use_pool5: bool = True,
-    use_dilation_conv5: bool = False,
-    **bn_param: Any,
-) -> NetSpec:
+def ResNet50Body(net, from_layer, use_pool5=True, use_dilation_conv5=False, **bn_param):
     """Add ResNet-50 to a net.
 
     Args:
@@ -114,38 +106,26 @@ def ResNet50Body(
     return _add_resnet(net, from_layer, 50, use_pool5, use_dilation_conv5, bn_param)
 
 
-def ResNet101Body(
-    net: NetSpec,
-    from_layer: str,
-    use_pool5: bool = True,
-    use_dilation_conv5: bool = False,
-    **bn_param: Any,
-) -> NetSpec:
+def ResNet101Body(net, from_layer, use_pool5=True, use_dilation_conv5=False, **bn_param):
     """Add ResNet-101 to a net; see `ResNet50Body`."""
     return _add_resnet(net, from_layer, 101, use_pool5, use_dilation_conv5, bn_param)
 
 
-def ResNet152Body(
-    net: NetSpec,
-    from_layer: str,
-    use_pool5: bool = True,
-    use_dilation_conv5: bool = False,
-    **bn_param: Any,
-) -> NetSpec:
+def ResNet152Body(net, from_layer, use_pool5=True, use_dilation_conv5=False, **bn_param):
     """Add ResNet-152 to a net; see `ResNet50Body`."""
     return _add_resnet(net, from_layer, 152, use_pool5, use_dilation_conv5, bn_param)
 
 
 def _add_resnet(
-    net: NetSpec,
-    from_layer: str,
-    depth: int,
-    use_pool5: bool,
-    use_dilation_conv5: bool,
-    bn_param: "dict[str, Any]",
-) -> NetSpec:
+    net,
+    from_layer,
+    depth,
+    use_pool5,
+    use_dilation_conv5,
+    bn_param,
+):
     names = {"bn_prefix": "bn_", "bn_postfix": "", "scale_prefix": "scale_", "scale_postfix": ""}
-    conv1 = dict(names, num_output=64, kernel_size=7, pad=3, stride=2, **bn_param)  # type: Any
+    conv1 = dict(names, num_output=64, kernel_size=7, pad=3, stride=2, **bn_param)
     ConvBNLayer(net, from_layer, "conv1", use_bn=True, use_relu=True, **conv1)
     if depth == 50:
         learning = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
@@ -158,8 +138,8 @@ def _add_resnet(
         for index, name in enumerate(block_names(depth, stage)):
             stride = 2 if index == 0 and stage > 2 and not spread else 1
             dilation = 2 if spread else 1
-            widths = (width, width, 4 * width)
-            ResBody(net, below, name, *widths, stride, index == 0, dilation, **bn_param)
+            ends = (stride, index == 0, dilation)
+            ResBody(net, below, name, width, width, 4 * width, *ends, **bn_param)
             below = "res" + name
     if use_pool5:
         net.pool5 = L.Pooling(net[below], pool=P.Pooling.AVE, global_pooling=True)
@@ -167,17 +147,8 @@ def _add_resnet(
 
 
 def ResBody(
-    net: NetSpec,
-    from_layer: str,
-    block_name: str,
-    out2a: int,
-    out2b: int,
-    out2c: int,
-    stride: int,
-    use_branch1: bool,
-    dilation: int = 1,
-    **bn_param: Any,
-) -> None:
+    net, from_layer, block_name, out2a, out2b, out2c, stride, use_branch1, dilation=1, **bn_param
+):
     """Add a residual block of three convolutions: 1x1, 3x3, 1x1.
 
     Args:
@@ -193,18 +164,18 @@ def ResBody(
         bn_param: see `ConvBNLayer`.
     """
     names = {
-        "conv_prefix": f"res{block_name}_",
-        "bn_prefix": f"bn{block_name}_",
+        "conv_prefix": "res{}_".format(block_name),
+        "bn_prefix": "bn{}_".format(block_name),
         "bn_postfix": "",
-        "scale_prefix": f"scale{block_name}_",
+        "scale_prefix": "scale{}_".format(block_name),
         "scale_postfix": "",
     }
 
-    def add(below: str, branch: str, num_output: int, use_relu: bool = True, **given: int) -> str:
+    def add(below, branch, num_output, use_relu=True, **given):
         geometry = dict({"kernel_size": 1, "pad": 0, "stride": 1}, **given)  # type: dict[str, Any]
         geometry.update(names, **bn_param)
         ConvBNLayer(net, below, branch, True, use_relu, num_output, **geometry)
-        return f"res{block_name}_{branch}"
+        return "res{}_{}".format(block_name, branch)
 
     shortcut = from_layer
     if use_branch1:
@@ -212,12 +183,12 @@ def ResBody(
     branch2 = add(from_layer, "branch2a", out2a, stride=stride)
     branch2 = add(branch2, "branch2b", out2b, kernel_size=3, pad=dilation, dilation=dilation)
     branch2 = add(branch2, "branch2c", out2c, use_relu=False)
-    total = f"res{block_name}"
+    total = "res{}".format(block_name)
     net[total] = L.Eltwise(net[shortcut], net[branch2])
     net[total + "_relu"] = L.ReLU(net[total], in_place=True)
 
 
-def AddPooledExtraLayers(net: NetSpec, use_batchnorm: bool = True) -> NetSpec:
+def AddPooledExtraLayers(net, use_batchnorm=True):
     """Add the extra maps of SSD on ResNet-101 behind the last layer of a net.
 
     Three maps, each half of the one before, and the average of the last. Names begin with the name
@@ -233,7 +204,7 @@ def AddPooledExtraLayers(net: NetSpec, use_batchnorm: bool = True) -> NetSpec:
     """
     base = below = list(net.keys())[-1]
     for index, half in enumerate((256, 128, 128), 1):
-        first, second = f"{base}/conv{index}_1", f"{base}/conv{index}_2"
+        first, second = "{}/conv{}_1".format(base, index), "{}/conv{}_2".format(base, index)
         ConvBNLayer(net, below, first, use_batchnorm, True, half, 1, 0, 1)
         ConvBNLayer(net, first, second, use_batchnorm, True, 2 * half, 3, 1, 2)
         below = second

@@ -17,19 +17,23 @@ Quirk: predictions are made from the last convolution of a stage, before its sho
 Quirk: the last two extra maps of a 300 px image are both 5x5, with the steps of 3x3 and 1x1.
 """
 
-# ruff: noqa: B905  (zip has no `strict` in Python 3.6)
-
-from typing import NamedTuple
-
-from caffe import NetSpec
 from caffe import layers as L
 from caffe.models.blocks import batch_norm, bn_relu, max_pool
-from caffe.net_spec import Top
+from caffe.models.records import record
 
 NUM_STAGES = 4
 
 
-class RootResNetBody(NamedTuple):
+class RootResNetBody(
+    record(
+        "RootResNetBody",
+        ("root", (64, 64, 64)),
+        ("blocks", (3, 4, 6, 3)),
+        ("widths", (64, 128, 256, 512)),
+        ("extras", (128, 128, 128, 128)),
+        ("extra_strides", (2, 2, 1, 1)),
+    )
+):
     """A Root-ResNet with residual extra layers.
 
     root: channels of the 3x3 convolutions at full resolution.
@@ -39,20 +43,14 @@ class RootResNetBody(NamedTuple):
     extra_strides: of the same; 1 keeps the size.
     """
 
-    root: "tuple[int, ...]" = (64, 64, 64)
-    blocks: "tuple[int, ...]" = (3, 4, 6, 3)
-    widths: "tuple[int, ...]" = (64, 128, 256, 512)
-    extras: "tuple[int, ...]" = (128, 128, 128, 128)
-    extra_strides: "tuple[int, ...]" = (2, 2, 1, 1)
-
     @property
-    def sources(self) -> "tuple[str, ...]":
+    def sources(self):
         """Names of the maps to predict from, finest first."""
         stages = [(4, self.blocks[2]), (5, self.blocks[3])]
         stages += [(6 + index, 1) for index in range(len(self.extras))]
-        return tuple(f"conv{stage}_{2 * num_blocks}" for stage, num_blocks in stages)
+        return tuple("conv{}_{}".format(stage, 2 * num_blocks) for stage, num_blocks in stages)
 
-    def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
+    def add_to(self, net, from_layer="data"):
         """Add the body to a net and return its coarsest map.
 
         Args:
@@ -68,8 +66,7 @@ class RootResNetBody(NamedTuple):
             trunk.add_stage(2 + index, num_blocks, width, stride=None if index == 0 else 2)
         for index, (width, stride) in enumerate(zip(self.extras, self.extra_strides)):
             trunk.add_stage(6 + index, 1, width, stride)
-        coarsest: Top = net[self.sources[-1]]
-        return coarsest
+        return net[self.sources[-1]]
 
 
 ROOT_RESNET34 = RootResNetBody()
@@ -91,22 +88,24 @@ TINY_ROOT_RESNET = RootResNetBody(
 )
 
 
-def _check(body: RootResNetBody) -> None:
+def _check(body):
     for keyword in ("blocks", "widths"):
         value = getattr(body, keyword)
         if len(value) != NUM_STAGES:
-            raise ValueError(f"{keyword} must be {NUM_STAGES} numbers, got {value}")
+            raise ValueError("{} must be {} numbers, got {}".format(keyword, NUM_STAGES, value))
     if not body.root:
         raise ValueError("root must have at least one convolution")
     if len(body.extras) != len(body.extra_strides):
-        raise ValueError(f"extras {body.extras} need as many strides, got {body.extra_strides}")
+        raise ValueError(
+            "extras {} need as many strides, got {}".format(body.extras, body.extra_strides)
+        )
 
 
-def add_root(net: NetSpec, from_layer: str, widths: "tuple[int, ...]") -> Top:
+def add_root(net, from_layer, widths):
     """Add the 3x3 convolutions stem_1, stem_2, ... and a pooling, and return it."""
     x = net[from_layer]
     for index, num_output in enumerate(widths, 1):
-        name = f"stem_{index}"
+        name = "stem_{}".format(index)
         net[name] = _convolution(x, num_output, 3, stride=1 if index == 1 else None)
         x = _bn_relu_in_place(net[name])
     pool = net.pool1 = max_pool(x)
@@ -122,19 +121,22 @@ class _Trunk:
         channels: of `bottom`.
     """
 
-    def __init__(self, net: NetSpec, bottom: Top, channels: int) -> None:
+    def __init__(self, net, bottom, channels):
         self.net = net
         self.total = bottom  # what shortcuts carry on
         self.active = bottom  # the same after batch norm and ReLU: what convolutions read
         self.channels = channels
 
-    def add_stage(self, stage: int, num_blocks: int, width: int, stride: "int | None") -> None:
+    def add_stage(self, stage, num_blocks, width, stride):
         """Add blocks of one width; the first may have a stride."""
         for block in range(num_blocks):
-            names = (f"conv{stage}_{2 * block + 1}", f"conv{stage}_{2 * block + 2}")
+            names = (
+                "conv{}_{}".format(stage, 2 * block + 1),
+                "conv{}_{}".format(stage, 2 * block + 2),
+            )
             self._add_block(names, width, stride if block == 0 else None)
 
-    def _add_block(self, names: "tuple[str, str]", width: int, stride: "int | None") -> None:
+    def _add_block(self, names, width, stride):
         first, second = names
         net = self.net
         net[first] = _convolution(self.active, width, 3, stride)
@@ -148,31 +150,25 @@ class _Trunk:
         self.channels = width
 
 
-def _convolution(
-    bottom: Top, num_output: int, kernel_size: int, stride: "int | None" = None
-) -> Top:
-    given = {} if stride is None else {"stride": stride}
-    conv: Top = L.Convolution(
-        bottom,
-        param=[{"lr_mult": 1, "decay_mult": 1}],
-        num_output=num_output,
-        kernel_size=kernel_size,
-        pad=kernel_size // 2,
-        bias_term=False,
-        weight_filler={"type": "xavier"},
-        **given,
-    )
-    return conv
+def _convolution(bottom, num_output, kernel_size, stride=None):
+    fields = {
+        "param": [{"lr_mult": 1, "decay_mult": 1}],
+        "num_output": num_output,
+        "kernel_size": kernel_size,
+        "pad": kernel_size // 2,
+        "bias_term": False,
+        "weight_filler": {"type": "xavier"},
+    }
+    if stride is not None:
+        fields["stride"] = stride
+    return L.Convolution(bottom, **fields)
 
 
-def _bn_relu_in_place(bottom: Top) -> Top:
-    relu: Top = L.ReLU(batch_norm(bottom, in_place=True), in_place=True)
-    return relu
+def _bn_relu_in_place(bottom):
+    return L.ReLU(batch_norm(bottom, in_place=True), in_place=True)
 
 
-def Resnet34rootV2_res(
-    net: NetSpec, from_layer: str = "data", body: RootResNetBody = ROOT_RESNET34
-) -> NetSpec:
+def Resnet34rootV2_res(net, from_layer="data", body=ROOT_RESNET34):
     """Add ScratchDet's body to a net, under the name the original scripts use.
 
     Args:
@@ -187,8 +183,6 @@ def Resnet34rootV2_res(
     return net
 
 
-def Resnet18rootV2_res(
-    net: NetSpec, from_layer: str = "data", body: RootResNetBody = ROOT_RESNET18
-) -> NetSpec:
+def Resnet18rootV2_res(net, from_layer="data", body=ROOT_RESNET18):
     """Add the body with two blocks in each stage; see `Resnet34rootV2_res`."""
     return Resnet34rootV2_res(net, from_layer, body)

@@ -3,17 +3,15 @@
 Quirk: the published scripts differ in their heads: the one for VOC has no batch norm there.
 """
 
-from typing import NamedTuple
-
-from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, Dataset
+from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
+from caffe.models.records import record
 from caffe.models.scratchdet import (
     ROOT_RESNET18,
     ROOT_RESNET18_512,
     ROOT_RESNET34,
     ROOT_RESNET34_512,
     TINY_ROOT_RESNET,
-    RootResNetBody,
 )
 from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
 from caffe.models.ssd import SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
@@ -21,17 +19,20 @@ from caffe.models.ssd import SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
 SCRATCHDET_LR = 0.05
 
 
-class ScratchDetModel(NamedTuple):
+class ScratchDetModel(
+    record(
+        "ScratchDetModel",
+        "body",
+        "label",
+        ("image_size", 300),
+    )
+):
     """A variant of ScratchDet.
 
     body: see `RootResNetBody`.
     label: what names of files and folders call it.
     image_size: height and width in pixels.
     """
-
-    body: RootResNetBody
-    label: str
-    image_size: int = 300
 
 
 # The first is what the published scripts train.
@@ -52,7 +53,7 @@ PRIORS = {
 }
 
 
-def scratchdet_detector(model: ScratchDetModel, head_batch_norm: bool) -> Detector:
+def scratchdet_detector(model, head_batch_norm):
     """Return the net of a variant."""
     steps, aspect_ratios = PRIORS[len(model.body.sources)]
     return Detector(
@@ -65,19 +66,19 @@ def scratchdet_detector(model: ScratchDetModel, head_batch_norm: bool) -> Detect
     )
 
 
-def _pascal(dataset: Dataset, schedule: Schedule, variant: str) -> Recipe:
+def _pascal(dataset, schedule, variant):
     model = choose(MODELS, variant)
     detector = scratchdet_detector(model, head_batch_norm=False)
     return Recipe(
-        name=f"ROOT_{model.label.upper()}",
-        job=f"SSD_root_{model.label}_{detector.resize_name}",
+        name="ROOT_{}".format(model.label.upper()),
+        job="SSD_root_{}_{}".format(model.label, detector.resize_name),
         detector=detector,
         dataset=dataset,
         schedule=schedule,
     )
 
 
-def scratchdet_pascal(variant: str = "res34") -> Recipe:
+def scratchdet_pascal(variant="res34"):
     """VOC07+12, tested on VOC2007: 80.4 mAP."""
     schedule = Schedule(
         base_lr=SCRATCHDET_LR,
@@ -93,13 +94,13 @@ def scratchdet_pascal(variant: str = "res34") -> Recipe:
     return _pascal(VOC0712, schedule, variant)
 
 
-def scratchdet_pascal_plus(variant: str = "res34") -> Recipe:
+def scratchdet_pascal_plus(variant="res34"):
     """VOC07++12, tested on VOC2012: 78.5 mAP. Its script was not published."""
     schedule = scratchdet_pascal().schedule._replace(test_interval=NEVER, debug_info=False)
     return _pascal(VOC0712_PLUS, schedule, variant)
 
 
-def scratchdet_coco(variant: str = "res34") -> Recipe:
+def scratchdet_coco(variant="res34"):
     """COCO trainval, tested on minival: 32.7 AP on test-dev."""
     schedule = Schedule(
         base_lr=SCRATCHDET_LR,
@@ -113,8 +114,8 @@ def scratchdet_coco(variant: str = "res34") -> Recipe:
     model = choose(MODELS, variant)
     detector = scratchdet_detector(model, head_batch_norm=True)
     return Recipe(
-        name=f"ROOT_RESNet{model.image_size}",
-        job=f"SSD_0710_root_{model.label}_coco_{detector.resize_name}",
+        name="ROOT_RESNet{}".format(model.image_size),
+        job="SSD_0710_root_{}_coco_{}".format(model.label, detector.resize_name),
         detector=detector,
         dataset=COCO,
         schedule=schedule,
@@ -122,13 +123,13 @@ def scratchdet_coco(variant: str = "res34") -> Recipe:
     )
 
 
-def scratchdet_shapes(variant: str = "tiny") -> Recipe:
+def scratchdet_shapes(variant="tiny"):
     """Five kinds of synthetic shapes."""
     recipe = _pascal(SHAPES, shapes_schedule(), variant)
     if variant != "tiny":
         return recipe
     detector = shapes_detector(TINY_ROOT_RESNET)
-    return recipe._replace(job=f"SSD_root_tiny_{detector.resize_name}", detector=detector)
+    return recipe._replace(job="SSD_root_tiny_{}".format(detector.resize_name), detector=detector)
 
 
 SCRATCHDET = Family(

@@ -4,33 +4,24 @@ Without flags a script does what its original did: the same files in the same pl
 the newest snapshot.
 """
 
-import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from caffe.models import data_check, transfer
 from caffe.models.devices import choose_gpus, count_gpus
-from caffe.models.flags import add_training_flags, customised, make_parser, places_of
+from caffe.models.files import make_folder
+from caffe.models.flags import add_training_flags, chosen, make_parser, marked, places_of
 from caffe.models.job import newest_snapshot, run_job, shell_job, write_job
-from caffe.models.recipe import Family, Places, Recipe, make_nets, make_scoring_solver, make_solver
+from caffe.models.recipe import make_nets, make_scoring_solver, make_solver
 
 logger = logging.getLogger("caffe.models")
 
-FINE_TUNING_LR = 0.001
 COCO_CLASSES = 81
 COCO_TO_VOC = "data/coco/coco_voc_map.txt"
 
 
-def train(
-    family: Family,
-    data: str,
-    script: str,
-    description: "str | None",
-    variant: "str | None" = None,
-) -> int:
+def train(family, data, script, description, variant=None):
     """Run a training script and return its exit status: 0, 1 for failure, 2 for usage.
 
     Args:
@@ -40,58 +31,57 @@ def train(
         description: its help text.
         variant: name of the detector where the command line has none; the family's first.
     """
-    parser = _parser(family, data, variant, script, description, "--batch-size 8 --gpu 0")
+    parser = training_parser(family, data, script, description, variant)
+    return _guarded(lambda: _train(parser, family, script, parser.parse_args()))
+
+
+def training_parser(family, data, script, description=None, variant=None):
+    """Return the parser of a training script; see `train`."""
+    variant = family.variants[0] if variant is None else variant
+    parser = make_parser(family, data, variant, script, description, "--batch-size 8 --gpu 0")
     add_training_flags(parser)
-    return _guarded(lambda: _train(family, script, parser.parse_args()))
+    return parser
 
 
-def score(
-    family: Family,
-    data: str,
-    script: str,
-    description: "str | None",
-    variant: "str | None" = None,
-) -> int:
+def score(family, data, script, description, variant=None):
     """Run a scoring script; see `train`."""
+    parser = scoring_parser(family, data, script, description, variant)
+    return _guarded(lambda: _score(parser, family, script, parser.parse_args()))
+
+
+def scoring_parser(family, data, script, description=None, variant=None):
+    """Return the parser of a scoring script: flags of a training say which one is scored."""
+    variant = family.variants[0] if variant is None else variant
     example = "--weights released.caffemodel --gpu 0"
-    parser = _parser(family, data, variant, script, description, example)
-    parser.add_argument("--weights", metavar="FILE", help="model to score (the newest snapshot)")
-    return _guarded(lambda: _score(family, script, parser.parse_args()))
+    parser = make_parser(family, data, variant, script, description, example)
+    parser.add_flag("--weights", None, metavar="FILE", help="model to score (the newest snapshot)")
+    return parser
 
 
-def _parser(
-    family: Family,
-    data: str,
-    variant: "str | None",
-    script: str,
-    description: "str | None",
-    example: str,
-) -> argparse.ArgumentParser:
-    first = family.variants[0] if variant is None else variant
-    return make_parser(family, data, first, script, description, example)
-
-
-def _guarded(run: "Callable[[], int]") -> int:
+def _guarded(run):
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return run()
-    except (ValueError, OSError) as error:
+    except (ValueError, EnvironmentError) as error:
         logger.error("error: %s", error)
         return 1
 
 
-def _train(family: Family, script: str, args: argparse.Namespace) -> int:
+def _train(parser, family, script, args):
     published = family.recipe(args.data, args.variant)
-    recipe = customised(published, args)
+    recipe = chosen(parser, family, args)
     if args.class_map is not None and args.fine_tune is None:
         raise ValueError("--class-map says which classes of --fine-tune to keep: give both")
     trained = None if args.fine_tune is None else transfer.read_model(args.fine_tune)
     if trained is not None:
-        recipe = _fine_tuned(recipe, trained, args)
-    places = places_of(recipe, args)
+        # ScratchDet's heads have batch norm for COCO but not for VOC.
+        head = transfer.has_head_batch_norm(trained)
+        recipe = recipe._replace(detector=recipe.detector._replace(head_batch_norm=head))
     if not args.no_run:
         data_check.require(recipe.dataset, published.dataset, training=True)
     gpus = _gpus(recipe, args)
+    recipe = _named_after_total(recipe, gpus, args)
+    places = places_of(recipe, args)
     snapshot = _snapshot(recipe, places, args)
     if snapshot is not None:
         logger.info("resuming from %s", snapshot)
@@ -99,7 +89,7 @@ def _train(family: Family, script: str, args: argparse.Namespace) -> int:
     messages["solver"] = make_solver(recipe, places, gpus)
     shell = shell_job(
         solver=os.path.join(places.model_dir, "solver.prototxt"),
-        log=os.path.join(places.job_dir, f"{recipe.model_name}.log"),
+        log=os.path.join(places.job_dir, "{}.log".format(recipe.model_name)),
         gpus=gpus,
         snapshot=snapshot,
         weights=_weights(recipe, places, trained, args),
@@ -108,9 +98,11 @@ def _train(family: Family, script: str, args: argparse.Namespace) -> int:
     return _finish(places, recipe, messages, shell, script, args)
 
 
-def _score(family: Family, script: str, args: argparse.Namespace) -> int:
+def _score(parser, family, script, args):
     published = family.recipe(args.data, args.variant)
-    recipe = customised(published, args)
+    recipe = chosen(parser, family, args)
+    gpus = _gpus(recipe, args)
+    recipe = _named_after_total(recipe, gpus, args)
     # The solver opens its training data even when it does not train; the test data will do.
     dataset = recipe.dataset._replace(train_data=recipe.dataset.test_data)
     recipe = recipe._replace(dataset=dataset)
@@ -122,47 +114,50 @@ def _score(family: Family, script: str, args: argparse.Namespace) -> int:
         weights = newest_snapshot(places.snapshot_prefix(recipe), ".caffemodel")
     if weights is None:
         raise ValueError(
-            f"nothing to score: no {places.snapshot_prefix(recipe)}_iter_N.caffemodel; "
-            "train first, or give a model with --weights"
+            (
+                "nothing to score: no {}_iter_N.caffemodel; "
+                "train first, or give a model with --weights"
+            ).format(places.snapshot_prefix(recipe))
         )
     logger.info("scoring %s", weights)
-    gpus = _gpus(recipe, args)[:1]  # tests run on the first device only
+    gpus = gpus[:1]  # tests run on the first device only
     messages = make_nets(recipe, places.output_dir)
     messages["solver"] = make_scoring_solver(recipe, places, gpus)
     shell = shell_job(
         solver=os.path.join(places.model_dir, "solver.prototxt"),
-        log=os.path.join(places.job_dir, f"{recipe.model_name}.log"),
+        log=os.path.join(places.job_dir, "{}.log".format(recipe.model_name)),
         gpus=gpus,
         weights=weights,
     )
     return _finish(places, recipe, messages, shell, script, args)
 
 
-def _finish(
-    places: Places,
-    recipe: Recipe,
-    messages: "dict[str, Any]",
-    shell: str,
-    script: str,
-    args: argparse.Namespace,
-) -> int:
+def _finish(places, recipe, messages, shell, script, args):
     path = write_job(places, recipe.model_name, messages, shell, script)
     logger.info("wrote %s/{train,test,deploy,solver}.prototxt and %s", places.model_dir, path)
     return 0 if args.no_run else run_job(path)
 
 
-def _fine_tuned(recipe: Recipe, trained: Any, args: argparse.Namespace) -> Recipe:
-    """Return a recipe that goes on from another data set, in folders of its own."""
+def _named_after_total(recipe, gpus, args):
+    """Return the recipe, named after its images per iteration where the devices change them."""
     schedule = recipe.schedule
-    if args.base_lr is None:
-        schedule = schedule._replace(base_lr=FINE_TUNING_LR)
-    # ScratchDet's heads have batch norm for COCO but not for VOC.
-    detector = recipe.detector._replace(head_batch_norm=transfer.has_head_batch_norm(trained))
-    job = recipe.job + "_fine_tuned"
-    return recipe._replace(job=job, detector=detector, schedule=schedule)
+    total = schedule.images_per_iteration(max(1, len(gpus)))
+    wanted = schedule.images_per_iteration(schedule.num_devices)
+    if args.accum_batch_size is not None:
+        wanted = schedule.accum_batch_size
+    if total == wanted:
+        return recipe
+    logger.warning(
+        "%d images per iteration, not %d: %d device(s) take %d each in a pass; see --batch-size",
+        total,
+        wanted,
+        max(1, len(gpus)),
+        schedule.batch_size,
+    )
+    return marked(recipe, ["total{}".format(total)])
 
 
-def _gpus(recipe: Recipe, args: argparse.Namespace) -> "list[int]":
+def _gpus(recipe, args):
     published = recipe.schedule.num_devices
     if args.no_run:
         # Files may be meant for another machine: only what is asked for counts.
@@ -176,7 +171,7 @@ def _gpus(recipe: Recipe, args: argparse.Namespace) -> "list[int]":
     return gpus
 
 
-def _snapshot(recipe: Recipe, places: Places, args: argparse.Namespace) -> "str | None":
+def _snapshot(recipe, places, args):
     if args.no_resume:
         return None
     if args.snapshot is not None:
@@ -190,11 +185,11 @@ def _snapshot(recipe: Recipe, places: Places, args: argparse.Namespace) -> "str 
     return newest
 
 
-def _extra_flags(args: argparse.Namespace) -> "tuple[str, ...]":
+def _extra_flags(args):
     """Return what the flags ask of `caffe train` that the original does not know."""
     flags = []
     if args.workers is not None:
-        flags.append(f"--workers={args.workers}")
+        flags.append("--workers={}".format(args.workers))
     if args.checkpoint:
         flags.append("--checkpoint")
     if args.fast_augment:
@@ -204,29 +199,25 @@ def _extra_flags(args: argparse.Namespace) -> "tuple[str, ...]":
     return tuple(flags)
 
 
-def _weights(
-    recipe: Recipe, places: Places, trained: Any, args: argparse.Namespace
-) -> "str | None":
+def _weights(recipe, places, trained, args):
     """Return the model that a training without snapshot starts from."""
     if trained is not None:
         return _start_of_fine_tuning(recipe, places, trained, args)
-    if args.weights == "none":
-        return None
-    if args.weights is not None:
+    if args.weights not in (None, "none"):
         return _existing(args.weights, "--weights")
     if recipe.weights is None or args.no_run or os.path.exists(recipe.weights):
         return recipe.weights
     raise ValueError(
-        f"the training starts from {recipe.weights}, which is missing; name another place with "
-        "--weights FILE, or learn from scratch with --weights none"
+        (
+            "the training starts from {}, which is missing; name another place with "
+            "--weights FILE, or learn from scratch with --weights none"
+        ).format(recipe.weights)
     )
 
 
-def _start_of_fine_tuning(
-    recipe: Recipe, places: Places, trained: Any, args: argparse.Namespace
-) -> str:
+def _start_of_fine_tuning(recipe, places, trained, args):
     """Return the model to fine-tune, rewritten for the classes of the recipe if need be."""
-    path: str = args.fine_tune
+    path = args.fine_tune
     num_classes = recipe.dataset.num_classes
     old = transfer.count_classes_of(trained)
     class_map = args.class_map
@@ -242,13 +233,13 @@ def _start_of_fine_tuning(
         logger.info("not taken over: %s", ", ".join(transfer.class_layers(trained)))
     else:
         return path
-    os.makedirs(places.model_dir, exist_ok=True)
+    make_folder(places.model_dir)
     start = os.path.join(places.model_dir, "start.caffemodel")
     transfer.write_model(start, model)
     return start
 
 
-def _existing(path: "str | None", flag: str) -> "str | None":
+def _existing(path, flag):
     if path is not None and not os.path.exists(path):
-        raise ValueError(f"{flag}: there is no file {path}")
+        raise ValueError("{}: there is no file {}".format(flag, path))
     return path

@@ -3,8 +3,6 @@
 Five kinds of shapes. Pictures are scaled to 96 px; four maps are predicted from.
 """
 
-from typing import Any
-
 from caffe.models.datasets import VOC0712, Augmentation, PriorRatios
 from caffe.models.recipe import Schedule
 from caffe.models.ssd import Detector
@@ -30,24 +28,24 @@ SHAPES = VOC0712._replace(
 IMAGE_SIZE = 96
 
 
-def shapes_detector(body: Any, **fields: Any) -> Detector:
+def shapes_detector(body, **fields):
     """Return a net of four maps for the shapes.
 
     Args:
         body: see `Detector`.
         fields: of `Detector`.
     """
-    return Detector(
+    detector = Detector(
         body=body,
         image_size=IMAGE_SIZE,
         steps=(8, 16, 32, 48),  # maps of 12, 6, 3 and 2 rows
         aspect_ratios=((1.5,),) * 4,
         statistics_kept=0.99,
-        **fields,
     )
+    return detector._replace(**fields)
 
 
-def shapes_schedule() -> Schedule:
+def shapes_schedule():
     """Return a training of minutes on two cores."""
     return Schedule(
         base_lr=0.05,
@@ -58,5 +56,6 @@ def shapes_schedule() -> Schedule:
         batch_size=16,
         accum_batch_size=16,
         test_batch_size=20,
+        num_devices=1,
         random_seed=1,
     )

@@ -3,15 +3,16 @@
 Spec: ssd-layers.md section 10, ssd-data.md section 8.
 """
 
-from typing import Any, NamedTuple
+from __future__ import division
 
 from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
-from caffe.models.datasets import MEAN_BGR, Augmentation, Dataset
+from caffe.models.datasets import MEAN_BGR
 from caffe.models.multibox_head import CreateMultiBoxHead
 from caffe.models.named_layers import CreateAnnotatedDataLayer, UnpackVariable
 from caffe.models.normalisers import with_group_norm
+from caffe.models.records import record
 from caffe.proto import caffe_pb2
 
 NEG_POS_RATIO = 3.0
@@ -41,7 +42,20 @@ DISTORTION = {
 }
 
 
-class Detector(NamedTuple):
+class Detector(
+    record(
+        "Detector",
+        "body",
+        "steps",
+        "aspect_ratios",
+        ("image_size", 300),
+        ("normalizations", 20),
+        ("head_batch_norm", True),
+        ("head_lr_mult", 1),
+        ("statistics_kept", None),
+        ("normalizer", "batch"),
+    )
+):
     """A net without its data.
 
     body: has `sources`, the names of its maps, and `add_to(net, from_layer)`.
@@ -56,23 +70,13 @@ class Detector(NamedTuple):
     normalizer: one of `NORMALIZERS`; `group` puts GroupNorm in the place of every BatchNorm.
     """
 
-    body: Any
-    steps: "tuple[int, ...]"
-    aspect_ratios: "tuple[tuple[float, ...], ...]"
-    image_size: int = 300
-    normalizations: "float | tuple[float, ...]" = 20
-    head_batch_norm: bool = True
-    head_lr_mult: float = 1
-    statistics_kept: "float | None" = None
-    normalizer: str = "batch"
-
     @property
-    def resize_name(self) -> str:
+    def resize_name(self):
         """`300x300`."""
-        return f"{self.image_size}x{self.image_size}"
+        return "{}x{}".format(self.image_size, self.image_size)
 
 
-def train_net(detector: Detector, dataset: Dataset, batch_size: int) -> Any:
+def train_net(detector, dataset, batch_size):
     """Return the net that computes the loss of `batch_size` augmented images per device."""
     net = NetSpec()
     net.data, net.label = CreateAnnotatedDataLayer(
@@ -83,18 +87,17 @@ def train_net(detector: Detector, dataset: Dataset, batch_size: int) -> Any:
         batch_sampler=_batch_samplers(dataset.augmentation),
     )
     mbox = _add_predictions(net, detector, dataset)
-    net.mbox_loss = L.MultiBoxLoss(
-        *mbox,
-        net.label,
-        multibox_loss_param=_loss_param(dataset),
-        loss_param={"normalization": P.Loss.VALID},
-        include={"phase": caffe_pb2.Phase.Value("TRAIN")},
-        propagate_down=[True, True, False, False],
-    )
+    loss = {
+        "multibox_loss_param": _loss_param(dataset),
+        "loss_param": {"normalization": P.Loss.VALID},
+        "include": {"phase": caffe_pb2.Phase.Value("TRAIN")},
+        "propagate_down": [True, True, False, False],
+    }
+    net.mbox_loss = L.MultiBoxLoss(*(list(mbox) + [net.label]), **loss)
     return _normalised(net.to_proto(), detector)
 
 
-def test_net(detector: Detector, dataset: Dataset, batch_size: int, output_dir: str) -> Any:
+def test_net(detector, dataset, batch_size, output_dir):
     """Return the net that scores `batch_size` images per pass and saves what it finds."""
     net = NetSpec()
     net.data, net.label = CreateAnnotatedDataLayer(
@@ -121,7 +124,7 @@ def test_net(detector: Detector, dataset: Dataset, batch_size: int, output_dir: 
     return _normalised(net.to_proto(), detector)
 
 
-def deploy_net(detector: Detector, test: Any) -> Any:
+def deploy_net(detector, test):
     """Return a test net with an input in place of its data and without its evaluation."""
     net = caffe_pb2.NetParameter()
     net.input.append("data")
@@ -130,7 +133,7 @@ def deploy_net(detector: Detector, test: Any) -> Any:
     return net
 
 
-def _normalised(param: Any, detector: Detector) -> Any:
+def _normalised(param, detector):
     """Return a net with the detector's normaliser, and its `statistics_kept` if it is given."""
     norms = [layer for layer in param.layer if layer.type == "BatchNorm"]
     if detector.normalizer == "group":
@@ -139,14 +142,14 @@ def _normalised(param: Any, detector: Detector) -> Any:
         return with_group_norm(param)
     if detector.normalizer != "batch":
         allowed = " or ".join(NORMALIZERS)
-        raise ValueError(f"normalizer must be {allowed}, got {detector.normalizer!r}")
+        raise ValueError("normalizer must be {}, got {!r}".format(allowed, detector.normalizer))
     if detector.statistics_kept is not None:
         for layer in norms:
             layer.batch_norm_param.moving_average_fraction = detector.statistics_kept
     return param
 
 
-def _add_predictions(net: NetSpec, detector: Detector, dataset: Dataset) -> "list[Any]":
+def _add_predictions(net, detector, dataset):
     detector.body.add_to(net, "data")
     sources = detector.body.sources
     ratios = dataset.ratios_for(detector.image_size)
@@ -170,7 +173,7 @@ def _add_predictions(net: NetSpec, detector: Detector, dataset: Dataset) -> "lis
     )
 
 
-def _add_detections(net: NetSpec, mbox: "list[Any]", dataset: Dataset, output_dir: str) -> None:
+def _add_detections(net, mbox, dataset, output_dir):
     loc, conf, priorbox = mbox
     shape = {"dim": [0, -1, dataset.num_classes]}
     net.mbox_conf_reshape = L.Reshape(conf, shape=shape)
@@ -185,9 +188,7 @@ def _add_detections(net: NetSpec, mbox: "list[Any]", dataset: Dataset, output_di
     )
 
 
-def _transform(
-    detector: Detector, dataset: Dataset, interpolations: "list[str]"
-) -> "dict[str, Any]":
+def _transform(detector, dataset, interpolations):
     transform = {
         "mean_value": list(MEAN_BGR),
         "resize_param": {
@@ -203,7 +204,7 @@ def _transform(
     return transform
 
 
-def _train_transform(detector: Detector, dataset: Dataset) -> "dict[str, Any]":
+def _train_transform(detector, dataset):
     augmentation = dataset.augmentation
     transform = _transform(detector, dataset, list(INTERPOLATIONS))
     transform["mirror"] = True
@@ -216,7 +217,7 @@ def _train_transform(detector: Detector, dataset: Dataset) -> "dict[str, Any]":
     return transform
 
 
-def _batch_samplers(augmentation: Augmentation) -> "list[dict[str, Any]]":
+def _batch_samplers(augmentation):
     """Return the whole image, patches of rising overlap with an object, and a free one."""
     patch = {
         "min_scale": augmentation.min_scale,
@@ -233,7 +234,7 @@ def _batch_samplers(augmentation: Augmentation) -> "list[dict[str, Any]]":
     ]
 
 
-def _loss_param(dataset: Dataset) -> "dict[str, Any]":
+def _loss_param(dataset):
     return {
         "loc_loss_type": P.MultiBoxLoss.SMOOTH_L1,
         "conf_loss_type": P.MultiBoxLoss.SOFTMAX,
@@ -253,7 +254,7 @@ def _loss_param(dataset: Dataset) -> "dict[str, Any]":
     }
 
 
-def _detection_param(dataset: Dataset, output_dir: str) -> "dict[str, Any]":
+def _detection_param(dataset, output_dir):
     return {
         "num_classes": dataset.num_classes,
         "share_location": True,

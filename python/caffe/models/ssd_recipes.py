@@ -5,10 +5,9 @@ them possible: with it in body and head the loss is smooth enough for 50 times t
 Their scripts were not published; here they have ScratchDet's schedule.
 """
 
-from typing import NamedTuple
-
-from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, Dataset
+from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
+from caffe.models.records import record
 from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
 from caffe.models.ssd import SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
 from caffe.models.vgg import TINY_VGG, VGG_SSD300, VGG_SSD512
@@ -25,7 +24,15 @@ SSD300_DETECTOR = Detector(
 )
 
 
-class SSDModel(NamedTuple):
+class SSDModel(
+    record(
+        "SSDModel",
+        "detector",
+        ("title", "SSD"),
+        ("weights", VGG_WEIGHTS),
+        ("faster", 1),
+    )
+):
     """A variant of SSD.
 
     detector: the net.
@@ -34,13 +41,8 @@ class SSDModel(NamedTuple):
     faster: its learning rate from scratch, over SSD's.
     """
 
-    detector: Detector
-    title: str = "SSD"
-    weights: "str | None" = VGG_WEIGHTS
-    faster: float = 1
 
-
-def _from_scratch(title: str, body: bool, head: bool, faster: float = 1) -> SSDModel:
+def _from_scratch(title, body, head, faster=1):
     """Return SSD300 without weights, with batch norm in body or head."""
     detector = SSD300_DETECTOR._replace(
         body=VGG_SSD300._replace(batch_norm=body, extras_batch_norm=head), head_batch_norm=head
@@ -81,7 +83,7 @@ MODELS = {
 }
 
 
-def ssd(dataset: Dataset, schedule: Schedule, variant: str = "SSD300") -> Recipe:
+def ssd(dataset, schedule, variant="SSD300"):
     """Return a variant of `MODELS` on any data set.
 
     Args:
@@ -97,7 +99,7 @@ def ssd(dataset: Dataset, schedule: Schedule, variant: str = "SSD300") -> Recipe
         schedule = _scratch_schedule(schedule, model.faster)
     return Recipe(
         name="VGG",
-        job=f"{model.title}_{model.detector.resize_name}",
+        job="{}_{}".format(model.title, model.detector.resize_name),
         detector=model.detector,
         dataset=dataset,
         schedule=schedule,
@@ -106,7 +108,7 @@ def ssd(dataset: Dataset, schedule: Schedule, variant: str = "SSD300") -> Recipe
     )
 
 
-def _scratch_schedule(schedule: Schedule, faster: float) -> Schedule:
+def _scratch_schedule(schedule, faster):
     return schedule._replace(
         base_lr=SSD_LR * faster,
         stepvalues=(40000, 75000, 90000, 100000),
@@ -115,7 +117,7 @@ def _scratch_schedule(schedule: Schedule, faster: float) -> Schedule:
     )
 
 
-def ssd_pascal(variant: str = "SSD300") -> Recipe:
+def ssd_pascal(variant="SSD300"):
     """VOC07+12, tested on VOC2007: 77.2 mAP."""
     schedule = Schedule(
         base_lr=SSD_LR,
@@ -132,13 +134,13 @@ def ssd_pascal(variant: str = "SSD300") -> Recipe:
     return ssd(VOC0712, schedule, variant)
 
 
-def ssd_pascal_plus(variant: str = "SSD300") -> Recipe:
+def ssd_pascal_plus(variant="SSD300"):
     """VOC07++12, tested on VOC2012."""
     schedule = ssd_pascal().schedule._replace(test_interval=NEVER, test_batch_size=1)
     return ssd(VOC0712_PLUS, schedule, variant)
 
 
-def ssd_coco(variant: str = "SSD300") -> Recipe:
+def ssd_coco(variant="SSD300"):
     """COCO trainval, tested on minival."""
     schedule = ssd_pascal().schedule._replace(
         stepvalues=(280000, 360000, 400000),
@@ -149,14 +151,16 @@ def ssd_coco(variant: str = "SSD300") -> Recipe:
     return ssd(COCO, schedule, variant)
 
 
-def ssd_shapes(variant: str = "tiny") -> Recipe:
+def ssd_shapes(variant="tiny"):
     """Five kinds of synthetic shapes."""
     recipe = ssd(SHAPES, shapes_schedule(), variant)
     if variant != "tiny":
         return recipe
     detector = shapes_detector(TINY_VGG)
     return recipe._replace(
-        job=f"SSD_tiny_{detector.resize_name}", detector=detector, schedule=shapes_schedule()
+        job="SSD_tiny_{}".format(detector.resize_name),
+        detector=detector,
+        schedule=shapes_schedule(),
     )
 
 

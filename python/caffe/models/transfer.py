@@ -4,19 +4,19 @@ Only the class predictions depend on the classes. Their outputs, ordered by prio
 are picked by a class map, or left out and learnt anew; everything else stays as it is.
 """
 
-import os
-from typing import Any
+import io
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from caffe.models.files import write_whole
 from caffe.proto import caffe_pb2
 
 CONF = "_mbox_conf"
 COORDINATES = 4
 
 
-def read_class_map(path: str, num_classes: int) -> "list[int]":
+def read_class_map(path, num_classes):
     """Return the old label of each new label, from lines of `old,new,name`.
 
     Args:
@@ -27,10 +27,10 @@ def read_class_map(path: str, num_classes: int) -> "list[int]":
         ValueError: the file cannot be read, a line is malformed, or a new label is not there.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with io.open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file]
-    except OSError as error:
-        raise ValueError(f"cannot read class map {path}: {error.strerror}") from error
+    except EnvironmentError as error:
+        raise ValueError("cannot read class map {}: {}".format(path, error.strerror))
     old_labels = {}
     for number, line in enumerate(lines, 1):
         if not line:
@@ -39,17 +39,18 @@ def read_class_map(path: str, num_classes: int) -> "list[int]":
             old, new = (int(part) for part in line.split(",")[:2])
         except ValueError:
             wanted = "expected old label,new label,name"
-            raise ValueError(f"{path}:{number}: {wanted}, got {line!r}") from None
+            raise ValueError("{}:{}: {}, got {!r}".format(path, number, wanted, line))
         old_labels[new] = old
     if sorted(old_labels) != list(range(num_classes)):
         raise ValueError(
-            f"class map {path} has the new labels {sorted(old_labels)}, "
-            f"but the model has labels 0 to {num_classes - 1}"
+            ("class map {} has the new labels {}, but the model has labels 0 to {}").format(
+                path, sorted(old_labels), num_classes - 1
+            )
         )
     return [old_labels[label] for label in range(num_classes)]
 
 
-def read_model(path: str) -> Any:
+def read_model(path):
     """Return the NetParameter of a caffemodel.
 
     Raises:
@@ -57,26 +58,21 @@ def read_model(path: str) -> Any:
     """
     net = caffe_pb2.NetParameter()
     try:
-        with open(path, "rb") as file:
+        with io.open(path, "rb") as file:
             net.ParseFromString(file.read())
-    except OSError as error:
-        raise ValueError(f"cannot read model {path}: {error.strerror}") from error
-    except DecodeError as error:
-        raise ValueError(f"{path} is no binary caffemodel") from error
+    except EnvironmentError as error:
+        raise ValueError("cannot read model {}: {}".format(path, error.strerror))
+    except DecodeError:
+        raise ValueError("{} is no binary caffemodel".format(path))
     return net
 
 
-def write_model(path: str, net: Any) -> None:
+def write_model(path, net):
     """Write a caffemodel through a temporary file beside it."""
-    unfinished = f"{path}.{os.getpid()}.tmp"
-    with open(unfinished, "wb") as file:
-        file.write(net.SerializeToString())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    write_whole(path, net.SerializeToString())
 
 
-def count_classes_of(net: Any) -> int:
+def count_classes_of(net):
     """Return the number of classes that a trained detector tells apart, background included.
 
     Raises:
@@ -90,12 +86,12 @@ def count_classes_of(net: Any) -> int:
     raise ValueError("the model has no layers *_mbox_loc and *_mbox_conf to count its classes by")
 
 
-def has_head_batch_norm(net: Any) -> bool:
+def has_head_batch_norm(net):
     """Return whether a trained detector has batch norm, or group norm, behind its predictions."""
     return any(layer.name.endswith((CONF + "_bn", CONF + "_gn")) for layer in net.layer)
 
 
-def with_classes(net: Any, old_labels: "list[int]") -> Any:
+def with_classes(net, old_labels):
     """Return a model that predicts only some of its classes, in a new order.
 
     Args:
@@ -107,7 +103,9 @@ def with_classes(net: Any, old_labels: "list[int]") -> Any:
     """
     num_classes = count_classes_of(net)
     if max(old_labels) >= num_classes:
-        raise ValueError(f"label {max(old_labels)} is none of the model's 0 to {num_classes - 1}")
+        raise ValueError(
+            "label {} is none of the model's 0 to {}".format(max(old_labels), num_classes - 1)
+        )
     picked = caffe_pb2.NetParameter()
     picked.CopyFrom(net)
     for layer in picked.layer:
@@ -117,24 +115,24 @@ def with_classes(net: Any, old_labels: "list[int]") -> Any:
     return picked
 
 
-def _pick(blob: Any, num_classes: int, labels: "list[int]") -> None:
+def _pick(blob, num_classes, labels):
     """Keep some classes of a blob whose first axis is priors x classes."""
     shape = list(blob.shape.dim)
     if shape[0] % num_classes != 0:
         return  # BatchNorm's factor
-    values = np.array(blob.data, dtype=np.float32).reshape([-1, num_classes, *shape[1:]])
+    values = np.array(blob.data, dtype=np.float32).reshape([-1, num_classes] + shape[1:])
     kept = values[:, labels]
     del blob.data[:]
     blob.data.extend(kept.ravel().tolist())
     blob.shape.dim[0] = kept.shape[0] * kept.shape[1]
 
 
-def class_layers(net: Any) -> "list[str]":
+def class_layers(net):
     """Return the names of the layers with weights that depend on a trained detector's classes."""
     return [layer.name for layer in net.layer if CONF in layer.name and layer.blobs]
 
 
-def without_classes(net: Any) -> Any:
+def without_classes(net):
     """Return a model that has forgotten its class predictions."""
     kept = caffe_pb2.NetParameter()
     kept.CopyFrom(net)

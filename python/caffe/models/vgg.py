@@ -13,13 +13,9 @@ Spec: ssd-layers.md section 10.
 Sources: Liu et al., "SSD: Single Shot MultiBox Detector"; Zhu et al., "ScratchDet".
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from caffe import NetSpec
 from caffe.models.backbone import VGG16_DEPTHS, Backbone
 from caffe.models.named_layers import ConvBNLayer
-from caffe.net_spec import Top
+from caffe.models.records import record
 
 VGG16_WIDTHS = (64, 128, 256, 512, 512)
 
@@ -38,16 +34,19 @@ ZF_FC6 = {
 }
 
 
-class Extra(NamedTuple):
+class Extra(
+    record(
+        "Extra",
+        "num_output",
+        ("kernel_size", 3),
+        ("pad", 1),
+        ("stride", 2),
+    )
+):
     """A map behind a backbone: 1x1 to half of `num_output`, then a convolution to `num_output`.
 
     kernel_size: of the second convolution, as are `pad` and `stride`.
     """
-
-    num_output: int
-    kernel_size: int = 3
-    pad: int = 1
-    stride: int = 2
 
 
 EXTRAS_300 = (Extra(512), Extra(256), Extra(256, pad=0, stride=1), Extra(256, pad=0, stride=1))
@@ -55,7 +54,18 @@ EXTRAS_512 = (Extra(512), Extra(256), Extra(256), Extra(256), Extra(256, kernel_
 EXTRAS = {300: EXTRAS_300, 512: EXTRAS_512}
 
 
-class VGGBody(NamedTuple):
+class VGGBody(
+    record(
+        "VGGBody",
+        ("widths", VGG16_WIDTHS),
+        ("fc_width", 1024),
+        ("extras", EXTRAS_300),
+        ("batch_norm", False),
+        ("extras_batch_norm", False),
+        ("depths", VGG16_DEPTHS),
+        ("filler", "xavier"),
+    )
+):
     """SSD's VGG16 with its extra layers.
 
     widths: channels of the five stages.
@@ -67,24 +77,13 @@ class VGGBody(NamedTuple):
     filler: of the backbone's weights.
     """
 
-    widths: "tuple[int, ...]" = VGG16_WIDTHS
-    fc_width: int = 1024
-    extras: "tuple[Extra, ...]" = EXTRAS_300
-    batch_norm: bool = False
-    extras_batch_norm: bool = False
-    depths: "tuple[int, ...]" = VGG16_DEPTHS
-    filler: str = "xavier"
-
     @property
-    def sources(self) -> "tuple[str, ...]":
+    def sources(self):
         """Names of the maps to predict from, finest first."""
-        return (
-            f"conv4_{self.depths[3]}",
-            "fc7",
-            *[f"conv{6 + i}_2" for i in range(len(self.extras))],
-        )
+        extras = ["conv{}_2".format(6 + i) for i in range(len(self.extras))]
+        return tuple(["conv4_{}".format(self.depths[3]), "fc7"] + extras)
 
-    def add_to(self, net: NetSpec, from_layer: str = "data") -> Top:
+    def add_to(self, net, from_layer="data"):
         """Add the body to a net and return its coarsest map.
 
         Args:
@@ -108,8 +107,7 @@ class VGGBody(NamedTuple):
             filler=self.filler,
         )
         _add_extras(net, self.extras, self.extras_batch_norm, lr_mult=1)
-        coarsest: Top = net[self.sources[-1]]
-        return coarsest
+        return net[self.sources[-1]]
 
 
 VGG_SSD300 = VGGBody()
@@ -131,22 +129,22 @@ TINY_VGG = VGGBody(
 
 
 def VGGNetBody(
-    net: NetSpec,
-    from_layer: str,
-    need_fc: bool = True,
-    fully_conv: bool = False,
-    reduced: bool = False,
-    dilated: bool = False,
-    nopool: bool = False,
-    dropout: bool = True,
-    freeze_layers: "Sequence[str]" = (),
-    dilate_pool4: bool = False,
-    use_batchnorm: bool = False,
-    widths: "Sequence[int]" = VGG16_WIDTHS,
-    fc_width: "int | None" = None,
-    depths: "Sequence[int]" = VGG16_DEPTHS,
-    filler: str = "xavier",
-) -> NetSpec:
+    net,
+    from_layer,
+    need_fc=True,
+    fully_conv=False,
+    reduced=False,
+    dilated=False,
+    nopool=False,
+    dropout=True,
+    freeze_layers=(),
+    dilate_pool4=False,
+    use_batchnorm=False,
+    widths=VGG16_WIDTHS,
+    fc_width=None,
+    depths=VGG16_DEPTHS,
+    filler="xavier",
+):
     """Add VGG16 to a net.
 
     Args:
@@ -174,9 +172,11 @@ def VGGNetBody(
     """
     stages = len(VGG16_DEPTHS)
     if len(widths) != stages:
-        raise ValueError(f"widths must be {stages} numbers, got {tuple(widths)}")
+        raise ValueError("widths must be {} numbers, got {}".format(stages, tuple(widths)))
     if len(depths) != stages or min(depths) < 1:
-        raise ValueError(f"depths must be {stages} numbers of at least 1, got {tuple(depths)}")
+        raise ValueError(
+            "depths must be {} numbers of at least 1, got {}".format(stages, tuple(depths))
+        )
     backbone = Backbone(net, net[from_layer], use_batchnorm, dropout, depths, filler)
     spread_pool4 = dilate_pool4 and not nopool
     for stage, width in enumerate(widths[:4], 1):
@@ -199,16 +199,16 @@ def VGGNetBody(
 
 
 def ZFNetBody(
-    net: NetSpec,
-    from_layer: str,
-    need_fc: bool = True,
-    fully_conv: bool = False,
-    reduced: bool = False,
-    dilated: bool = False,
-    dropout: bool = True,
-    need_fc8: bool = False,
-    freeze_layers: "Sequence[str]" = (),
-) -> NetSpec:
+    net,
+    from_layer,
+    need_fc=True,
+    fully_conv=False,
+    reduced=False,
+    dilated=False,
+    dropout=True,
+    need_fc8=False,
+    freeze_layers=(),
+):
     """Add ZFNet (the smaller of Faster R-CNN's two nets) to a net.
 
     Args:
@@ -233,12 +233,14 @@ def ZFNetBody(
     backbone = Backbone(net, net[from_layer], dropout=dropout)
     for index, (num_output, kernel_size) in enumerate(((96, 7), (256, 5)), 1):
         pad = kernel_size // 2
-        names = (f"conv{index}", f"relu{index}")
-        backbone.add_convolution(*names, num_output, kernel_size, pad=pad, stride=2)
-        backbone.add_local_norm(f"norm{index}")
-        backbone.add_pooling(f"pool{index}", kernel_size=3, stride=2, pad=1)
+        names = ("conv{}".format(index), "relu{}".format(index))
+        backbone.add_convolution(names[0], names[1], num_output, kernel_size, pad=pad, stride=2)
+        backbone.add_local_norm("norm{}".format(index))
+        backbone.add_pooling("pool{}".format(index), kernel_size=3, stride=2, pad=1)
     for index, num_output in enumerate((384, 384, 256), 3):
-        backbone.add_convolution(f"conv{index}", f"relu{index}", num_output, 3, pad=1)
+        backbone.add_convolution(
+            "conv{}".format(index), "relu{}".format(index), num_output, 3, pad=1
+        )
     if need_fc:
         backbone.add_pooling("pool5", kernel_size=3, stride=1 if dilated else 2, pad=1)
         if fully_conv:
@@ -252,9 +254,7 @@ def ZFNetBody(
     return net
 
 
-def AddExtraLayers(
-    net: NetSpec, use_batchnorm: bool = True, lr_mult: float = 1, image_size: int = 300
-) -> NetSpec:
+def AddExtraLayers(net, use_batchnorm=True, lr_mult=1, image_size=300):
     """Add SSD's extra maps, conv6_2 and on, behind the last layer of a net.
 
     Args:
@@ -271,19 +271,17 @@ def AddExtraLayers(
     """
     if image_size not in EXTRAS:
         sizes = " or ".join(str(size) for size in EXTRAS)
-        raise ValueError(f"image_size must be {sizes}, got {image_size!r}")
+        raise ValueError("image_size must be {}, got {!r}".format(sizes, image_size))
     _add_extras(net, EXTRAS[image_size], use_batchnorm, lr_mult)
     return net
 
 
-def _add_extras(
-    net: NetSpec, extras: "Sequence[Extra]", use_batchnorm: bool, lr_mult: float
-) -> None:
-    given: dict[str, Any] = {"use_bn": use_batchnorm, "use_relu": True, "lr_mult": lr_mult}
+def _add_extras(net, extras, use_batchnorm, lr_mult):
+    given = {"use_bn": use_batchnorm, "use_relu": True, "lr_mult": lr_mult}
     below = list(net.keys())[-1]
     for index, extra in enumerate(extras, 6):
-        first, second = f"conv{index}_1", f"conv{index}_2"
+        first, second = "conv{}_1".format(index), "conv{}_2".format(index)
         half = extra.num_output // 2
         ConvBNLayer(net, below, first, num_output=half, kernel_size=1, pad=0, stride=1, **given)
-        ConvBNLayer(net, first, second, **extra._asdict(), **given)
+        ConvBNLayer(net, first, second, **dict(given, **extra._asdict()))
         below = second

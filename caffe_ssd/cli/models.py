@@ -1,9 +1,8 @@
 """`caffe models`: the published models with their scores, sizes, operations and commands.
 
-An addition to the reference's actions. Scores and commands are those of `caffe.models.catalogue`;
+An addition to the reference's actions. Scores and commands are those of `caffe.catalogue`;
 parameters, operations and priors are counted in the net that the command trains, by the counter
-of `caffe summary`. The engine knows nothing of this module: `caffe` finds it by its entry point
-in the group `caffe.actions` (pyproject.toml).
+of `caffe summary`.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import groupby
 
-from caffe.models.catalogue import CATALOGUE, PAPERS, Published
-from caffe.published import Map, Model, Models, body_settings, commands
+from caffe.catalogue import CATALOGUE, PAPERS, Map, Model, Models, Published, body_settings
+
 from caffe_ssd.cli.console import set_up_logging, show
 from caffe_ssd.cli.flags import FlagParser
 from caffe_ssd.errors import UsageError
@@ -55,7 +54,7 @@ def select(name: str | None) -> tuple[Published, ...]:
     """The lines of the catalogue that a name means.
 
     Args:
-        name: a variant, the name of its folders, or a family, in any case; None for all.
+        name: of a row, a variant, its folders, or a family, in any case; None for all.
 
     Raises:
         UsageError: there is nothing of that name.
@@ -66,7 +65,7 @@ def select(name: str | None) -> tuple[Published, ...]:
         rows = tuple(row for row in CATALOGUE if name.lower() == names_of(row).lower())
         if rows:
             return rows
-    known = [list(dict.fromkeys(map(names_of, CATALOGUE))) for names_of in (_NAMES[0], _NAMES[-1])]
+    known = [list(dict.fromkeys(map(names_of, CATALOGUE))) for names_of in (_NAMES[1], _NAMES[-1])]
     close = get_close_matches(name, [*known[0], *known[1]], n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UsageError(
@@ -77,6 +76,7 @@ def select(name: str | None) -> tuple[Published, ...]:
 
 # From the narrowest to the widest meaning of a name.
 _NAMES: tuple[Callable[[Published], str], ...] = (
+    lambda row: row.name,
     lambda row: row.variant,
     lambda row: row.recipe.name,
     lambda row: row.family.name,
@@ -113,7 +113,7 @@ def _cells(row: Published, model: Model) -> tuple[str, ...]:
         f"{floats * FLOAT_BYTES / 1e6:.1f}",
         f"{model.cost.num_flops / 1e9:.1f}",
         f"{model.cost.num_priors:,}",
-        row.command + note,
+        row.commands()["train"] + note,
     )
 
 
@@ -186,8 +186,9 @@ def _map_lines(maps: Sequence[Map]) -> list[str]:
 def _training_lines(row: Published, model: Model, first: Model) -> list[str]:
     note = f" ({row.note})" if row.note else ""
     lines = [
-        f"{row.score_percent:.1f} mAP on {row.tested_on}, trained on {row.trained_on}{note}",
-        *(f"  {verb:<7}{command}" for verb, command in commands(row).items()),
+        f"{row.name}: {row.score_percent:.1f} mAP on {row.tested_on}, "
+        f"trained on {row.trained_on}{note}",
+        *(f"  {verb:<7}{command}" for verb, command in row.commands().items()),
     ]
     if row.floats is None:
         lines.append("  The published net is not known exactly.")
@@ -202,6 +203,7 @@ def _entry(row: Published, models: Models, *, in_full: bool) -> dict[str, object
     """A line of the catalogue for programs."""
     model, recipe = models.of(row), row.recipe
     entry: dict[str, object] = {
+        "row": row.name,
         "name": row.variant,
         "family": row.family.name,
         "paper": row.source,
@@ -214,7 +216,7 @@ def _entry(row: Published, models: Models, *, in_full: bool) -> dict[str, object
         "published_file_mb": row.file_mb,
         "flops": model.cost.num_flops,
         "priors": model.cost.num_priors,
-        "commands": commands(row),
+        "commands": row.commands(),
     }
     if in_full:
         entry |= {

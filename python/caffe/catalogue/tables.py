@@ -1,20 +1,22 @@
-"""The published models, their scores and sizes, and the command that trains each.
+"""The published models, their scores and sizes, and the commands that train and use each.
 
-    python -m caffe.models.catalogue
-
-Parameters count every number that a file of weights holds, BatchNorm's statistics included.
-Sources: the papers and the tables of their released code. Scores of tests at several scales are
-left out: no script makes them.
+A row is one training: one name, one folder. Parameters count every number that a file of weights
+holds, BatchNorm's statistics included. Sources: the papers and the tables of their released code.
+Scores of tests at several scales are left out: no script makes them.
 """
 
-import sys
-from typing import NamedTuple
+from __future__ import annotations
 
-from caffe.models.ablations import ABLATIONS
+from dataclasses import dataclass
+from typing import Any
+
+from caffe.catalogue.ablations import ABLATIONS
 from caffe.models.dsod_recipes import DSOD
+from caffe.models.flags import chosen
 from caffe.models.grp_dsod_recipes import GRP_DSOD
-from caffe.models.recipe import Family, Recipe
+from caffe.models.recipe import default_places
 from caffe.models.scratchdet_recipes import SCRATCHDET
+from caffe.models.script import training_parser
 from caffe.models.ssd_recipes import SSD
 
 PAPERS = {
@@ -44,32 +46,46 @@ TESTED_ON = {
     "VOC12": "VOC2012",
     "coco": "COCO test-dev",
 }
+SCORE_SCRIPTS = {
+    "DSOD": "examples/dsod/score_DSOD300_pascal.py",
+    "GRP-DSOD": "examples/grp_dsod/score_GRP_DSOD320_pascal.py",
+    "SSD": "examples/ssd/score_ssd_pascal.py",
+    "ScratchDet": "examples/scratchdet/score_scratchdet_pascal.py",
+}
 FROM_COCO = "--fine-tune COCO.caffemodel"
 
 
-class Published(NamedTuple):
+@dataclass(frozen=True)
+class Published:
     """A line of a published table.
 
-    family: see `Family`.
-    data: name of its training.
-    variant: name of the net.
-    score_percent: published mean average precision: VOC's, or COCO's over IoU 0.5 to 0.95.
-    floats: numbers in its file of weights, where the published net is known exactly.
-    file_mb: published size of that file, in millions of bytes.
-    paper: key of `PAPERS`.
-    flags: what the command has besides data set and variant.
-    note: what tells it from others.
+    Args:
+        family: a `caffe.models.recipe.Family`.
+        data: name of its training.
+        variant: name of the net.
+        score_percent: published mean average precision: VOC's, or COCO's over IoU 0.5 to 0.95.
+        floats: numbers in its file of weights, where the published net is known exactly.
+        file_mb: published size of that file, in millions of bytes.
+        paper: key of `PAPERS`.
+        flags: what the command has besides data set and variant.
+        note: what tells it from others.
     """
 
-    family: Family
+    family: Any
     data: str
     variant: str
     score_percent: float
-    floats: "int | None" = None
-    file_mb: "float | None" = None
-    paper: "str | None" = None
+    floats: int | None = None
+    file_mb: float | None = None
+    paper: str | None = None
     flags: str = ""
     note: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tells the row from all others: `DSOD300-07+12-batch12`."""
+        marks = "" if FROM_COCO in self.flags else self.recipe.job[len(self._plain_recipe.job) :]
+        return f"{self.variant}-{self.trained_on}{marks.replace('_', '-')}"
 
     @property
     def trained_on(self) -> str:
@@ -87,24 +103,52 @@ class Published(NamedTuple):
         return PAPERS[self.family.name if self.paper is None else self.paper]
 
     @property
-    def recipe(self) -> Recipe:
-        """What the command trains, but for `flags`."""
+    def recipe(self) -> Any:
+        """What the command trains, a `caffe.models.recipe.Recipe`; `places` says where."""
+        parser = training_parser(self.family, self.data, "script")
+        return chosen(parser, self.family, parser.parse_args(self._arguments("")))
+
+    @property
+    def _plain_recipe(self) -> Any:
         return self.family.recipe(self.data, self.variant)
 
     @property
-    def command(self) -> str:
-        """What to type in the project's folder."""
+    def places(self) -> Any:
+        """Where the command's files go, a `caffe.models.recipe.Places`."""
+        return default_places(self.recipe)
+
+    @property
+    def weights(self) -> str:
+        """The last snapshot of the training."""
+        recipe = self.recipe
+        prefix = self.places.snapshot_prefix(recipe)
+        return f"{prefix}_iter_{recipe.schedule.max_iter}.caffemodel"
+
+    def _arguments(self, default_data: str) -> list[str]:
+        """Flags for a script that takes `default_data` where none is named."""
+        words = [] if self.data == default_data else ["--data", self.data]
+        if self.variant != self.family.variants[0]:
+            words += ["--variant", self.variant]
+        return words + self.flags.split()
+
+    def commands(self) -> dict[str, str]:
+        """What to type in the project's folder to `train`, `score` and use (`detect`) the model."""
         name = self.family.name
         own = SCRIPTS.get((name, self.data))
-        words = ["python", SCRIPTS[name, "VOC0712"] if own is None else own]
-        if own is None:
-            words.append(f"--data {self.data}")
-        if self.variant != self.family.variants[0]:
-            words.append(f"--variant {self.variant}")
-        return " ".join([*words, self.flags]).strip()
+        script = SCRIPTS[name, "VOC0712"] if own is None else own
+        train = ["python", script, *self._arguments("VOC0712" if own is None else self.data)]
+        score = ["python", SCORE_SCRIPTS[name], *self._arguments("VOC0712")]
+        if FROM_COCO in self.flags:  # whose net depends on the model: it has to be named
+            score = [*score[: -len(FROM_COCO.split())], "--weights", self.weights]
+        detect = [
+            *("caffe", "detect", "IMAGE", "-model", f"{self.places.model_dir}/deploy.prototxt"),
+            *("-weights", self.weights, "-label_map", self.recipe.dataset.label_map),
+        ]
+        verbs = {"train": train, "score": score, "detect": detect}
+        return {verb: " ".join(words) for verb, words in verbs.items()}
 
 
-def _dsod_rows() -> "list[Published]":
+def _dsod_rows() -> list[Published]:
     rows = [
         Published(DSOD, "VOC0712", "smallest", 73.6, 5_872_372, 23.5),
         Published(DSOD, "VOC0712", "lite", 76.7, 10_436_854, 41.8),
@@ -119,13 +163,13 @@ def _dsod_rows() -> "list[Published]":
         Published(DSOD, "VOC0712", "plain", 77.3, note="plain front end"),
     ]  # fmt: skip
     rows += [
-        Published(DSOD, "VOC0712", f"ablation{row.number}", row.map_percent, note=row.body.notation)
+        Published(DSOD, "VOC0712", row.variant, row.map_percent, note=row.body.notation)
         for row in ABLATIONS[:8]  # the last three stand above
     ]
     return rows
 
 
-def _other_rows() -> "list[Published]":
+def _other_rows() -> list[Published]:
     return [
         Published(GRP_DSOD, "VOC0712", "GRP_DSOD300", 78.5, 14_105_741, 56.5),
         Published(GRP_DSOD, "VOC0712", "few_priors", 78.7, 14_193_977, 56.8, note="320"),
@@ -152,24 +196,3 @@ def _other_rows() -> "list[Published]":
 
 
 CATALOGUE = (*_dsod_rows(), *_other_rows())
-
-
-def format_catalogue(rows: "tuple[Published, ...]" = CATALOGUE) -> str:
-    """Return a table of text."""
-    lines = [
-        f"{'family':10}  {'variant':15}  {'trained on':10}  {'tested on':13}  {'mAP':4}  "
-        f"{'floats':>10}  {'MB':>4}  command"
-    ]
-    for row in rows:
-        floats = "" if row.floats is None else f"{row.floats:,}"
-        size = "" if row.file_mb is None else f"{row.file_mb:.1f}"
-        note = f"  ({row.note})" if row.note else ""
-        lines.append(
-            f"{row.family.name:10}  {row.variant:15}  {row.trained_on:10}  {row.tested_on:13}  "
-            f"{row.score_percent:4.1f}  {floats:>10}  {size:>4}  {row.command}{note}"
-        )
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(format_catalogue() + "\n")

@@ -1,22 +1,16 @@
-"""The nets of the published models, built to be looked at, and what to type to use them."""
+"""The nets of the published models, built to be looked at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from caffe.models.catalogue import Published
-from caffe.models.recipe import Recipe, default_places, make_nets
+from caffe.catalogue.tables import Published
+from caffe.models.recipe import make_nets
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.net.cost import NetCost, PriorMap, net_cost, net_to_look_at
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase, PriorBoxParameter
 from caffe_ssd.proto.upgrade import upgrade_net
-
-SCORE_SCRIPTS = {
-    "DSOD": "examples/dsod/score_DSOD300_pascal.py",
-    "GRP-DSOD": "examples/grp_dsod/score_GRP_DSOD320_pascal.py",
-    "SSD": "examples/ssd/score_ssd_pascal.py",
-    "ScratchDet": "examples/scratchdet/score_scratchdet_pascal.py",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +68,12 @@ class Models:
         ratios = recipe.dataset.ratios_for(recipe.detector.image_size)
         key = (recipe.detector, recipe.dataset.num_classes, ratios)
         if key not in self._known:
-            self._known[key] = _look_at(recipe)
+            self._known[key] = look_at(recipe)
         return self._known[key]
 
 
-def _look_at(recipe: Recipe) -> Model:
+def look_at(recipe: Any) -> Model:
+    """The deploy net of a recipe (a `caffe.models.recipe.Recipe`), built and counted."""
     param = upgrade_net(make_nets(recipe, "results")["deploy"])
     net = net_to_look_at(param, NetState(phase=Phase.TEST))
     cost = net_cost(net)
@@ -97,29 +92,6 @@ def _look_at(recipe: Recipe) -> Model:
             for layer, priors in zip(settings, cost.priors, strict=True)
         ),
     )
-
-
-def commands(row: Published) -> dict[str, str]:
-    """What to type in the project's folder to train, score and use a model."""
-    recipe = row.recipe
-    is_fine_tuned = "--fine-tune" in row.flags
-    if is_fine_tuned:  # which has a folder of its own
-        recipe = recipe._replace(job=f"{recipe.job}_fine_tuned")
-    places = default_places(recipe)
-    weights = f"{places.snapshot_prefix(recipe)}_iter_{recipe.schedule.max_iter}.caffemodel"
-    flags = []
-    if row.data != "VOC0712":
-        flags.append(f"--data {row.data}")
-    if row.variant != row.family.variants[0]:
-        flags.append(f"--variant {row.variant}")
-    if is_fine_tuned:
-        flags.append(f"--weights {weights}")
-    return {
-        "train": row.command,
-        "score": " ".join(["python", SCORE_SCRIPTS[row.family.name], *flags]),
-        "detect": f"caffe detect IMAGE -model {places.model_dir}/deploy.prototxt "
-        f"-weights {weights} -label_map {recipe.dataset.label_map}",
-    }
 
 
 def body_settings(body: object) -> dict[str, object]:
