@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from caffe.models.dsod_recipes import DSOD
-from caffe.models.flags import FlagParser
+from caffe.models.flag_parser import FlagParser
 from caffe.models.recipe import Family
 from caffe.models.scratchdet_recipes import SCRATCHDET
 from caffe.models.script import scoring_parser, training_parser

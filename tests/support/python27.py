@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import shutil
+import subprocess
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,5 +111,9 @@ def _tokens(text: str) -> Iterator[str]:
 def interpreter() -> str | None:
     """Python 2.7 of this machine, if there is one."""
     found = shutil.which("python2.7")
-    installed = Path.home().glob(".pyenv/versions/2.7.*/bin/python2.7")
-    return found or next(map(str, installed), None)
+    paths = [Path(found)] if found else []
+    for path in [*paths, *Path.home().glob(".pyenv/versions/2.7.*/bin/python2.7")]:
+        done = subprocess.run([path, "-c", ""], capture_output=True, check=False)
+        if done.returncode == 0:  # a name on the path may be a mere hint where to find it
+            return str(path)
+    return None

@@ -20,6 +20,6 @@ CaffeError. What needs the engine is elsewhere: `caffe.catalogue` has the publis
 * ablations   the ablation table of DSOD, as bodies
 * shapes      the synthetic data set that small nets learn in minutes
 * transfer    a trained model as the start of one with other classes
-* devices, data_check, flags, job, script   the command line of the example scripts
+* devices, data_check, flag_parser, flags, job, script   the command line of the example scripts
 * records, files   what Python 2.7 lacks
 """

@@ -11,7 +11,8 @@ import sys
 from caffe.models import data_check, transfer
 from caffe.models.devices import choose_gpus, count_gpus
 from caffe.models.files import make_folder
-from caffe.models.flags import add_training_flags, chosen, make_parser, marked, places_of
+from caffe.models.flag_parser import marked
+from caffe.models.flags import add_training_flags, chosen, make_parser, places_of
 from caffe.models.job import newest_snapshot, run_job, shell_job, write_job
 from caffe.models.recipe import make_nets, make_scoring_solver, make_solver
 
