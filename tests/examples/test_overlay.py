@@ -124,6 +124,8 @@ def test_is_python_2_too(path: Path) -> None:
         "super().f()",
         "open('f', encoding='utf-8')",
         "class A(metaclass=B): pass",
+        "x = math.gcd(4, 6)",
+        "re.compile('x').fullmatch('x')",
     ],
 )
 def test_python_3_is_noticed(line: str) -> None:

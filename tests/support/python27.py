@@ -22,6 +22,12 @@ _NEW_NODES = {
     ast.MatMult: "@",
     ast.Match: "match",
 }
+# Functions and exceptions that came later.
+_NEW_NAMES = {
+    *("math.gcd", "math.isclose", "os.replace", "shlex.quote", "contextlib.suppress"),
+    *("FileNotFoundError", "FileExistsError", "PermissionError", "nonlocal", "breakpoint"),
+}
+_NEW_METHODS = {"fullmatch", "casefold", "removeprefix", "removesuffix", "isascii"}
 
 
 def complaints(text: str) -> list[str]:
@@ -60,6 +66,9 @@ def _node(node: ast.AST) -> Iterator[str]:
         yield "an annotation"
     elif isinstance(node, ast.Call):
         yield from _call(node)
+    elif isinstance(node, (ast.Name, ast.Attribute)):
+        if ast.unparse(node) in _NEW_NAMES or getattr(node, "attr", None) in _NEW_METHODS:
+            yield f"{ast.unparse(node)}, which is newer"
     elif isinstance(node, ast.ClassDef) and node.keywords:
         yield "a metaclass in a class's bases"
 

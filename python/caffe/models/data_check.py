@@ -1,6 +1,7 @@
 """Says which files a training or scoring lacks, and the command that makes each."""
 
 import os
+from collections import OrderedDict
 
 from caffe.models.records import record
 
@@ -33,7 +34,7 @@ def require(dataset, published, training):
     if not missing:
         return
     lines = ["the data to {} on is not complete".format("train" if training else "score")]
-    for command in dict.fromkeys(need.command for need in missing):
+    for command in OrderedDict.fromkeys(need.command for need in missing):
         made = [need for need in missing if need.command == command]
         lines += ["  missing: {} ({})".format(need.path, need.what) for need in made]
         lines += ["  made by:", "      {}".format(command)]

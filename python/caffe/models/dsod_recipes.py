@@ -2,6 +2,8 @@
 
 from __future__ import division
 
+from collections import OrderedDict
+
 from caffe.models.ablations import ABLATION_BODIES
 from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12
 from caffe.models.dsod import (
@@ -41,32 +43,40 @@ def dsod300_detector(body):
 
 
 # Name of files and folders, and net. The first is what scripts train without flags.
-MODELS = {
-    "DSOD300": ("DSOD300", dsod300_detector(DSOD300)),
-    "lite": ("DSOD300_lite", dsod300_detector(DSOD300_LITE)),
-    "smallest": ("DSOD300_smallest", dsod300_detector(DSOD300_SMALLEST)),
-    "plain": ("DSOD300_plain", dsod300_detector(DSOD300_PLAIN)),
-    # A map more for the larger image. No score was published.
-    "DSOD512": (
-        "DSOD512",
-        Detector(
-            body=DSOD512,
-            steps=(8, 16, 32, 64, 128, 256, 512),
-            aspect_ratios=SEVEN_MAPS_RATIOS,
-            image_size=512,
+MODELS = OrderedDict(
+    [
+        ("DSOD300", ("DSOD300", dsod300_detector(DSOD300))),
+        ("lite", ("DSOD300_lite", dsod300_detector(DSOD300_LITE))),
+        ("smallest", ("DSOD300_smallest", dsod300_detector(DSOD300_SMALLEST))),
+        ("plain", ("DSOD300_plain", dsod300_detector(DSOD300_PLAIN))),
+        # A map more for the larger image. No score was published.
+        (
+            "DSOD512",
+            (
+                "DSOD512",
+                Detector(
+                    body=DSOD512,
+                    steps=(8, 16, 32, 64, 128, 256, 512),
+                    aspect_ratios=SEVEN_MAPS_RATIOS,
+                    image_size=512,
+                ),
+            ),
         ),
-    ),
-    # Not published: four maps of a small image, for demos on a CPU.
-    "tiny": (
-        "DSOD_tiny",
-        Detector(
-            body=TINY,
-            steps=(8, 16, 32, 64),
-            aspect_ratios=((2,), (2, 3), (2, 3), (2,)),
-            image_size=128,
+        # Not published: four maps of a small image, for demos on a CPU.
+        (
+            "tiny",
+            (
+                "DSOD_tiny",
+                Detector(
+                    body=TINY,
+                    steps=(8, 16, 32, 64),
+                    aspect_ratios=((2,), (2, 3), (2, 3), (2,)),
+                    image_size=128,
+                ),
+            ),
         ),
-    ),
-}
+    ]
+)
 MODELS.update(
     ("ablation{}".format(row), ("DSOD300_ablation{}".format(row), dsod300_detector(body)))
     for row, body in enumerate(ABLATION_BODIES, 1)
@@ -142,11 +152,13 @@ def dsod_shapes(variant="tiny"):
 DSOD = Family(
     name="DSOD",
     variants=tuple(MODELS),
-    trainings={
-        "VOC0712": dsod_pascal,
-        "VOC0712Plus": dsod_pascal_plus,
-        "VOC12": dsod_pascal12,
-        "coco": dsod_coco,
-        "shapes": dsod_shapes,
-    },
+    trainings=OrderedDict(
+        [
+            ("VOC0712", dsod_pascal),
+            ("VOC0712Plus", dsod_pascal_plus),
+            ("VOC12", dsod_pascal12),
+            ("coco", dsod_coco),
+            ("shapes", dsod_shapes),
+        ]
+    ),
 )

@@ -7,6 +7,7 @@ and what changes nothing keeps the folder of the original.
 
 from caffe.models.datasets import count_classes, count_lines
 from caffe.models.flag_parser import FlagParser, marked, positive
+from caffe.models.normalisers import common_divisor
 from caffe.models.recipe import default_places
 from caffe.models.ssd import NORMALIZERS
 
@@ -293,7 +294,7 @@ def chosen(parser, family, args):
     if recipe.weights == "none":
         recipe = recipe._replace(weights=None)
     # The reader wraps at the end of the database: passes must end there with it.
-    size = _common_divisor(recipe.dataset.num_test_image, recipe.schedule.test_batch_size)
+    size = common_divisor(recipe.dataset.num_test_image, recipe.schedule.test_batch_size)
     recipe = recipe._replace(schedule=recipe.schedule._replace(test_batch_size=size))
     return marked(recipe, marks)
 
@@ -308,12 +309,6 @@ def _values(args):
     if args.name_size_file is not None and args.num_test_image is None:
         values["num_test_image"] = count_lines(args.name_size_file)
     return values
-
-
-def _common_divisor(first, second):
-    while second:
-        first, second = second, first % second
-    return first
 
 
 def places_of(recipe, args, postfix=""):

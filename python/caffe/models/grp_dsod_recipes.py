@@ -4,6 +4,8 @@ Only the script for VOC07+12 was published, for the variant that the paper calls
 use it as far as they can, and DSOD's schedules.
 """
 
+from collections import OrderedDict
+
 from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, VOC12
 from caffe.models.dsod_recipes import DSOD_LR, SHAPES_BODY, dsod_coco, dsod_pascal_plus
 from caffe.models.grp_dsod import GRP_DSOD300, GRP_DSOD320, GRP_TINY
@@ -20,27 +22,40 @@ FEW_PRIORS = Detector(
     image_size=320,
 )
 # Name of files and folders, and net. The first is what the published script trains.
-MODELS = {
-    "GRP_DSOD320": (
-        "GRP_DSOD320_v2_gate",
-        FEW_PRIORS._replace(aspect_ratios=((1.6, 2, 3),) * 4 + ((1.6, 2),) * 2),
-    ),
-    "few_priors": ("GRP_DSOD320_few_priors", FEW_PRIORS),
-    "GRP_DSOD300": (
-        "GRP_DSOD300",
-        FEW_PRIORS._replace(body=GRP_DSOD300, steps=(8, 16, 32, 64, 100, 300), image_size=300),
-    ),
-    # Not published: four maps of a small image, for demos on a CPU.
-    "tiny": (
-        "GRP_DSOD_tiny",
-        Detector(
-            body=GRP_TINY,
-            steps=(8, 16, 32, 64),
-            aspect_ratios=((2,), (2, 3), (2, 3), (2,)),
-            image_size=128,
+MODELS = OrderedDict(
+    [
+        (
+            "GRP_DSOD320",
+            (
+                "GRP_DSOD320_v2_gate",
+                FEW_PRIORS._replace(aspect_ratios=((1.6, 2, 3),) * 4 + ((1.6, 2),) * 2),
+            ),
         ),
-    ),
-}
+        ("few_priors", ("GRP_DSOD320_few_priors", FEW_PRIORS)),
+        (
+            "GRP_DSOD300",
+            (
+                "GRP_DSOD300",
+                FEW_PRIORS._replace(
+                    body=GRP_DSOD300, steps=(8, 16, 32, 64, 100, 300), image_size=300
+                ),
+            ),
+        ),
+        # Not published: four maps of a small image, for demos on a CPU.
+        (
+            "tiny",
+            (
+                "GRP_DSOD_tiny",
+                Detector(
+                    body=GRP_TINY,
+                    steps=(8, 16, 32, 64),
+                    aspect_ratios=((2,), (2, 3), (2, 3), (2,)),
+                    image_size=128,
+                ),
+            ),
+        ),
+    ]
+)
 
 
 def grp_dsod(dataset, schedule, variant="GRP_DSOD320"):
@@ -100,11 +115,13 @@ def grp_dsod_shapes(variant="tiny"):
 GRP_DSOD = Family(
     name="GRP-DSOD",
     variants=tuple(MODELS),
-    trainings={
-        "VOC0712": grp_dsod_pascal,
-        "VOC0712Plus": grp_dsod_pascal_plus,
-        "VOC12": grp_dsod_pascal12,
-        "coco": grp_dsod_coco,
-        "shapes": grp_dsod_shapes,
-    },
+    trainings=OrderedDict(
+        [
+            ("VOC0712", grp_dsod_pascal),
+            ("VOC0712Plus", grp_dsod_pascal_plus),
+            ("VOC12", grp_dsod_pascal12),
+            ("coco", grp_dsod_coco),
+            ("shapes", grp_dsod_shapes),
+        ]
+    ),
 )

@@ -6,6 +6,8 @@ Quirk: `flip` reaches a PriorBox only together with aspect ratios.
 Quirk: priors are clipped unless told not to; all published scripts tell it.
 """
 
+from collections import OrderedDict
+
 from caffe import layers as L
 from caffe.models.named_layers import ConvBNLayer, UnpackVariable
 from caffe.models.records import record
@@ -148,7 +150,7 @@ class _Head:
     def __init__(self, net, use_objectness):
         self.net = net
         kinds = ["loc", "conf", "priorbox"] + ["objectness"] * use_objectness
-        self.outputs = {kind: [] for kind in kinds}  # type: dict[str, list[Top]]
+        self.outputs = OrderedDict((kind, []) for kind in kinds)
         self.conv = {}  # type: dict[str, Any]
         self.predict = {}  # type: dict[str, Any]
         self.prior = {}  # type: dict[str, Any]

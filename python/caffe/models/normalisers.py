@@ -3,7 +3,6 @@
 GroupNorm is an extension of the format: these nets run here, not on a build of SSD-Caffe.
 """
 
-import math
 import re
 
 from caffe.proto import caffe_pb2
@@ -81,7 +80,7 @@ def with_group_norm(param, num_groups=32):
                         "layer {!r}: the channels of its bottom {!r} cannot be told from the net"
                     ).format(layer.name, layer.bottom[0])
                 )
-            _replace(layer, math.gcd(num_groups, tops[0]))
+            _replace(layer, common_divisor(num_groups, tops[0]))
         channels.update(zip(layer.top, tops))
     _rename(net, names)
     return net
@@ -166,3 +165,10 @@ def _rename(net, names):
             layer.name = names.get(layer.name, layer.name)
         for blobs in (layer.bottom, layer.top):
             blobs[:] = [names.get(blob, blob) for blob in blobs]
+
+
+def common_divisor(first, second):
+    """Return the greatest common divisor (`math.gcd`, which Python 2.7 does not have)."""
+    while second:
+        first, second = second, first % second
+    return first

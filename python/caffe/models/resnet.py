@@ -81,7 +81,7 @@ def block_names(depth, stage):
         ValueError: an unknown depth.
     """
     if depth not in DEPTHS:
-        known = ", ".join(str(known) for known in DEPTHS)
+        known = ", ".join(str(known) for known in sorted(DEPTHS))
         raise ValueError("depth of a ResNet must be one of {}, got {!r}".format(known, depth))
     for index in range(DEPTHS[depth][stage - 2]):
         if index == 0 or stage not in NUMBERED_STAGES[depth]:

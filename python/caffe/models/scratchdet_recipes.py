@@ -3,6 +3,8 @@
 Quirk: the published scripts differ in their heads: the one for VOC has no batch norm there.
 """
 
+from collections import OrderedDict
+
 from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
 from caffe.models.records import record
@@ -36,15 +38,17 @@ class ScratchDetModel(
 
 
 # The first is what the published scripts train.
-MODELS = {
-    "res34": ScratchDetModel(ROOT_RESNET34, "res34"),
-    "res18": ScratchDetModel(ROOT_RESNET18, "res18"),
-    # Not published: a map more for the larger image.
-    "res34_512": ScratchDetModel(ROOT_RESNET34_512, "res34", 512),
-    "res18_512": ScratchDetModel(ROOT_RESNET18_512, "res18", 512),
-    # Not published: four maps of a small image, for demos on a CPU.
-    "tiny": ScratchDetModel(TINY_ROOT_RESNET, "tiny", 128),
-}
+MODELS = OrderedDict(
+    [
+        ("res34", ScratchDetModel(ROOT_RESNET34, "res34")),
+        ("res18", ScratchDetModel(ROOT_RESNET18, "res18")),
+        # Not published: a map more for the larger image.
+        ("res34_512", ScratchDetModel(ROOT_RESNET34_512, "res34", 512)),
+        ("res18_512", ScratchDetModel(ROOT_RESNET18_512, "res18", 512)),
+        # Not published: four maps of a small image, for demos on a CPU.
+        ("tiny", ScratchDetModel(TINY_ROOT_RESNET, "tiny", 128)),
+    ]
+)
 # By the number of maps: steps and aspect ratios.
 PRIORS = {
     4: ((8, 16, 32, 64), ((2,), (2, 3), (2, 3), (2,))),
@@ -135,10 +139,12 @@ def scratchdet_shapes(variant="tiny"):
 SCRATCHDET = Family(
     name="ScratchDet",
     variants=tuple(MODELS),
-    trainings={
-        "VOC0712": scratchdet_pascal,
-        "VOC0712Plus": scratchdet_pascal_plus,
-        "coco": scratchdet_coco,
-        "shapes": scratchdet_shapes,
-    },
+    trainings=OrderedDict(
+        [
+            ("VOC0712", scratchdet_pascal),
+            ("VOC0712Plus", scratchdet_pascal_plus),
+            ("coco", scratchdet_coco),
+            ("shapes", scratchdet_shapes),
+        ]
+    ),
 )

@@ -5,6 +5,8 @@ them possible: with it in body and head the loss is smooth enough for 50 times t
 Their scripts were not published; here they have ScratchDet's schedule.
 """
 
+from collections import OrderedDict
+
 from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
 from caffe.models.records import record
@@ -51,36 +53,44 @@ def _from_scratch(title, body, head, faster=1):
 
 
 # The first is what the published script trains.
-MODELS = {
-    "SSD300": SSDModel(SSD300_DETECTOR),
-    "SSD512": SSDModel(
-        Detector(
-            body=VGG_SSD512,
-            steps=(8, 16, 32, 64, 128, 256, 512),
-            aspect_ratios=SEVEN_MAPS_RATIOS,
-            image_size=512,
-            normalizations=(20, -1, -1, -1, -1, -1, -1),
-            head_batch_norm=False,
-        )
-    ),
-    "scratch": _from_scratch("SSD_scratch", body=False, head=False),
-    "scratch_bn_head": _from_scratch("SSD_scratch_bn_head", body=False, head=True),
-    "scratch_bn_body": _from_scratch("SSD_scratch_bn_body", body=True, head=False, faster=10),
-    "scratch_bn": _from_scratch("SSD_scratch_bn", body=True, head=True, faster=50),
-    # Not published: four maps of a small image, for demos on a CPU.
-    "tiny": SSDModel(
-        Detector(
-            body=TINY_VGG,
-            steps=(8, 16, 32, 64),
-            aspect_ratios=((2,), (2, 3), (2, 3), (2,)),
-            image_size=128,
-            normalizations=(20, -1, -1, -1),
+MODELS = OrderedDict(
+    [
+        ("SSD300", SSDModel(SSD300_DETECTOR)),
+        (
+            "SSD512",
+            SSDModel(
+                Detector(
+                    body=VGG_SSD512,
+                    steps=(8, 16, 32, 64, 128, 256, 512),
+                    aspect_ratios=SEVEN_MAPS_RATIOS,
+                    image_size=512,
+                    normalizations=(20, -1, -1, -1, -1, -1, -1),
+                    head_batch_norm=False,
+                )
+            ),
         ),
-        title="SSD_tiny",
-        weights=None,
-        faster=50,
-    ),
-}
+        ("scratch", _from_scratch("SSD_scratch", body=False, head=False)),
+        ("scratch_bn_head", _from_scratch("SSD_scratch_bn_head", body=False, head=True)),
+        ("scratch_bn_body", _from_scratch("SSD_scratch_bn_body", body=True, head=False, faster=10)),
+        ("scratch_bn", _from_scratch("SSD_scratch_bn", body=True, head=True, faster=50)),
+        # Not published: four maps of a small image, for demos on a CPU.
+        (
+            "tiny",
+            SSDModel(
+                Detector(
+                    body=TINY_VGG,
+                    steps=(8, 16, 32, 64),
+                    aspect_ratios=((2,), (2, 3), (2, 3), (2,)),
+                    image_size=128,
+                    normalizations=(20, -1, -1, -1),
+                ),
+                title="SSD_tiny",
+                weights=None,
+                faster=50,
+            ),
+        ),
+    ]
+)
 
 
 def ssd(dataset, schedule, variant="SSD300"):
@@ -167,10 +177,12 @@ def ssd_shapes(variant="tiny"):
 SSD = Family(
     name="SSD",
     variants=tuple(MODELS),
-    trainings={
-        "VOC0712": ssd_pascal,
-        "VOC0712Plus": ssd_pascal_plus,
-        "coco": ssd_coco,
-        "shapes": ssd_shapes,
-    },
+    trainings=OrderedDict(
+        [
+            ("VOC0712", ssd_pascal),
+            ("VOC0712Plus", ssd_pascal_plus),
+            ("coco", ssd_coco),
+            ("shapes", ssd_shapes),
+        ]
+    ),
 )

@@ -270,7 +270,7 @@ def AddExtraLayers(net, use_batchnorm=True, lr_mult=1, image_size=300):
         ValueError: another image size.
     """
     if image_size not in EXTRAS:
-        sizes = " or ".join(str(size) for size in EXTRAS)
+        sizes = " or ".join(str(size) for size in sorted(EXTRAS))
         raise ValueError("image_size must be {}, got {!r}".format(sizes, image_size))
     _add_extras(net, EXTRAS[image_size], use_batchnorm, lr_mult)
     return net
