@@ -22,6 +22,7 @@ from caffe_ssd.layers.data import RecordLayer
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.detection_output import DetectionOutput, detection_rows
 from caffe_ssd.layers.registry import Layer
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net import Net, NetResult
 from caffe_ssd.net.multi_scale import MultiScaleRule
 from caffe_ssd.net.part import NetPart
@@ -87,8 +88,8 @@ class MultiScalePasses:
         found = detection_rows(rows, len(data))
         blobs = {self._found_name: found}
         if self._judge is not None:
-            self._judge.batch_size = len(data)
-            blobs[self._judged_name] = self._judge(found, label)
+            context = RunContext(device=found.device, batch_size=len(data))
+            blobs[self._judged_name] = self._judge(found, label, context=context)
         return NetResult(loss=torch.zeros(()), blobs=blobs)
 
     def _sizes_of(self, data: Tensor) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ Deliberate difference: layers that need no backward pass take none; the referenc
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,9 +27,11 @@ from caffe_ssd.cli.stopwatch import Stopwatch
 from caffe_ssd.cli.test import DEFAULT_ITERATIONS, load_net
 from caffe_ssd.cli.time_engine import time_engine
 from caffe_ssd.errors import UsageError
-from caffe_ssd.layers.registry import Layer
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net import Net, NetResult
-from caffe_ssd.net.plan import Step, Value
+from caffe_ssd.net.instruction import Instruction
+from caffe_ssd.net.layerwise import LayerPass, leaves_of, run_layer_backward
+from caffe_ssd.net.runner import Runner
 from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import Phase
 from caffe_ssd.solver import log
@@ -117,32 +120,25 @@ def _time_passes(net: Net, watch: Stopwatch) -> None:
 
 
 def _time_layers(net: Net, watch: Stopwatch) -> None:
-    values: dict[Value, Tensor] = {}
-    for step, layer in zip(net.steps, net.layers, strict=True):
-        flags = zip(step.bottoms, step.propagate_down, strict=True)
-        bottoms = [values[value].detach().requires_grad_(flag) for value, flag in flags]
-        name = step.param.name
-        with watch.measure(f"{name} forward"):
-            tops = layer(*bottoms)
-        tops = (tops,) if isinstance(tops, Tensor) else tuple(tops)
-        with watch.measure(f"{name} backward"):
-            _layer_backward(layer, bottoms, tops)
-        _keep(values, step, tops, net.device)
+    _TimingRunner(net.context(), watch).run(net.plain_program, {})
 
 
-def _layer_backward(layer: Layer, bottoms: list[Tensor], tops: tuple[Tensor, ...]) -> None:
-    roots = [top for top in tops if top.requires_grad]
-    leaves = [leaf for leaf in (*bottoms, *layer.blobs) if leaf.requires_grad]
-    if roots and leaves:
-        ones = [torch.ones_like(root) for root in roots]
-        torch.autograd.grad(roots, leaves, ones, allow_unused=True)
+class _TimingRunner(Runner):
+    """Runs every layer by itself, forward and then backward, and measures both."""
 
+    def __init__(self, context: RunContext, watch: Stopwatch) -> None:
+        super().__init__(context)
+        self._watch = watch
 
-def _keep(
-    values: dict[Value, Tensor], step: Step, tops: tuple[Tensor, ...], device: torch.device
-) -> None:
-    for value, top in zip(step.tops, tops, strict=True):
-        values[value] = top.detach().to(device)
+    def call(self, op: Instruction, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        leaves = leaves_of(op, bottoms)
+        name = op.step.param.name
+        with self._watch.measure(f"{name} forward"):
+            tops = super().call(op, leaves)
+        with self._watch.measure(f"{name} backward"):
+            if op.needs_backward and op.step.type.has_backward:
+                run_layer_backward(op, LayerPass(leaves, tops), [torch.ones_like(t) for t in tops])
+        return tuple(top.detach() for top in tops)
 
 
 def _write(net: Net, watch: Stopwatch, iterations: int) -> None:

@@ -9,8 +9,9 @@ The net is used as before; blobs inside the engine's part are there for those wh
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +23,11 @@ from caffe_ssd.engines.onnx_runtimes import OnnxRuntimeEngine, OpenVinoEngine
 from caffe_ssd.engines.precision import PRECISIONS, Precision
 from caffe_ssd.engines.torch_engine import TorchEngine
 from caffe_ssd.errors import UsageError
-from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
-from caffe_ssd.layers.detection_output import DetectionOutput
-from caffe_ssd.layers.hdf5_output import HDF5Output
-from caffe_ssd.layers.python import Python
 from caffe_ssd.net import Net
-from caffe_ssd.net.passes import Instruction, plain_program, with_last_uses
+from caffe_ssd.net.instruction import Instruction, with_last_uses
+from caffe_ssd.net.passes import plain_program
 
 logger = logging.getLogger(__name__)
-
-# Layers that stay the net's own: they write files, count what they have seen, or run foreign code.
-_APART = (DetectionOutput, DetectionEvaluate, HDF5Output, Python)
 
 
 class AutoEngine(Engine):
@@ -121,8 +116,8 @@ def accelerate(
     """Hand the layers in front of detection output and losses to an engine.
 
     Args:
-        net: in phase TEST, with its final weights on its final device. After a change of weights
-            it needs another call.
+        net: in phase TEST, with its final weights on its final device; it gets another program.
+            After a change of weights it needs another call.
         engine: a name of `ENGINES`.
         precision: how to calculate.
 
@@ -135,24 +130,47 @@ def accelerate(
     """
     if engine not in ENGINES:
         raise UsageError(f"no engine named {engine!r}; there are: {', '.join(ENGINES)}")
-    head, tail = freeze(net).split(_joins)
+    made = accelerated(net, partial(ENGINES[engine], precision=precision))
+    if made is None:
+        return None
+    net.program, started = made
+    return started
+
+
+def accelerated(
+    net: Net, start: Callable[[FrozenNet], Engine], wanted: Collection[str] | None = None
+) -> tuple[tuple[Instruction, ...], Engine] | None:
+    """A program for the net in which an engine runs all that one can run.
+
+    Args:
+        net: see `accelerate`; it stays as it is.
+        start: makes the engine for a frozen net.
+        wanted: names of the blobs that the program makes; None for the net's outputs.
+
+    Returns:
+        The program and its engine, or None where the net has no layer to hand over.
+    """
+    head, tail = freeze(net, wanted).split(_joins)
     head = head.without_unread_inputs()
     if not head.program:
         return None
-    made = ENGINES[engine](head, precision)
+    engine = start(head)
+    plain = plain_program(net.steps, net.layers)
+    apart = {id(op.step) for op in tail.program}
     call = Instruction(
         step=head.program[0].step,
-        layer=EngineCall(made),
+        layer=EngineCall(engine),
         bottoms=tuple(value for _, value in head.inputs),
         tops=head.wanted,
         loss_weights=(0.0,) * len(head.wanted),
         needs_backward=False,
         propagate_down=(True,) * len(head.inputs),
+        parts=with_last_uses([op for op in plain if not (is_fed(op) or id(op.step) in apart)]),
     )
-    sources = [op for op in plain_program(net.steps, net.layers) if is_fed(op)]
-    net.program = with_last_uses([*sources, call, *tail.program])
-    return made
+    sources = [op for op in plain if is_fed(op)]
+    return with_last_uses([*sources, call, *tail.program]), engine
 
 
 def _joins(op: Instruction) -> bool:
-    return not isinstance(op.layer, _APART) and not any(op.loss_weights)
+    """Whether an engine may run a layer; those with files, counts or foreign code stay outside."""
+    return getattr(op.layer, "can_repeat", True) and not any(op.loss_weights)

@@ -16,7 +16,7 @@ from caffe_ssd.engines.engine import Engine, Runner, channels_last
 from caffe_ssd.engines.folding import clamp_before_1x1, multiply_out
 from caffe_ssd.engines.frozen_net import FrozenNet
 from caffe_ssd.layers.detection_output import DetectionOutput
-from caffe_ssd.net.passes import Instruction
+from caffe_ssd.net.instruction import Instruction
 
 
 class CompiledEngine(Engine):

@@ -18,7 +18,7 @@ from caffe_ssd.engines.folding import Program
 from caffe_ssd.engines.frozen_layers import FrozenConvolution
 from caffe_ssd.layers.concat import Concat
 from caffe_ssd.layers.registry import Shape
-from caffe_ssd.net.passes import Instruction
+from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.plan import Value
 
 

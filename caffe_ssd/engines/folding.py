@@ -41,7 +41,7 @@ from caffe_ssd.layers.relu import ReLU
 from caffe_ssd.layers.scale import Scale
 from caffe_ssd.layers.silence import Silence
 from caffe_ssd.layers.split import Split
-from caffe_ssd.net.passes import Instruction
+from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.plan import Value
 
 Program = Sequence[Instruction]

@@ -20,12 +20,14 @@ from caffe_ssd.engines.frozen_layers import FrozenMaxPool
 from caffe_ssd.errors import NetError
 from caffe_ssd.layers.input import Input
 from caffe_ssd.layers.pooling import Pooling
-from caffe_ssd.layers.prior_box import PriorBox
 from caffe_ssd.layers.registry import Shape, SourceLayer
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.layers.silence import Silence
 from caffe_ssd.net import Net
-from caffe_ssd.net.passes import Instruction, plain_program, with_last_uses
-from caffe_ssd.net.plan import Value, naming
+from caffe_ssd.net.instruction import Instruction, with_last_uses
+from caffe_ssd.net.passes import plain_program
+from caffe_ssd.net.plan import Value
+from caffe_ssd.net.runner import Runner
 
 Pass = Callable[[Program, Collection[Value]], Sequence[Instruction]]
 NamedValues = tuple[tuple[str, Value], ...]
@@ -63,10 +65,8 @@ class FrozenNet(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         values = self._fed(inputs)
-        wanted = self.wanted
-        for op in self.program:
-            _call(op, values, wanted)
-        return tuple(values[value] for value in wanted)
+        Runner(_context(inputs)).run(self.program, values, wanted=self.wanted)
+        return tuple(values[value] for value in self.wanted)
 
     def _fed(self, inputs: Sequence[Tensor]) -> dict[Value, Tensor]:
         return {value: given for (_, value), given in zip(self.inputs, inputs, strict=True)}
@@ -86,21 +86,10 @@ class FrozenNet(nn.Module):
         Raises:
             LayerError: a layer cannot take the shapes it meets.
         """
-        values = self._fed(inputs)
-        shapes = {value: tuple(given.shape) for value, given in values.items()}
-        fixed: set[Value] = set()
-        program = []
-        for plain in self.program:
-            op = replace(plain, layer=_fitted(plain.layer, [shapes[v] for v in plain.bottoms]))
-            from_fixed = bool(op.bottoms) and all(value in fixed for value in op.bottoms)
-            is_fixed = isinstance(op.layer, PriorBox | Constant) or from_fixed
-            fixed.update(op.tops if is_fixed else ())
-            with naming(op.step):
-                _call(op, values, (*op.tops, *fixed, *self.wanted))
-            tops = [values[value] for value in op.tops]
-            shapes.update(zip(op.tops, (tuple(top.shape) for top in tops), strict=True))
-            program.append(replace(op, layer=Constant(*tops), bottoms=()) if is_fixed else op)
-        return FrozenNet(needed(program, self.wanted), self.inputs, self.outputs, shapes)
+        runner = _Specialiser(_context(inputs))
+        runner.run(self.program, self._fed(inputs), wanted=self.wanted)
+        program = needed(runner.program, self.wanted)
+        return FrozenNet(program, self.inputs, self.outputs, runner.shapes)
 
     def split(self, takes: Callable[[Instruction], bool]) -> tuple[FrozenNet, FrozenNet]:
         """Two nets that run one after the other.
@@ -148,6 +137,38 @@ class FrozenNet(nn.Module):
         read = {value for op in self.program for value in op.bottoms} | set(self.wanted)
         inputs = tuple((name, value) for name, value in self.inputs if value in read)
         return FrozenNet(self.program, inputs, self.outputs, self.shapes)
+
+
+def _context(inputs: Sequence[Tensor]) -> RunContext:
+    """Weights and modes are in the program; inputs come as its calls want them."""
+    return RunContext(device=inputs[0].device if inputs else torch.device("cpu"))
+
+
+class _Specialiser(Runner):
+    """Runs a program and writes down the one for inputs of the same shapes."""
+
+    def __init__(self, context: RunContext) -> None:
+        super().__init__(context)
+        self.program: list[Instruction] = []
+        self.shapes: dict[Value, Shape] = {}
+        self._fixed: set[Value] = set()
+
+    def call(self, op: Instruction, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        self._note_shapes(op.bottoms, bottoms)
+        op = replace(op, layer=_fitted(op.layer, [self.shapes[value] for value in op.bottoms]))
+        tops = super().call(op, bottoms)
+        self._note_shapes(op.tops, tops)
+        by_shapes = isinstance(op.layer, Constant) or getattr(op.layer, "reads_only_shapes", False)
+        if by_shapes or (op.bottoms and self._fixed.issuperset(op.bottoms)):
+            self._fixed.update(op.tops)
+            op = replace(
+                op, layer=Constant(*tops), bottoms=(), propagate_down=(), needs_backward=False
+            )
+        self.program.append(op)
+        return tops
+
+    def _note_shapes(self, values: Sequence[Value], tensors: Sequence[Tensor]) -> None:
+        self.shapes.update((v, tuple(x.shape)) for v, x in zip(values, tensors, strict=True))
 
 
 def _fitted(layer: nn.Module, bottoms: Sequence[Shape]) -> nn.Module:
@@ -209,14 +230,3 @@ def needed(program: Program, wanted: Collection[Value]) -> tuple[Instruction, ..
             reached.update(op.bottoms)
             kept.append(op)
     return tuple(reversed(kept))
-
-
-def _call(op: Instruction, values: dict[Value, Tensor], wanted: Collection[Value]) -> None:
-    """Run one call and let go of what nobody needs any more."""
-    result = op.layer(*[values[value] for value in op.bottoms])
-    tops = (result,) if isinstance(result, Tensor) else result
-    for value, top in zip(op.tops, tops, strict=True):
-        values[value] = top
-    for value in op.last_uses:
-        if value not in wanted:
-            del values[value]

@@ -10,6 +10,8 @@ Shapes: N items, C channels, then any sizes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -149,6 +151,9 @@ class BatchNorm(Layer):
                 f"bottom 0 must have {self.channels} channels, got shape {list(bottom)}"
             )
         return bottoms
+
+    def running_state(self) -> Sequence[Tensor]:
+        return () if self.use_global_stats else tuple(self.blobs)
 
     def forward(self, bottom: Tensor) -> Tensor:
         return self.normalize(bottom)

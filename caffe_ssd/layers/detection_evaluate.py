@@ -5,7 +5,8 @@ Quirk: ground truth ends at the first row of -1 (the loss skips such rows).
 Quirk: a detection that best overlaps an ignored difficult object is neither true nor false.
 Quirk: with a name_size_file overlaps are counted in whole pixels of the clipped boxes.
 Quirk: the reference counts only images with detections when it looks up sizes; here every image of
-    a batch counts, see `DetectionEvaluate.batch_size`.
+    a batch counts. Without a context the last image that the bottoms mention ends the batch, which
+    is too few when the last images have neither detections nor objects.
 
 Letters: D detections, G ground truth boxes, B classes without the background.
 """
@@ -23,6 +24,7 @@ from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.evaluate.results import ImageSize
 from caffe_ssd.layers.detection_common import check_num_classes, read_resize, read_sizes
 from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.run_context import RunContext
 
 NONE = -1
 _IMAGE, _LABEL, _SCORE = 0, 1, 2
@@ -42,11 +44,11 @@ class DetectionEvaluate(Layer):
         resize: how the images became the network's input; used with `sizes`.
 
     Attributes:
-        batch_size: images per forward, which decides whose sizes the next forward begins with.
-            None takes the last image that the bottoms mention, which is too few when the last
-            images of a batch have neither detections nor objects; a net sets it from its data.
         next_image: index of the next forward's first image in `sizes`.
     """
+
+    takes_context = True
+    can_repeat = False  # it counts images
 
     def __init__(
         self,
@@ -65,7 +67,6 @@ class DetectionEvaluate(Layer):
         self.evaluate_difficult_gt = evaluate_difficult_gt
         self.sizes = sizes
         self.resize = resize
-        self.batch_size: int | None = None
         self.next_image = 0
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
@@ -77,7 +78,9 @@ class DetectionEvaluate(Layer):
         return ((1, 1, len(self.classes) + bottoms[0][2], 5),)
 
     @torch.no_grad()
-    def forward(self, detections: Tensor, label: Tensor) -> Tensor:
+    def forward(
+        self, detections: Tensor, label: Tensor, context: RunContext | None = None
+    ) -> Tensor:
         self.top_shapes(tuple(detections.shape), tuple(label.shape))
         found, gts = detections[0, 0].cpu(), _until_padding(label[0, 0].cpu())
         num_rows = int((found[:, _LABEL] != NONE).sum())
@@ -89,6 +92,8 @@ class DetectionEvaluate(Layer):
         header[:, 1] = torch.tensor(self.classes)
         header[:, 2] = (counted[:, _LABEL] == header[:, 1:2]).sum(1)
         rows = self._judge(found, gts)
+        images = None if context is None else context.batch_size
+        self.next_image += _last_image(found, gts) + 1 if images is None else images
         surplus = rows.new_zeros(num_rows - len(rows), 5)
         return torch.cat([header, rows, surplus])[None, None].to(detections.device)
 
@@ -141,9 +146,6 @@ class DetectionEvaluate(Layer):
         (found_px, found_area), (gts_px, gts_area) = (
             self._to_px(rows[:, 3:7], rows[:, _IMAGE].long()) for rows in (found, gts)
         )
-        images = torch.cat([found[:, _IMAGE], gts[:, _IMAGE]]).long()
-        mentioned = int(images.max()) + 1 if len(images) else 0
-        self.next_image += mentioned if self.batch_size is None else self.batch_size
         return pairwise_iou_px(found_px, gts_px, found_area, gts_area)
 
     def _to_px(self, boxes: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,6 +165,12 @@ def _check_finite(found: Tensor, gts: Tensor) -> None:
                 f"a {what} has a score or box that is not finite: [{shown}]; nothing can be "
                 "counted with it"
             )
+
+
+def _last_image(found: Tensor, gts: Tensor) -> int:
+    """The last image that has detections or objects, -1 if there is none."""
+    images = torch.cat([found[:, _IMAGE], gts[:, _IMAGE]])
+    return int(images.max()) if len(images) else -1
 
 
 def _until_padding(gts: Tensor) -> Tensor:

@@ -60,6 +60,8 @@ class DetectionOutput(Layer):
         writer: saves what is found; None saves nothing.
     """
 
+    can_repeat = False  # it saves what it finds
+
     def __init__(
         self,
         *,

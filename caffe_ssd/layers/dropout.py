@@ -29,6 +29,7 @@ class Dropout(Layer):
         super().__init__()
         self.ratio = ratio
         self.is_train = is_train
+        self.can_repeat = not is_train  # another mask every time
         self.rng = rng
 
     def forward(self, bottom: Tensor) -> Tensor:

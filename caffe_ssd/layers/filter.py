@@ -25,6 +25,8 @@ from caffe_ssd.layers.registry import (
 class Filter(Layer):
     """The layer; the last bottom is the selector, (N) or (N, 1, ...), the others are filtered."""
 
+    can_repeat = False  # nobody knows the shapes of its tops beforehand
+
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         *data, selector = bottoms
         if math.prod(selector[1:]) != 1:

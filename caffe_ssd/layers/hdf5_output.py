@@ -23,6 +23,8 @@ class HDF5Output(Layer):
         file_name: the file, which is replaced.
     """
 
+    can_repeat = False  # it writes a file
+
     def __init__(self, *, file_name: str) -> None:
         super().__init__()
         self.file_name = file_name

@@ -2,10 +2,12 @@
 
 Spec: caffe-layers.md section G.
 Quirk: forward keeps the shortfalls in its bottom's diff, where they stay unless the layer runs
-    backward; see `shortfalls`.
+    backward; see `left_in_diffs`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -57,6 +59,9 @@ class HingeLoss(Layer):
         check_batch(bottoms)
         one_label_per_item(bottoms[1])
         return ((),)
+
+    def left_in_diffs(self, *bottoms: Tensor) -> Mapping[int, Tensor]:
+        return {0: shortfalls(*bottoms)}
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         loss = hinge_loss(scores, labels, squared=self.squared)

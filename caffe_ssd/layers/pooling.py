@@ -67,6 +67,7 @@ class Pooling(Layer):
         self.window = window
         self.num_tops = num_tops
         self.is_train = is_train
+        self.can_repeat = method != PoolingParameter.STOCHASTIC or not is_train
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         (bottom,) = bottoms

@@ -36,6 +36,8 @@ class PriorBox(Layer):
         clip: cut the priors to the image.
     """
 
+    reads_only_shapes = True
+
     def __init__(
         self,
         *,

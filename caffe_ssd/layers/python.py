@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
-from caffe_ssd.layers.python_interface import ArrayBlob, LearntBlobs, PythonLayer
+from caffe_ssd.layers.blob import Blob
+from caffe_ssd.layers.python_interface import LearntBlobs, PythonLayer
 from caffe_ssd.layers.registry import (
     MANY,
     Layer,
@@ -43,20 +44,20 @@ class Python(Layer):
         bottoms: shapes of the bottoms.
     """
 
+    can_repeat = False  # nobody knows what the user's code keeps
+
     def __init__(self, user: PythonLayer, param: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__()
         self.user = user
         user.param_str = param.python_param.param_str
         user.phase = param.phase
         user.blobs = LearntBlobs(self.blobs)
-        self._bottoms = [ArrayBlob(shape) for shape in bottoms]
+        self._bottoms = [Blob(shape) for shape in bottoms]
         # In place, a bottom and a top are one blob.
         self._in_place = [
             i < len(bottoms) and param.bottom[i] == t for i, t in enumerate(param.top)
         ]
-        self._tops = [
-            self._bottoms[i] if same else ArrayBlob() for i, same in enumerate(self._in_place)
-        ]
+        self._tops = [self._bottoms[i] if same else Blob() for i, same in enumerate(self._in_place)]
         user.setup(self._bottoms, self._tops)
         user.blobs.is_open = False
 
@@ -78,7 +79,8 @@ class Python(Layer):
         """Call the user's `reshape` and `forward`; the tops are new tensors."""
         in_place = self._in_place + [False] * len(bottoms)
         for blob, tensor, is_top in zip(self._bottoms, bottoms, in_place, strict=False):
-            blob.take(tensor, copy=is_top)
+            blob.reshape(*tensor.shape)
+            blob.data_memory.borrow(tensor.clone() if is_top else tensor)
         self.user.reshape(self._bottoms, self._tops)
         self.user.forward(self._bottoms, self._tops)
         self.user.blobs.flush()

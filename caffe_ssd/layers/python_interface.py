@@ -8,70 +8,17 @@ The pycaffe face shows `PythonLayer` as `caffe.Layer`. The engine's side of it i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import prod
 from typing import overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from caffe_ssd.errors import LayerError
-from caffe_ssd.layers.blob_shape import BlobShape
-from caffe_ssd.layers.registry import Shape
+from caffe_ssd.layers.blob import Blob, GradientMemory, ParameterMemory
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
 
-Array = NDArray[np.float32]
 
-
-def host_array(tensor: Tensor) -> Array:
-    """The tensor as a float32 array; of a contiguous CPU tensor it shares the memory."""
-    array: Array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-    return array
-
-
-class ArrayBlob(BlobShape):
-    """A bottom or top: two arrays of one shape that can be written in place.
-
-    Args:
-        shape: any number of axes; both arrays are zero.
-    """
-
-    def __init__(self, shape: Shape = ()) -> None:
-        super().__init__(shape)
-        self._data: Array = np.zeros(prod(shape), np.float32)
-        self._diff: Array = np.zeros(prod(shape), np.float32)
-
-    @property
-    def data(self) -> Array:
-        """The values."""
-        return self._data[: self.count].reshape(self._shape)
-
-    @property
-    def diff(self) -> Array:
-        """The gradient."""
-        return self._diff[: self.count].reshape(self._shape)
-
-    def reshape(self, *shape: int) -> None:
-        """Change the shape; the content stays as a flat prefix, new elements are zero."""
-        super().reshape(*shape)
-        self._data = _at_least(self._data, self.count)
-        self._diff = _at_least(self._diff, self.count)
-
-    def take(self, values: Tensor, *, copy: bool) -> None:
-        """Take over shape and values of a tensor; without `copy` its memory, where possible."""
-        array = host_array(values).reshape(-1)
-        self._data = array.copy() if copy else array
-        self.reshape(*values.shape)
-
-
-def _at_least(flat: Array, count: int) -> Array:
-    if flat.size >= count:
-        return flat
-    return np.concatenate([flat, np.zeros(count - flat.size, np.float32)])
-
-
-class LearntBlob(ArrayBlob):
+class LearntBlob(Blob):
     """A learnt blob: on the CPU the parameter and its gradient themselves, else copies of them.
 
     Args:
@@ -79,19 +26,8 @@ class LearntBlob(ArrayBlob):
     """
 
     def __init__(self, parameter: nn.Parameter) -> None:
-        self._shape = tuple(parameter.shape)
-        self.parameter = parameter
-        self._shown: dict[str, Array] = {}
-
-    @property
-    def data(self) -> Array:
-        return self._show("data", self.parameter)
-
-    @property
-    def diff(self) -> Array:
-        if self.parameter.grad is None:
-            self.parameter.grad = torch.zeros_like(self.parameter)
-        return self._show("diff", self.parameter.grad)
+        self._memories = ParameterMemory(parameter), GradientMemory(parameter)
+        super().__init__(parameter.shape, *self._memories)
 
     def reshape(self, *shape: int) -> None:
         """Refused: the net and its solver know the blob by its shape."""
@@ -99,18 +35,8 @@ class LearntBlob(ArrayBlob):
 
     def flush(self) -> None:
         """Bring what was written into copies to the device."""
-        if self.parameter.device.type == "cpu":
-            return
-        with torch.no_grad():
-            for name, array in self._shown.items():
-                target = self.parameter if name == "data" else self.parameter.grad
-                if target is not None:
-                    target.copy_(torch.from_numpy(array))
-
-    def _show(self, name: str, tensor: Tensor) -> Array:
-        if name not in self._shown:
-            self._shown[name] = host_array(tensor)
-        return self._shown[name]
+        for memory in self._memories:
+            memory.flush()
 
 
 class LearntBlobs(Sequence[LearntBlob]):
@@ -180,20 +106,18 @@ class PythonLayer:
     def __init__(self, layer_param: LayerParameter) -> None:
         pass
 
-    def setup(self, bottom: list[ArrayBlob], top: list[ArrayBlob]) -> None:
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Called once: read `param_str`, check the bottoms, add learnt blobs."""
 
-    def reshape(self, bottom: list[ArrayBlob], top: list[ArrayBlob]) -> None:
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Called before each `forward`: give the tops their shapes."""
         raise self._lacks("reshape(bottom, top)")
 
-    def forward(self, bottom: list[ArrayBlob], top: list[ArrayBlob]) -> None:
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Compute `top[i].data` from `bottom[j].data`."""
         raise self._lacks("forward(bottom, top)")
 
-    def backward(
-        self, top: list[ArrayBlob], propagate_down: list[bool], bottom: list[ArrayBlob]
-    ) -> None:
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         """Compute `bottom[j].diff` where wanted, and add to the diffs of the learnt blobs."""
         raise self._lacks("backward(top, propagate_down, bottom)")
 

@@ -45,6 +45,7 @@ class Recurrent(Layer):
         self.num_steps = num_steps
         self.has_static = has_static
         self.expose_hidden = expose_hidden
+        self.can_repeat = expose_hidden  # else it goes on where it stopped
         self._kept: tuple[Tensor, ...] = ()
 
     def blob_shapes(self, num_features: int, num_static: int) -> list[Shape]:

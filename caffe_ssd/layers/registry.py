@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from caffe_ssd.errors import LayerError, ShapeError, UnknownLayerError
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, Phase
@@ -70,10 +70,16 @@ class Layer(nn.Module):
     `forward(*bottoms)` returns one tensor, or a tuple when the layer has several tops or none. It
     never changes its bottoms. `blobs` holds blob i of the layer at index i, as in a caffemodel.
 
-    `blob_lr_mult` is the learning rate factor of blobs for which the prototxt has no `param`.
+    `blob_lr_mult` is the learning rate factor of blobs for which the prototxt has no `param`. A
+    layer with `takes_context` is called with `context`, the pass's `RunContext`. One that does not
+    `can_repeat` may do something else if it is run once more with the same bottoms. The tops of one
+    that `reads_only_shapes` follow from the shapes of its bottoms.
     """
 
     blob_lr_mult: float = 1.0
+    takes_context: bool = False
+    can_repeat: bool = True
+    reads_only_shapes: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,9 +93,19 @@ class Layer(nn.Module):
         """
         return (bottoms[0],)
 
+    def running_state(self) -> Sequence[Tensor]:
+        """The tensors that a forward pass changes; who runs the layer once more restores them."""
+        return ()
+
+    def left_in_diffs(self, *bottoms: Tensor) -> Mapping[int, Tensor]:
+        """What a forward pass leaves in the diffs of bottoms, by index; a quirk of few layers."""
+        return {}
+
 
 class SourceLayer(Layer):
     """A layer without bottoms that reads or makes data; one forward is one batch."""
+
+    can_repeat = False
 
     def seek(self, batch: int) -> None:
         """Go on as if `batch` batches had been read since the beginning.

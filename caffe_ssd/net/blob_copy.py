@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe_ssd.errors import WeightsError
+from caffe_ssd.layers.blob import diff_of
 from caffe_ssd.proto.blobs import FloatArray
 
 logger = logging.getLogger(__name__)
@@ -71,10 +72,7 @@ def apply_copies(net: HasBlobs, copies: Sequence[BlobCopy], ignored: Sequence[st
     for copy in copies:
         _assign(copy.target, copy.data())
         if copy.diff is not None:
-            target = copy.target
-            if target.grad is None:
-                target.grad = torch.zeros_like(target)
-            _assign(target.grad, copy.diff())
+            _assign(diff_of(copy.target), copy.diff())
     given = {identity(copy.target) for copy in copies}
     untouched = [
         name
@@ -120,14 +118,9 @@ def settle_faults(
     raise WeightsError("\n  ".join([*lines, *([advice] if advice else [])]))
 
 
-def identity(blob: Tensor) -> object:
+def identity(blob: Tensor) -> int:
     """Equal for blobs that share their values, also where their shapes differ."""
     return blob.data_ptr() if blob.numel() > 0 else id(blob)
-
-
-def diff_of(blob: Tensor) -> Tensor:
-    """The gradient, zeros where there is none."""
-    return torch.zeros_like(blob) if blob.grad is None else blob.grad
 
 
 def to_numpy(blob: Tensor) -> FloatArray:

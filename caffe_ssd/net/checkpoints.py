@@ -12,8 +12,7 @@ Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost"; for dense 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from math import inf, prod
 
@@ -21,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from caffe_ssd.layers.batch_norm import BatchNorm
-from caffe_ssd.layers.python import Python
 from caffe_ssd.layers.registry import Shape
-from caffe_ssd.net.passes import Instruction, run_instruction, with_last_uses
+from caffe_ssd.layers.run_context import RunContext
+from caffe_ssd.net.instruction import Instruction, with_last_uses
 from caffe_ssd.net.plan import Value
+from caffe_ssd.net.runner import Runner, running_state, statistics_kept
 
 _VIEWS = ("Split", "Flatten", "Reshape")  # their tops are their bottoms' memory
 _MOST_SEGMENTS = 48
@@ -40,6 +39,8 @@ class Segment(nn.Module):
         tops: values needed behind them.
     """
 
+    takes_context = True
+
     def __init__(
         self, program: Sequence[Instruction], bottoms: Sequence[Value], tops: Sequence[Value]
     ) -> None:
@@ -48,42 +49,28 @@ class Segment(nn.Module):
         self.bottoms = bottoms
         self.tops = tops
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *bottoms: Tensor, context: RunContext) -> tuple[Tensor, ...]:
         if not torch.is_grad_enabled():
-            return self._run(bottoms)
+            return self._run(bottoms, context)
         repeats = iter((False,))
 
         def run(*given: Tensor) -> tuple[Tensor, ...]:
-            with _statistics_kept(self.program, when=next(repeats, True)):
-                return self._run(given)
+            with statistics_kept(self.program, when=next(repeats, True)):
+                return self._run(given, context)
 
         tops: tuple[Tensor, ...] = checkpoint(
             run, *bottoms, use_reentrant=False, preserve_rng_state=False
         )
         return tops
 
-    def _run(self, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _run(self, bottoms: Sequence[Tensor], context: RunContext) -> tuple[Tensor, ...]:
         values = dict(zip(self.bottoms, bottoms, strict=True))
-        for op in self.program:
-            values.update(zip(op.tops, run_instruction(op, values), strict=True))
-            for value in op.last_uses:
-                if value not in self.tops:
-                    del values[value]
+        Runner(context).run(self.program, values, wanted=self.tops)
         return tuple(values[value] for value in self.tops)
 
-
-@contextmanager
-def _statistics_kept(program: Sequence[Instruction], *, when: bool) -> Iterator[None]:
-    """Undo what the block adds to running statistics: they count a batch once."""
-    layers = (getattr(op.layer, "batch_norm", op.layer) for op in program) if when else ()
-    blobs = [blob for layer in layers if isinstance(layer, BatchNorm) for blob in layer.blobs]
-    before = [blob.detach().clone() for blob in blobs]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for blob, old in zip(blobs, before, strict=True):
-                blob.copy_(old)
+    def running_state(self) -> Sequence[Tensor]:
+        """What a forward pass changes; see `Layer.running_state`."""
+        return running_state(self.program)
 
 
 def with_checkpoints(
@@ -113,7 +100,7 @@ def with_checkpoints(
 
 def _can_repeat(op: Instruction) -> bool:
     """Whether an instruction does the same the second time, and may be run inside a segment."""
-    repeats = not isinstance(op.layer, Python) and not hasattr(op.layer, "rng")
+    repeats = getattr(op.layer, "can_repeat", True)
     differentiable = op.step.type.has_backward or not op.needs_backward
     return bool(op.bottoms) and not any(op.loss_weights) and repeats and differentiable
 
@@ -133,6 +120,7 @@ def _joined(ops: Sequence[Instruction], used_behind: set[Value]) -> Instruction:
         loss_weights=(0.0,) * len(tops),
         needs_backward=any(op.needs_backward for op in ops),
         propagate_down=(True,) * len(bottoms),
+        parts=with_last_uses(ops),
     )
 
 

@@ -5,25 +5,25 @@ Spec: caffe-net.md sections 5 to 10 and 12.
     text -> NetParameter -> upgrade -> filter by state -> splits -> plan -> Net -> passes
 
 `steps` lists every layer of the net as the reference has it. `program` is what `forward` runs: the
-same steps after exact rewrites (passes.py). A call that wants inner blobs (`keep`) runs the steps
-themselves, as the rewrites leave some blobs out.
+same steps after exact rewrites (passes.py); runner.py runs either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from caffe_ssd.errors import NetError
-from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, SourceLayer, build_layer
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net.checkpoints import with_checkpoints
-from caffe_ssd.net.passes import Instruction, fuse_batch_norm, plain_program, run_instruction
+from caffe_ssd.net.instruction import Instruction
+from caffe_ssd.net.passes import fuse_batch_norm, plain_program
 from caffe_ssd.net.plan import AUTOMATIC, Plan, Step, Value, make_plan, naming, plan_backward
+from caffe_ssd.net.runner import LossTerm, Runner
 from caffe_ssd.net.sharing import LearnableBlob, SharedBlobs
 from caffe_ssd.net.splits import insert_splits
 from caffe_ssd.net.state import filter_net
@@ -178,6 +178,11 @@ class Net(nn.Module):
         """Names of the blobs nobody reads, in byte order."""
         return [self.blob_names[blob] for blob in self.plan.outputs]
 
+    @property
+    def plain_program(self) -> tuple[Instruction, ...]:
+        """One instruction per layer, in order."""
+        return self._plain
+
     def final_value(self, name: str) -> Value:
         """The last writing of the blob of that name.
 
@@ -212,14 +217,25 @@ class Net(nn.Module):
 
     # Running -------------------------------------------------------------------------------------
 
+    def context(self) -> RunContext:
+        """How a pass runs: where the net lies, and in the modes it was given."""
+        return RunContext(
+            device=self.device, bfloat16=self._bfloat16, channels_last=self._channels_last
+        )
+
     def forward(
-        self, inputs: Mapping[str, Tensor] | None = None, keep: Collection[str] = ()
+        self,
+        inputs: Mapping[str, Tensor] | None = None,
+        keep: Collection[str] = (),
+        runner: Runner | None = None,
     ) -> NetResult:
         """Run the whole net.
 
         Args:
             inputs: a tensor for each blob in `inputs`; one that is missing is fed zeros.
-            keep: names of further blobs wanted in the result, with their final content.
+            keep: names of further blobs wanted in the result, with their final content; then the
+                layers run one by one where the program leaves one of these blobs out.
+            runner: what runs the program, in this net's `context()`; None for a plain one.
 
         Raises:
             NetError: an input or a wanted blob does not exist.
@@ -229,51 +245,22 @@ class Net(nn.Module):
         self._check_names("input", inputs, self.inputs)
         self._check_names("blob", keep, self.blob_names)
         wanted = {self._finals[name]: name for name in [*self.outputs, *keep]}
-        program = self.program if not keep else self._plain
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            return self._run(program, inputs, wanted)
-
-    def _run(
-        self,
-        program: Sequence[Instruction],
-        inputs: Mapping[str, Tensor],
-        wanted: Mapping[Value, str],
-    ) -> NetResult:
-        device = self.device
+        made = {value for op in self.program for value in op.tops} if keep else wanted.keys()
+        program = self.program if wanted.keys() <= made else self._plain
+        runner = Runner(self.context()) if runner is None else runner
         values: dict[Value, Tensor] = {}
-        loss = torch.zeros((), device=device)
-        batch_size: int | None = None
-        for op in program:
-            if isinstance(op.layer, DetectionEvaluate):
-                op.layer.batch_size = batch_size
-            fed = partial(self._fed, op, inputs) if op.step.param.type == "Input" else None
-            tops = run_instruction(op, values, fed)
-            if not op.bottoms:
-                tops = tuple(self._received(top, device) for top in tops)
-                batch_size = _first_size(tops) if batch_size is None else batch_size
-            for value, top, weight in zip(op.tops, tops, op.loss_weights, strict=True):
-                values[value] = top
-                if weight:
-                    counted = top.detach() if value in self._overwritten else top
-                    loss = loss + weight * counted.sum()
-            for value in op.last_uses:
-                if value not in wanted:
-                    del values[value]
-        return NetResult(loss=loss, blobs={name: values[value] for value, name in wanted.items()})
+        fed = {Value(self.blob_names.index(name), 0): given for name, given in inputs.items()}
+        terms = runner.run(program, values, wanted=wanted, fed=fed)
+        return NetResult(
+            loss=self._loss(terms), blobs={name: values[value] for value, name in wanted.items()}
+        )
 
-    def _received(self, top: Tensor, device: torch.device) -> Tensor:
-        """What a source made, where and as the layers want it."""
-        top = top.to(device, non_blocking=True)
-        if self._channels_last and top.dim() == 4:
-            return top.contiguous(memory_format=torch.channels_last)
-        return top
-
-    def _fed(self, op: Instruction, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """The tops of an Input: what the caller gave, zeros for the rest."""
-        fed = [inputs.get(self.blob_names[value.blob]) for value in op.tops]
-        zeros = op.layer()
-        zeros = (zeros,) if isinstance(zeros, Tensor) else zeros
-        return tuple(z if f is None else f for f, z in zip(fed, zeros, strict=True))
+    def _loss(self, terms: Sequence[LossTerm]) -> Tensor:
+        loss = torch.zeros((), device=self.device)
+        for value, weight, top in terms:
+            counted = top.detach() if value in self._overwritten else top
+            loss = loss + weight * counted.sum()
+        return loss
 
     def _check_names(self, what: str, given: Collection[str], known: Collection[str]) -> None:
         unknown = [name for name in given if name not in known]
@@ -354,8 +341,3 @@ class Net(nn.Module):
                 entry.top.remove(AUTOMATIC)
             fill_blobs(entry, list(layer.blobs), diff=with_diff)
         return message
-
-
-def _first_size(tops: Sequence[Tensor]) -> int | None:
-    """The number of items in a source's batch."""
-    return tops[0].shape[0] if tops and tops[0].dim() else None

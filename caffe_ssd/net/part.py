@@ -17,9 +17,10 @@ from caffe_ssd.layers.dummy_data import DummyData
 from caffe_ssd.layers.parameter import Parameter
 from caffe_ssd.layers.prior_box import PriorBox
 from caffe_ssd.layers.registry import Layer, Shape
+from caffe_ssd.net.instruction import Instruction, with_last_uses
 from caffe_ssd.net.net import Net
-from caffe_ssd.net.passes import Instruction, with_last_uses
 from caffe_ssd.net.plan import Step, Value, naming
+from caffe_ssd.net.runner import Runner
 
 _log = logging.getLogger(__name__)
 
@@ -52,17 +53,11 @@ class NetPart:
         Raises:
             LayerError: a layer cannot take the shapes it meets.
         """
-        device = self.net.device
-        values = {self._fed: data.to(device)}
+        context = self.net.context()
+        (fed,) = context.received([data])
+        values = {self._fed: fed}
         with torch.inference_mode():
-            for op in self._own_program():
-                tops = _call(op, values)
-                if not op.bottoms:
-                    tops = tuple(top.to(device) for top in tops)
-                values.update(zip(op.tops, tops, strict=True))
-                for value in op.last_uses:
-                    if value != self._wanted:
-                        del values[value]
+            Runner(context).run(self._own_program(), values, wanted=(self._wanted,))
         return values[self._wanted]
 
     def _own_program(self) -> Sequence[Instruction]:
@@ -123,12 +118,6 @@ def _between(net: Net, fed: Value, wanted: Value) -> list[tuple[Step, Layer]]:
                 f"{net.blob_names[fed.blob]!r}"
             )
     return layers
-
-
-def _call(op: Instruction, values: dict[Value, Tensor]) -> tuple[Tensor, ...]:
-    with naming(op.step):
-        result = op.layer(*[values[value] for value in op.bottoms])
-    return (result,) if isinstance(result, Tensor) else tuple(result)
 
 
 def _check_priors(step: Step, layer: PriorBox, cells: Shape, size: Shape) -> None:

@@ -10,70 +10,19 @@ with the same blobs, the same running statistics and the same gradients.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caffe_ssd.layers.batch_norm import BatchNorm
+from caffe_ssd.layers.peers import Peers
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.layers.relu import ReLU
 from caffe_ssd.layers.scale import Scale
-from caffe_ssd.net.no_backward import name_maker
-from caffe_ssd.net.plan import Step, Value, naming
-
-
-@dataclass(frozen=True, kw_only=True)
-class Instruction:
-    """One call of the program.
-
-    Args:
-        step: the layer it stands for, the first one if several were joined.
-        layer: the module to call.
-        bottoms: values to pass.
-        tops: values it makes.
-        loss_weights: one per top.
-        needs_backward: whether it takes part in the backward pass.
-        propagate_down: which bottoms receive a gradient.
-        last_uses: values that nobody needs afterwards.
-    """
-
-    step: Step
-    layer: nn.Module
-    bottoms: tuple[Value, ...]
-    tops: tuple[Value, ...]
-    loss_weights: tuple[float, ...]
-    needs_backward: bool
-    propagate_down: tuple[bool, ...]
-    last_uses: tuple[Value, ...] = ()
-
-
-def run_instruction(
-    op: Instruction,
-    values: Mapping[Value, Tensor],
-    layer: Callable[..., tuple[Tensor, ...] | Tensor] | None = None,
-) -> tuple[Tensor, ...]:
-    """Make an instruction's tops, with gradients as far as it takes part in the backward pass.
-
-    Args:
-        op: the instruction.
-        values: its bottoms among them.
-        layer: what to call; None for the instruction's own module.
-
-    Raises:
-        CaffeError: the layer cannot take its bottoms; the layer is named.
-    """
-    bottoms = [
-        values[value] if flag else values[value].detach()
-        for value, flag in zip(op.bottoms, op.propagate_down, strict=True)
-    ]
-    takes_part = torch.is_grad_enabled() and op.needs_backward
-    with torch.set_grad_enabled(takes_part), naming(op.step):
-        made = (op.layer if layer is None else layer)(*bottoms)
-    tops = (made,) if isinstance(made, Tensor) else tuple(made)
-    return name_maker(tops, op.step) if takes_part else tops
+from caffe_ssd.net.instruction import Instruction, with_last_uses
+from caffe_ssd.net.plan import Step
 
 
 def plain_program(steps: Sequence[Step], layers: Sequence[Layer]) -> tuple[Instruction, ...]:
@@ -108,6 +57,7 @@ def fuse_batch_norm(program: Sequence[Instruction]) -> tuple[Instruction, ...]:
                     tops=op.tops,
                     loss_weights=op.loss_weights,
                     needs_backward=op.needs_backward,
+                    parts=with_last_uses([*(last.parts or [last]), op]),
                 )
                 continue
         fused.append(op)
@@ -148,22 +98,24 @@ class FusedBatchNorm(nn.Module):
         return self._layers[0]
 
     @property
+    def peers(self) -> Peers | None:
+        """Devices that BatchNorm shares its statistics with."""
+        return self.batch_norm.peers
+
+    @peers.setter
+    def peers(self, peers: Peers | None) -> None:
+        self.batch_norm.peers = peers
+
+    @property
     def scale(self) -> Scale:
         """The Scale layer."""
         return self._layers[1]
+
+    def running_state(self) -> Sequence[Tensor]:
+        """What a forward pass changes; see `Layer.running_state`."""
+        return self.batch_norm.running_state()
 
     def forward(self, bottom: Tensor) -> Tensor:
         weight, *bias = self.scale.blobs
         top = self.batch_norm.normalize(bottom, weight, bias[0] if bias else None)
         return F.relu_(top) if self.relu else top
-
-
-def with_last_uses(program: Sequence[Instruction]) -> tuple[Instruction, ...]:
-    """Note with each instruction which values nobody needs after it."""
-    seen: set[Value] = set()
-    marked = []
-    for op in reversed(program):
-        mine = dict.fromkeys((*op.bottoms, *op.tops))
-        marked.append(replace(op, last_uses=tuple(v for v in mine if v not in seen)))
-        seen.update(mine)
-    return tuple(reversed(marked))

@@ -20,7 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from caffe_ssd.errors import DataError, FileError, LayerError, LayerParamError, NetError
+from caffe_ssd.errors import (
+    CaffeError,
+    DataError,
+    FileError,
+    LayerError,
+    LayerParamError,
+    NetError,
+)
 from caffe_ssd.layers.registry import LayerType, layer_type
 from caffe_ssd.net.splits import unknown_bottom
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter
@@ -114,15 +121,21 @@ def naming(step: Step) -> Iterator[None]:
     """Adds the layer's name and type to an error that passes through."""
     try:
         yield
-    except (DataError, FileError) as error:
-        where = f"layer {step.param.name!r} ({step.param.type}): "
-        if str(error).startswith(where):
+    except CaffeError as error:
+        better = named(error, step)
+        if better is error:
             raise
-        raise type(error)(where + str(error)) from error
-    except LayerError as error:
-        if not error.layer_type:
-            error.layer, error.layer_type = step.param.name, step.param.type
-        raise
+        raise better from error
+
+
+def named(error: CaffeError, step: Step) -> CaffeError:
+    """The error with the layer's name and type in it."""
+    if isinstance(error, DataError | FileError):
+        where = f"layer {step.param.name!r} ({step.param.type}): "
+        return error if str(error).startswith(where) else type(error)(where + str(error))
+    if isinstance(error, LayerError) and not error.layer_type:
+        error.layer, error.layer_type = step.param.name, step.param.type
+    return error
 
 
 def make_plan(param: NetParameter) -> Plan:

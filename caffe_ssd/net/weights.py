@@ -19,6 +19,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from caffe_ssd.errors import ProtoError, WeightsError
+from caffe_ssd.layers.blob import diff_of
 from caffe_ssd.net.blob_copy import (
     OTHER_NET_ADVICE,
     RENAME_ADVICE,
@@ -27,7 +28,6 @@ from caffe_ssd.net.blob_copy import (
     HasBlobs,
     PathLike,
     apply_copies,
-    diff_of,
     note_ignored,
     settle_faults,
     shape_text,

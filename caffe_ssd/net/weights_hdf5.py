@@ -21,13 +21,13 @@ from torch import nn
 
 from caffe_ssd.errors import FileError, ProtoError, WeightsError
 from caffe_ssd.files import atomic_writer
+from caffe_ssd.layers.blob import diff_of
 from caffe_ssd.net.blob_copy import (
     BlobCopy,
     CopyReport,
     HasBlobs,
     PathLike,
     apply_copies,
-    diff_of,
     identity,
     note_ignored,
     settle_faults,

@@ -5,8 +5,8 @@ Spec: caffe-net.md section 10.
 Quirk: a solver's `debug_info` counts in iterations it displays; a net's own counts in every pass of
     a test net and in pycaffe.
 
-The net runs layer by layer, so that every blob is seen as it was when its layer had run. Numbers
-are fetched from the device once per pass.
+The pass is the one that runs without it; see net/watching.py. Numbers are fetched from the device
+once per pass.
 """
 
 from __future__ import annotations
@@ -18,35 +18,43 @@ from torch import Tensor
 
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.net import Net, NetResult
-from caffe_ssd.net.layerwise import run_watched
 from caffe_ssd.net.plan import Step
+from caffe_ssd.net.watching import Watcher, WatchingRunner, uses_of_blobs
 from caffe_ssd.solver import log
 
 
 def forward(net: Net) -> NetResult:
     """One pass without gradients, logged if the net's `debug_info` is set."""
-    if net.debug_info:
-        with DebugReport(net) as report:
-            return run_watched(net, report, backward=False)
     with torch.no_grad():
-        result: NetResult = net()
-    return result
+        if not net.debug_info:
+            plain: NetResult = net()
+            return plain
+        with DebugReport(net) as report:
+            watched: NetResult = net(runner=WatchingRunner(net.context(), report))
+    return watched
 
 
 def forward_backward(net: Net) -> NetResult:
     """One pass that adds to the gradients, logged if the net's `debug_info` is set."""
-    if net.debug_info:
-        with DebugReport(net) as report:
-            watched = run_watched(net, report, backward=True)
-        log_all_params(net)
-        return watched
-    result: NetResult = net()
-    if result.loss.requires_grad:
-        result.loss.backward()  # type: ignore[no-untyped-call]
+    if not net.debug_info:
+        result: NetResult = net()
+        _backward(result)
+        return result
+    with DebugReport(net) as report:
+        runner = WatchingRunner(net.context(), report, uses_of_blobs(net.layers))
+        result = net(runner=runner)
+        _backward(result)
+        runner.tell_learnt(net.steps, net.layers)
+    log_all_params(net)
     return result
 
 
-class DebugReport:
+def _backward(result: NetResult) -> None:
+    if result.loss.requires_grad:
+        result.loss.backward()  # type: ignore[no-untyped-call]
+
+
+class DebugReport(Watcher):
     """Collects the lines of one pass; at the end of the `with` block they are written.
 
     Also after an error: the last lines then tell how far the pass came.
@@ -59,6 +67,7 @@ class DebugReport:
         self._net = net
         self._lines: list[tuple[log.Line, dict[str, str | int]]] = []
         self._values: list[Tensor] = []
+        self._diffs: dict[str, list[Tensor | None]] = {}  # by layer: means of its bottoms' diffs
 
     def __enter__(self) -> DebugReport:
         return self
@@ -69,29 +78,38 @@ class DebugReport:
             line.write(**fields, value=number)
 
     def forward(self, step: Step, layer: Layer, tops: Sequence[Tensor]) -> None:
-        """A layer has run forward."""
         name = step.param.name
         for value, top in zip(step.tops, tops, strict=True):
-            self._add(log.DEBUG_TOP, top, layer=name, blob=self._net.blob_names[value.blob])
+            blob = self._net.blob_names[value.blob]
+            self._add(log.DEBUG_TOP, self._mean(top), layer=name, blob=blob)
         for i, blob in enumerate(layer.blobs):
-            self._add(log.DEBUG_PARAM, blob.detach(), layer=name, param=_display_name(step, i))
+            mean = self._mean(blob.detach())
+            self._add(log.DEBUG_PARAM, mean, layer=name, param=_display_name(step, i))
 
     def backward(self, step: Step, layer: Layer, diffs: Sequence[Tensor | None]) -> None:
-        """A layer has run backward."""
-        name = step.param.name
-        for value, diff in zip(step.bottoms, diffs, strict=True):
-            if diff is not None:
-                blob = self._net.blob_names[value.blob]
-                self._add(log.DEBUG_BOTTOM_DIFF, diff, layer=name, blob=blob)
-        for i, blob in enumerate(layer.blobs):
-            if step.param_flags[i]:
-                gradient = torch.zeros_like(blob) if blob.grad is None else blob.grad
-                self._add(log.DEBUG_PARAM_DIFF, gradient, layer=name, index=i)
+        means = [None if diff is None else self._mean(diff) for diff in diffs]
+        self._diffs[step.param.name] = means
 
-    def _add(self, line: log.Line, content: Tensor, **fields: str | int) -> None:
+    def learnt(self, step: Step, layer: Layer, diffs: Sequence[Tensor | None]) -> None:
+        name = step.param.name
+        means = self._diffs.get(name, [None] * len(step.bottoms))
+        for value, flag, mean in zip(step.bottoms, step.propagate_down, means, strict=True):
+            if flag:
+                blob = self._net.blob_names[value.blob]
+                self._add(log.DEBUG_BOTTOM_DIFF, mean, layer=name, blob=blob)
+        for i, diff in enumerate(diffs):
+            if step.param_flags[i]:
+                mean = None if diff is None else self._mean(diff)
+                self._add(log.DEBUG_PARAM_DIFF, mean, layer=name, index=i)
+
+    def _add(self, line: log.Line, mean: Tensor | None, **fields: str | int) -> None:
+        """Note a line; None is the mean of a diff that nothing reached."""
         self._lines.append((line, fields))
-        mean = torch.linalg.vector_norm(content.float(), 1) / content.numel()
-        self._values.append(mean.to(self._net.device))
+        self._values.append(torch.zeros((), device=self._net.device) if mean is None else mean)
+
+    def _mean(self, content: Tensor) -> Tensor:
+        mean: Tensor = torch.linalg.vector_norm(content.float(), 1) / content.numel()
+        return mean.to(self._net.device)
 
 
 def log_all_params(net: Net) -> None:

@@ -1,4 +1,4 @@
-"""Runs a net layer by layer between blobs that a script may read and write.
+"""Runs a net between blobs that a script may read and write.
 
 Spec: caffe-net.md section 10.
 Quirk: HingeLoss leaves numbers in its bottom's diff. If it does not run backward itself, a Split
@@ -7,12 +7,13 @@ Quirk: HingeLoss leaves numbers in its bottom's diff. If it does not run backwar
 The engine runs a whole net as one differentiable function. Here every layer runs by itself: it
 reads its bottoms' `data`, writes its tops' `data`, and in backward turns its tops' `diff` into its
 bottoms'. So scripts may change anything between two layers, as they could with the original.
+A whole forward pass may be made in a quicker way that looks the same; see quick_pass.py.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,14 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe.blob import Blob, blob_of
+from caffe.blob_store import BlobStore
+from caffe.quick_pass import QuickPasses
 from caffe_ssd.errors import NetError
-from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
-from caffe_ssd.layers.hinge_loss import HingeLoss, shortfalls
+from caffe_ssd.layers.blob import Blob, blob_of, diff_of
 from caffe_ssd.layers.registry import Layer, Shape
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net import Net as EngineNet
-from caffe_ssd.net.layerwise import LayerPass, diff_of, run_layer, run_layer_backward
-from caffe_ssd.net.plan import Step, naming
+from caffe_ssd.net.instruction import Instruction
+from caffe_ssd.net.layerwise import LayerPass, leaves_of, run_layer_backward
+from caffe_ssd.net.plan import Step, Value, naming
+from caffe_ssd.net.runner import LossTerm, Runner
 from caffe_ssd.solver.debug_info import DebugReport
 
 _ALIASES_DATA = {"Split", "Flatten", "Reshape"}
@@ -47,6 +51,7 @@ class LayerwiseNet:
 
     Args:
         engine: the net; its learnt blobs are shared, not copied.
+        alone: whether nobody else changes its learnt blobs, as a solver does.
 
     Attributes:
         blobs: by name, in order of creation.
@@ -54,7 +59,7 @@ class LayerwiseNet:
         layers: type and learnt blobs of each layer.
     """
 
-    def __init__(self, engine: EngineNet) -> None:
+    def __init__(self, engine: EngineNet, *, alone: bool = False) -> None:
         self.engine = engine
         engine.keep_diffs = True
         engine.tie_diffs()
@@ -63,6 +68,8 @@ class LayerwiseNet:
         self._report: DebugReport | None = None  # while a pass with debug_info runs
         self._records: dict[int, LayerPass] = {}
         self._seen_shapes: dict[int, tuple[Shape, ...]] = {}
+        self._aliases: set[Value] = set()  # values whose writing is their bottom's
+        self._numbers = {id(step): i for i, step in enumerate(engine.steps)}
         self._blobs: list[Blob] = []
         for step in engine.steps:
             self._make_blobs(step)
@@ -73,6 +80,7 @@ class LayerwiseNet:
             for value, weight in zip(step.tops, step.loss_weights, strict=True):
                 if weight:
                     self._loss_diff(self._blobs[value.blob], weight)
+        self._quick = QuickPasses(self, self._blobs) if alone else None
         self.wrap_parameters()
 
     def _make_blobs(self, step: Step) -> None:
@@ -83,6 +91,7 @@ class LayerwiseNet:
             blob = Blob(self.engine.blob_shapes[value.blob])
             kind = step.param.type
             if kind in _ALIASES_DATA:
+                self._aliases.add(value)
                 blob.data_memory = self._blobs[step.bottoms[0].blob].data_memory
             if kind in _ALIASES_DIFF:
                 blob.diff_memory = self._blobs[step.bottoms[0].blob].diff_memory
@@ -98,6 +107,19 @@ class LayerwiseNet:
             self.layers.append(LayerView(step.param.type, blobs))
             if blobs:
                 self.params[step.param.name] = blobs
+        if self._quick is not None:
+            self._quick.watch_parameters([data for data, _ in self._memories.values()])
+
+    def share_parameters(self) -> None:
+        """From now on others may change the learnt blobs, too."""
+        self.settle()
+        self._quick = None
+
+    def before_weights_change(self) -> None:
+        """To be called before the engine's learnt blobs change."""
+        self.flush_parameters()  # what was written before must not come back over the weights
+        if self._quick is not None:
+            self._quick.before_weights_change()
 
     def clear_param_diffs(self) -> None:
         """Zero the diffs of all learnt blobs."""
@@ -116,12 +138,51 @@ class LayerwiseNet:
             for value, shape in zip(step.tops, shapes, strict=True):
                 self._blobs[value.blob].reshape(*shape)
 
+    # Forward -------------------------------------------------------------------------------------
+
     def run_forward(self, first: int = 0, last: int | None = None) -> float:
         """Run layers first..last by number, default all; returns the weighted loss."""
         self.flush_parameters()
         last = len(self._layers) - 1 if last is None else last
+        is_whole = (first, last) == (0, len(self._layers) - 1)
+        if is_whole and self._quick is not None and not self.engine.debug_info:
+            terms = self._quick.run()
+            if terms is not None:
+                return self._loss(terms)
+        if not is_whole:
+            self.settle()
+        return self.run_layers(self.engine.plain_program[first : last + 1])
+
+    def run_layers(self, program: Sequence[Instruction], store: BlobStore | None = None) -> float:
+        """Run layers one by one between the blobs; returns the weighted loss.
+
+        Args:
+            program: the layers.
+            store: where they read and write; None for the blobs as they are.
+        """
+        device = self.engine.device
+        inputs = [v for op in program if op.step.param.type == "Input" for v in op.tops]
+        for value in inputs:
+            self._blobs[value.blob].data_memory.prefer_host()
+        store = BlobStore(self._blobs, device) if store is None else store
+        store.unwritten = {*self._aliases, *inputs}
+        context = self.engine.context()
+        context.batch_size = next((blob.shape[0] for blob in self._blobs[:1] if blob.shape), None)
         with self._reporting():
-            return sum(self._forward_layer(i) for i in range(first, last + 1))
+            runner = _BlobRunner(self, context)
+            return self._loss(runner.run(program, store, fed={v: store[v] for v in inputs}))
+
+    def _loss(self, terms: Sequence[LossTerm]) -> float:
+        loss = 0.0
+        for value, weight, top in terms:
+            diff = self._loss_diff(self._blobs[value.blob], weight)
+            loss += float((top.detach() * diff.reshape(top.shape)).sum())
+        return loss
+
+    def settle(self) -> None:
+        """Make real what a quick pass has left open."""
+        if self._quick is not None:
+            self._quick.settle()
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -135,84 +196,68 @@ class LayerwiseNet:
             finally:
                 self._report = None
 
-    def _forward_layer(self, i: int) -> float:
-        """Run one layer; returns what its tops add to the loss."""
-        step, device = self.engine.steps[i], self.engine.device
-        if step.param.type == "Input":
-            for value in step.tops:
-                self._blobs[value.blob].data_memory.prefer_host()
-        else:
-            with naming(step):
-                self._run_layer(i, step)
-        loss = 0.0
-        for value, weight in zip(step.tops, step.loss_weights, strict=True):
-            if weight:
-                blob = self._blobs[value.blob]
-                data = blob.data_memory.tensor(blob.shape, device)
-                loss += float((data * self._loss_diff(blob, weight)).sum())
-        if self._report is not None:
-            tops = [self._blobs[value.blob] for value in step.tops]
-            tensors = [blob.data_memory.tensor(blob.shape, device) for blob in tops]
-            self._report.forward(step, self._layers[i], tensors)
-        return loss
+    def before_layer(self, op: Instruction, bottoms: Sequence[Tensor]) -> list[Tensor]:
+        """What a layer gets to read in place of the blobs themselves.
 
-    def _run_layer(self, i: int, step: Step) -> None:
-        layer, device = self._layers[i], self.engine.device
-        written = {value.blob for value in step.tops}
-        bottoms = []
-        for value, flag in zip(step.bottoms, step.propagate_down, strict=True):
-            blob = self._blobs[value.blob]
-            data = blob.data_memory.tensor(blob.shape, device).detach()
-            if value.blob in written and blob.data_memory.is_exposed:
-                data = data.clone()  # in place: the array is about to be overwritten
-            bottoms.append(data.requires_grad_(flag and step.needs_backward))
-        self._check_shapes(i, bottoms)
-        if isinstance(layer, DetectionEvaluate):
-            layer.batch_size = self._blobs[0].shape[0]
-        record = run_layer(step, layer, bottoms)
-        tops = record.tops
-        if not step.bottoms:
-            tops = tuple(top.to(device) for top in tops)
-        if isinstance(layer, HingeLoss):
-            with torch.no_grad():
-                self._blobs[step.bottoms[0].blob].diff_memory.write(shortfalls(*bottoms))
-        if step.needs_backward:
-            self._records[i] = LayerPass(bottoms, tops)
-        for value, top in zip(step.tops, tops, strict=True):
-            blob = self._blobs[value.blob]
-            blob.reshape(*top.shape)
-            if step.param.type not in _ALIASES_DATA:
-                blob.data_memory.write(top)
-
-    def _check_shapes(self, i: int, bottoms: Sequence[Tensor]) -> None:
-        """Let the layer refuse shapes that it has not seen in the pass before."""
+        Raises:
+            LayerError: the layer refuses shapes that it has not seen in the pass before.
+        """
         shapes = tuple(tuple(bottom.shape) for bottom in bottoms)
-        if bottoms and self._seen_shapes.get(i) != shapes:
-            self._layers[i].top_shapes(*shapes)
-            self._seen_shapes[i] = shapes
+        if bottoms and self._seen_shapes.get(self._number(op)) != shapes:
+            layer: Layer = op.layer  # type: ignore[assignment]
+            with naming(op.step):
+                layer.top_shapes(*shapes)
+            self._seen_shapes[self._number(op)] = shapes
+        written = {value.blob for value in op.tops}
+        leaves = leaves_of(op, bottoms)
+        for i, value in enumerate(op.bottoms):
+            if value.blob in written and self._blobs[value.blob].data_memory.is_exposed:
+                # In place: the array is about to be overwritten.
+                leaves[i] = leaves[i].detach().clone().requires_grad_(leaves[i].requires_grad)
+        return leaves
+
+    def after_layer(
+        self, op: Instruction, bottoms: Sequence[Tensor], tops: Sequence[Tensor]
+    ) -> None:
+        """Keep what the layer's backward pass will need."""
+        layer: Layer = op.layer  # type: ignore[assignment]
+        with torch.no_grad():
+            for i, scraps in layer.left_in_diffs(*bottoms).items():
+                self._blobs[op.bottoms[i].blob].diff_memory.write(scraps)
+        if op.needs_backward:
+            self._records[self._number(op)] = LayerPass(bottoms, tops)
+        if self._report is not None:
+            self._report.forward(op.step, layer, tops)
+
+    def _number(self, op: Instruction) -> int:
+        return self._numbers[id(op.step)]
+
+    # Backward ------------------------------------------------------------------------------------
 
     def run_backward(self, first: int | None = None, last: int = 0) -> None:
         """Run layers first..last by number, downwards, default all that need it."""
         self.flush_parameters()
+        self.settle()
         first = len(self._layers) - 1 if first is None else first
         with self._reporting():
             for i in range(first, last - 1, -1):
-                step = self.engine.steps[i]
-                if step.needs_backward and (step.bottoms or len(self._layers[i].blobs)):
-                    with naming(step):
-                        self._run_layer_backward(i, step)
+                op = self.engine.plain_program[i]
+                if op.needs_backward and (op.bottoms or len(self._layers[i].blobs)):
+                    self._run_layer_backward(i, op)
 
-    def _run_layer_backward(self, i: int, step: Step) -> None:
+    def _run_layer_backward(self, i: int, op: Instruction) -> None:
         record = self._records.get(i)
         if record is None:
-            raise NetError(f"backward before forward in layer {step.param.name!r}")
-        diffs = [self._top_diff(v.blob, top) for v, top in zip(step.tops, record.tops, strict=True)]
-        found = run_layer_backward(step, self._layers[i], record, diffs)
-        for value, diff in zip(step.bottoms, found, strict=True):
+            raise NetError(f"backward before forward in layer {op.step.param.name!r}")
+        diffs = [self._top_diff(v.blob, top) for v, top in zip(op.tops, record.tops, strict=True)]
+        found = run_layer_backward(op, record, diffs)
+        for value, diff in zip(op.bottoms, found, strict=True):
             if diff is not None:
                 self._blobs[value.blob].diff_memory.write(diff)
         if self._report is not None:
-            self._report.backward(step, self._layers[i], found)
+            layer = self._layers[i]
+            self._report.backward(op.step, layer, found)
+            self._report.learnt(op.step, layer, [blob.grad for blob in layer.blobs])
 
     def _top_diff(self, blob_index: int, top: Tensor) -> Tensor:
         blob = self._blobs[blob_index]
@@ -229,3 +274,23 @@ class LayerwiseNet:
         for data, diff in self._memories.values():
             data.flush()
             diff.flush()
+
+
+class _BlobRunner(Runner):
+    """Runs layers between blobs and keeps what their backward passes need."""
+
+    def __init__(self, net: LayerwiseNet, context: RunContext) -> None:
+        super().__init__(context)
+        self._net = net
+
+    def source(self, op: Instruction, fed: Mapping[Value, Tensor]) -> tuple[Tensor, ...]:
+        tops = super().source(op, fed)
+        if not fed.keys().isdisjoint(op.tops):
+            self._net.after_layer(op, (), tops)
+        return tops
+
+    def call(self, op: Instruction, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        leaves = self._net.before_layer(op, bottoms)
+        tops = super().call(op, leaves)
+        self._net.after_layer(op, leaves, tops)
+        return tops

@@ -5,7 +5,6 @@ Spec: caffe-net.md section 13; layerwise.py runs the layers.
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -13,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from caffe.blob import Array
 from caffe.layerwise import LayerView, LayerwiseNet
 from caffe.mode import current_device, current_runtime
 from caffe_ssd.errors import CaffeError, NetError
+from caffe_ssd.layers.blob import Array
 from caffe_ssd.layers.memory_data import MemoryData
 from caffe_ssd.net import Net as EngineNet
 from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file, load_hdf5, save_hdf5
@@ -26,8 +25,6 @@ from caffe_ssd.proto.text import read_net
 from caffe_ssd.solver.net_log import build_logged_net
 
 __all__ = ["TEST", "TRAIN", "Net"]
-
-_LOG = logging.getLogger(__name__)
 
 
 class Net(LayerwiseNet):
@@ -56,7 +53,6 @@ class Net(LayerwiseNet):
         weights: str | None = None,
     ) -> None:
         if len(args) == 2 and isinstance(args[0], str | PathLike):
-            _LOG.warning("Net(prototxt, caffemodel, phase) is deprecated; give weights by keyword")
             weights, phase = args
         elif len(args) == 2 and isinstance(args[1], str | PathLike):
             phase, weights = args  # the form of later Caffe versions
@@ -77,7 +73,7 @@ class Net(LayerwiseNet):
         state.phase, state.level = phase, level  # type: ignore[assignment]
         state.stage.extend(stages if stages is not None else [])
         engine = build_logged_net(param, state, current_runtime())
-        super().__init__(engine.to(current_device()))
+        super().__init__(engine.to(current_device()), alone=True)
         if weights is not None:
             self.copy_from(weights)
 
@@ -280,11 +276,13 @@ class Net(LayerwiseNet):
 
     def copy_from(self, filename: str) -> None:
         """Load a caffemodel (binary, or HDF5 if it ends in `.h5`) by layer name."""
-        self.flush_parameters()  # what was written before must not come back over the weights
+        self.before_weights_change()
         copy_trained_file(self.engine, str(filename), advice=RENAME_ADVICE)
 
     def share_with(self, other: Net) -> None:
         """Use the other net's learnt blobs for layers of the same name."""
+        self.share_parameters()
+        other.share_parameters()
         self.engine.share_from(other.engine)
         self.wrap_parameters()
 
@@ -300,7 +298,7 @@ class Net(LayerwiseNet):
 
     def load_hdf5(self, filename: str) -> None:
         """Load a caffemodel.h5."""
-        self.flush_parameters()
+        self.before_weights_change()
         load_hdf5(self.engine, str(filename))
 
     def set_input_arrays(self, data: Array, labels: Array) -> None:

@@ -10,6 +10,7 @@ from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.evaluate.results import ImageSize
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.registry import LayerSpec, build_layer
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
 
 DETECTIONS = [
@@ -58,8 +59,9 @@ def test_every_image_moves_the_sizes_on():
 
 def test_the_batch_size_may_be_told():
     layer = DetectionEvaluate(num_classes=2, sizes=sizes(5))
-    layer.batch_size = 3  # the last image has neither objects nor detections
-    layer(blob([0, 1, 0.9, 0.1, 0.1, 0.3, 0.3]), blob([1, 1, 0, 0.1, 0.1, 0.3, 0.3, 0]))
+    found, gts = blob([0, 1, 0.9, 0.1, 0.1, 0.3, 0.3]), blob([1, 1, 0, 0.1, 0.1, 0.3, 0.3, 0])
+    # The last image has neither objects nor detections.
+    layer(found, gts, context=RunContext(device=torch.device("cpu"), batch_size=3))
     assert layer.next_image == 3
 
 

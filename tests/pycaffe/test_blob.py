@@ -7,8 +7,8 @@ from pathlib import Path
 import caffe
 import numpy as np
 import pytest
-from caffe.blob import Blob
 
+from caffe_ssd.layers.blob import Blob
 from tests.pycaffe.tiny import CONV, REGRESSION, make_net
 
 RESHAPES = """

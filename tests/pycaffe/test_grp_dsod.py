@@ -313,7 +313,9 @@ def test_released_net_runs_alike_as_a_whole_and_by_layer(tmp_path: Path) -> None
         kept = net.engine.forward(fed, keep=heads).blobs
         joined = net.engine.forward(fed).blobs["detection_out"].numpy()
     for name in heads:
-        np.testing.assert_array_equal(kept[name].numpy(), net.blobs[name].data, err_msg=name)
+        np.testing.assert_allclose(
+            kept[name].numpy(), net.blobs[name].data, rtol=1e-4, atol=1e-5, err_msg=name
+        )
     rows = net.blobs["detection_out"].data
     assert rows.shape == joined.shape == (1, 1, 200, 7)
     np.testing.assert_array_equal(joined[..., :2], rows[..., :2])

@@ -45,8 +45,7 @@ def test_every_form_of_the_constructor_loads_weights(
         "positional": lambda: caffe.Net(path, caffe.TEST, 0, None, weights),
     }[form]()
     assert net.params["fc"][0].data.ravel().tolist() == list(range(6))
-    warned = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert len(warned) == (form == "old")
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
 def test_phase_level_and_stages_choose_layers(tmp_path: Path) -> None:

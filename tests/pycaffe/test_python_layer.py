@@ -14,6 +14,7 @@ import torch
 
 from caffe_ssd.cli.main import main
 from caffe_ssd.errors import CaffeError
+from caffe_ssd.layers.blob import Blob
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import build_net
 from caffe_ssd.proto.caffe_pb2 import NetState
@@ -183,7 +184,7 @@ def run_recorded(net: caffe.Net, case: dict[str, np.ndarray], prefix: str) -> No
         start = f"{prefix}{kind}:"
         return ((k[len(start) :], v) for k, v in case.items() if k.startswith(start))
 
-    def learnt(spec: str) -> caffe.blob.Blob:
+    def learnt(spec: str) -> Blob:
         layer, index = spec.split(":")
         return net.params[layer][int(index)]
 

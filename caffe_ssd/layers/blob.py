@@ -1,4 +1,4 @@
-"""Blobs as pycaffe shows them: `data` and `diff` as numpy arrays that can be written in place.
+"""Blobs as scripts and Python layers see them: `data` and `diff` as numpy arrays.
 
 Spec: caffe-net.md sections 1 and 13.
 
@@ -9,33 +9,76 @@ fetching it copies to the host, and the next use on the device copies back.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caffe_ssd.layers.blob_shape import BlobShape
-from caffe_ssd.net.layerwise import diff_of
-
 Array = NDArray[np.float32]
 
 
+def host_array(tensor: Tensor) -> Array:
+    """The tensor as a float32 array; of a contiguous CPU tensor it shares the memory."""
+    array: Array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+    return array
+
+
+def diff_of(parameter: Tensor) -> Tensor:
+    """A learnt blob's diff; zeros, which it keeps, if there was none."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+class Onlooker(Protocol):
+    """Whoever wants to know that a memory is about to be looked at."""
+
+    def before_look(self, memory: Memory) -> None:
+        """Somebody asks for the array of this memory."""
+
+
+class _Lease:
+    """What arrays handed out are based on, so that one can tell whether any of them still lives."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.__array_interface__ = array.__array_interface__
+
+
 class Memory:
-    """A flat run of floats that several blobs may share; unwritten memory reads as zeros."""
+    """A flat run of floats that several blobs may share; unwritten memory reads as zeros.
+
+    Attributes:
+        onlooker: is told before an array is handed out.
+    """
 
     def __init__(self) -> None:
+        self.onlooker: Onlooker | None = None
         self._value: Tensor | None = None  # the newest content, unless the host's is newer
         self._host: Array | None = None  # flat; set once somebody holds an array of it
         self._host_is_newer = False
+        self._lease: weakref.ref[_Lease] | None = None
 
     @property
     def is_exposed(self) -> bool:
         """Whether somebody may hold an array of this memory."""
         return self._host is not None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether an array of this memory that was handed out, or a view of one, still lives."""
+        return self._lease is not None and self._lease() is not None
+
+    def hand_out(self, array: Array) -> Array:
+        """The array, in a form that lets `is_held` tell how long it lives."""
+        lease = _Lease(array)
+        self._lease = weakref.ref(lease)
+        return np.asarray(lease)
 
     def is_blank(self, count: int) -> bool:
         """Whether nothing was ever written here, or this many elements have outgrown it."""
@@ -75,8 +118,14 @@ class Memory:
         self._host[: tensor.numel()] = self._value.reshape(-1).numpy()
         self._value, self._host_is_newer = None, True
 
+    def borrow(self, tensor: Tensor) -> None:
+        """Take over a tensor's content and, on the CPU, its memory: writing to one changes both."""
+        self._host, self._value, self._host_is_newer = host_array(tensor).reshape(-1), None, True
+
     def array(self, shape: Sequence[int]) -> Array:
         """The content as a writable array in this shape; it stays live."""
+        if self.onlooker is not None:
+            self.onlooker.before_look(self)
         count = prod(shape)
         if not self._host_is_newer:
             content = self.tensor(shape, torch.device("cpu")).contiguous().reshape(-1)
@@ -85,7 +134,7 @@ class Memory:
             else:
                 self._host = content.clone().numpy()  # layers may hand one tensor to two blobs
             self._value, self._host_is_newer = None, True
-        return self._fit_host(count).reshape(tuple(shape))
+        return self.hand_out(self._fit_host(count).reshape(tuple(shape)))
 
     def _fit_host(self, count: int) -> Array:
         assert self._host is not None
@@ -107,7 +156,9 @@ class ParameterMemory(Memory):
 
     def array(self, shape: Sequence[int]) -> Array:
         if self._parameter.device.type == "cpu":
-            return self._parameter.detach().numpy().reshape(tuple(shape))
+            if self.onlooker is not None:
+                self.onlooker.before_look(self)
+            return self.hand_out(self._parameter.detach().numpy().reshape(tuple(shape)))
         self.flush()
         self._value = self._parameter.detach()
         return super().array(shape)
@@ -137,7 +188,7 @@ class GradientMemory(ParameterMemory):
             gradient.copy_(self.tensor(gradient.shape, gradient.device))
 
 
-class Blob(BlobShape):
+class Blob:
     """A named array of a net with its gradient.
 
     Args:
@@ -149,7 +200,7 @@ class Blob(BlobShape):
     def __init__(
         self, shape: Sequence[int] = (), data: Memory | None = None, diff: Memory | None = None
     ) -> None:
-        super().__init__(shape)
+        self._shape = tuple(int(n) for n in shape)
         self.data_memory = Memory() if data is None else data
         self.diff_memory = Memory() if diff is None else diff
 
@@ -162,6 +213,45 @@ class Blob(BlobShape):
     def diff(self) -> Array:
         """The gradient, writable in place."""
         return self.diff_memory.array(self._shape)
+
+    @property
+    def shape(self) -> list[int]:
+        """The length of each axis."""
+        return list(self._shape)
+
+    @property
+    def count(self) -> int:
+        """The number of elements."""
+        return prod(self._shape)
+
+    @property
+    def num(self) -> int:
+        """Axis 0, 1 if there is none; like the three below only for up to 4 axes."""
+        return self._legacy_axis(0)
+
+    @property
+    def channels(self) -> int:
+        """Axis 1, 1 if there is none."""
+        return self._legacy_axis(1)
+
+    @property
+    def height(self) -> int:
+        """Axis 2, 1 if there is none."""
+        return self._legacy_axis(2)
+
+    @property
+    def width(self) -> int:
+        """Axis 3, 1 if there is none."""
+        return self._legacy_axis(3)
+
+    def reshape(self, *shape: int) -> None:
+        """Change the shape; content stays as a flat prefix, new elements are zero."""
+        self._shape = tuple(int(n) for n in shape)
+
+    def _legacy_axis(self, axis: int) -> int:
+        if len(self._shape) > 4:
+            raise ValueError(f"num, channels, height, width need <= 4 axes, not {self.shape}")
+        return self._shape[axis] if axis < len(self._shape) else 1
 
     def __repr__(self) -> str:
         return f"Blob(shape={self.shape})"
