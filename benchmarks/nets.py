@@ -1,4 +1,8 @@
-"""DSOD300 for the benchmarks, made by the generators, with random weights of one seed."""
+"""Nets for the benchmarks, with random weights of one seed.
+
+DSOD300 comes from the generators; MobileNet-SSD is written here, after Howard et al., "MobileNets",
+with the six prediction maps and the 1917 priors of its well-known SSD version.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from caffe_ssd.layers.convolution import Convolution
 from caffe_ssd.layers.scale import Scale
 from caffe_ssd.net import Net, build_net
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState
+from caffe_ssd.proto.text import parse_text
 from caffe_ssd.proto.upgrade import upgrade_net
 
 SIZE = 300
@@ -49,12 +54,20 @@ def fed_by_hand(param: NetParameter, *, batch: int) -> NetParameter:
 def dsod300(*, variant: str = "DSOD300", data: str = "VOC0712", batch: int = 1) -> Net:
     """The deploy net, with weights under which signals neither die nor explode.
 
-    The background's scores are raised, so that candidates are rare.
+    See `with_weights`.
     """
     param = dsod300_param("deploy", variant=variant, data=data)
     for layer in param.layer:
         if layer.type == "Input":
             layer.input_param.shape[0].dim[0] = batch
+    return with_weights(param)
+
+
+def with_weights(param: NetParameter) -> Net:
+    """A deploy net with weights under which signals neither die nor explode.
+
+    The background's scores are raised, so that candidates are rare.
+    """
     num_classes = param.layer[-1].detection_output_param.num_classes
     net = build_net(param, NetState(phase="TEST"))
     rng = torch.Generator().manual_seed(7)
@@ -71,9 +84,92 @@ def dsod300(*, variant: str = "DSOD300", data: str = "VOC0712", batch: int = 1) 
                 layer.blobs[0].uniform_(0.5, 1.5, generator=rng)
                 layer.blobs[1].normal_(0, 0.1, generator=rng)
         for step, layer in zip(net.steps, net.layers, strict=True):
-            if step.param.name.endswith("mbox_conf_scale"):
+            if step.param.name.endswith(("mbox_conf_scale", "mbox_conf_raw")):
                 layer.blobs[1][::num_classes] += BACKGROUND
     return net
+
+
+# (outputs, stride) of the depthwise-separable blocks, then of the extra pairs 1x1, 3x3 / 2.
+_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2))
+_EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))
+_SIZES = ((60, None), (105, 150), (150, 195), (195, 240), (240, 285), (285, 300))
+
+
+def mobilenet_ssd_param(num_classes: int = NUM_CLASSES) -> NetParameter:
+    """The deploy net of MobileNet-SSD at 300 x 300."""
+    text = [f'input: "data" input_shape {{ dim: 1 dim: 3 dim: {SIZE} dim: {SIZE} }}']
+
+    def conv(
+        name: str, bottom: str, outputs: int, *, kernel: int = 1, stride: int = 1, group: int = 1
+    ) -> str:
+        text.append(
+            f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" '
+            f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} stride: {stride} "
+            f"pad: {kernel // 2} group: {group} bias_term: false }} }}"
+            f'layer {{ name: "{name}/bn" type: "BatchNorm" bottom: "{name}" top: "{name}" }}'
+            f'layer {{ name: "{name}/scale" type: "Scale" bottom: "{name}" top: "{name}" '
+            f"scale_param {{ bias_term: true }} }}"
+            f'layer {{ name: "{name}/relu" type: "ReLU" bottom: "{name}" top: "{name}" }}'
+        )
+        return name
+
+    top, channels, maps = conv("conv0", "data", 32, kernel=3, stride=2), 32, []
+    for i, (outputs, stride) in enumerate((*_BLOCKS, (1024, 1)), start=1):
+        top = conv(f"conv{i}/dw", top, channels, kernel=3, stride=stride, group=channels)
+        top, channels = conv(f"conv{i}", top, outputs), outputs
+        maps += [top] if i in (11, 13) else []
+    for i, (middle, outputs) in enumerate(_EXTRAS):
+        top = conv(f"conv{14 + i}_1", top, middle)
+        top = conv(f"conv{14 + i}_2", top, outputs, kernel=3, stride=2)
+        maps.append(top)
+    text += _heads(maps, num_classes)
+    return upgrade_net(parse_text("\n".join(text), NetParameter()))
+
+
+def _heads(maps: list[str], num_classes: int) -> list[str]:
+    """Predictions, priors and DetectionOutput over the maps."""
+    text, made = [], {"loc": [], "conf": [], "prior": []}
+    for name, (smallest, largest) in zip(maps, _SIZES, strict=True):
+        priors = 3 if largest is None else 6
+        for kind, outputs in (("loc", 4 * priors), ("conf", num_classes * priors)):
+            head = f"{name}_mbox_{kind}"
+            raw = f"{head}_raw" if kind == "conf" else head
+            text.append(
+                f'layer {{ name: "{raw}" type: "Convolution" bottom: "{name}" top: "{raw}" '
+                f"convolution_param {{ num_output: {outputs} kernel_size: 1 }} }}"
+                f'layer {{ name: "{head}_perm" type: "Permute" bottom: "{raw}" top: "{head}_perm" '
+                f"permute_param {{ order: 0 order: 2 order: 3 order: 1 }} }}"
+                f'layer {{ name: "{head}_flat" type: "Flatten" bottom: "{head}_perm" '
+                f'top: "{head}_flat" }}'
+            )
+            made[kind].append(f"{head}_flat")
+        size = f"min_size: {smallest}" + (f" max_size: {largest}" if largest else "")
+        ratios = "aspect_ratio: 2" + (" aspect_ratio: 3" if largest else "")
+        text.append(
+            f'layer {{ name: "{name}_prior" type: "PriorBox" bottom: "{name}" bottom: "data" '
+            f'top: "{name}_prior" prior_box_param {{ {size} {ratios} flip: true '
+            "variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 } }"
+        )
+        made["prior"].append(f"{name}_prior")
+    for kind, tops in made.items():
+        axis = 2 if kind == "prior" else 1
+        bottoms = " ".join(f'bottom: "{top}"' for top in tops)
+        text.append(
+            f'layer {{ name: "mbox_{kind}" type: "Concat" {bottoms} top: "mbox_{kind}" '
+            f"concat_param {{ axis: {axis} }} }}"
+        )
+    text.append(
+        'layer { name: "reshape" type: "Reshape" bottom: "mbox_conf" top: "reshape" '
+        f"reshape_param {{ shape {{ dim: 0 dim: -1 dim: {num_classes} }} }} }}"
+        'layer { name: "softmax" type: "Softmax" bottom: "reshape" top: "softmax" '
+        "softmax_param { axis: 2 } }"
+        'layer { name: "flat" type: "Flatten" bottom: "softmax" top: "flat" }'
+        'layer { name: "detection_out" type: "DetectionOutput" bottom: "mbox_loc" bottom: "flat" '
+        'bottom: "mbox_prior" top: "detection_out" detection_output_param { '
+        f"num_classes: {num_classes} code_type: CENTER_SIZE keep_top_k: 100 "
+        "confidence_threshold: 0.25 nms_param { nms_threshold: 0.45 top_k: 100 } } }"
+    )
+    return text
 
 
 def images(batch: int = 1, *, size: int = SIZE, seed: int = 3) -> Tensor:

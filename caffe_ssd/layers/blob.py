@@ -118,6 +118,11 @@ class Memory:
         self._host[: tensor.numel()] = self._value.reshape(-1).numpy()
         self._value, self._host_is_newer = None, True
 
+    def let_go(self) -> None:
+        """Leave the arrays handed out so far as they are; later results go into another one."""
+        if self._host is not None:
+            self._host, self._lease = self._host.copy(), None
+
     def borrow(self, tensor: Tensor) -> None:
         """Take over a tensor's content and, on the CPU, its memory: writing to one changes both."""
         self._host, self._value, self._host_is_newer = host_array(tensor).reshape(-1), None, True

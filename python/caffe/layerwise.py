@@ -23,8 +23,9 @@ from torch import Tensor
 
 from caffe.blob_store import BlobStore
 from caffe.quick_pass import QuickPasses
+from caffe.thread_guard import ThreadGuard
 from caffe_ssd.errors import NetError
-from caffe_ssd.layers.blob import Blob, blob_of, diff_of
+from caffe_ssd.layers.blob import Blob, Memory, blob_of, diff_of
 from caffe_ssd.layers.registry import Layer, Shape
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net import Net as EngineNet
@@ -81,6 +82,10 @@ class LayerwiseNet:
                 if weight:
                     self._loss_diff(self._blobs[value.blob], weight)
         self._quick = QuickPasses(self, self._blobs) if alone else None
+        self._threads = ThreadGuard()
+        self._input_memories = {id(self.blobs[name].data_memory) for name in engine.inputs}
+        for blob in self._blobs:
+            blob.data_memory.onlooker = self
         self.wrap_parameters()
 
     def _make_blobs(self, step: Step) -> None:
@@ -109,6 +114,13 @@ class LayerwiseNet:
                 self.params[step.param.name] = blobs
         if self._quick is not None:
             self._quick.watch_parameters([data for data, _ in self._memories.values()])
+
+    def before_look(self, memory: Memory) -> None:
+        """Somebody asks for the array of a blob."""
+        if id(memory) in self._input_memories:
+            self._threads.touch(memory)
+        elif self._quick is not None:
+            self._quick.before_look(memory)
 
     def share_parameters(self) -> None:
         """From now on others may change the learnt blobs, too."""
@@ -141,7 +153,29 @@ class LayerwiseNet:
     # Forward -------------------------------------------------------------------------------------
 
     def run_forward(self, first: int = 0, last: int | None = None) -> float:
-        """Run layers first..last by number, default all; returns the weighted loss."""
+        """Run layers first..last by number, default all; returns the weighted loss.
+
+        Raises:
+            NetError: another thread uses the net at the same time.
+        """
+        with self.turn():
+            return self._run_forward(first, last)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A block that no other thread interrupts; arrays that others hold stay as they are.
+
+        Raises:
+            NetError: another thread uses the net at the same time.
+        """
+        with self._threads.passing() as changed:
+            if changed:
+                for blob in self._blobs:
+                    if id(blob.data_memory) not in self._input_memories:
+                        blob.data_memory.let_go()
+            yield
+
+    def _run_forward(self, first: int, last: int | None) -> float:
         self.flush_parameters()
         last = len(self._layers) - 1 if last is None else last
         is_whole = (first, last) == (0, len(self._layers) - 1)
@@ -235,7 +269,15 @@ class LayerwiseNet:
     # Backward ------------------------------------------------------------------------------------
 
     def run_backward(self, first: int | None = None, last: int = 0) -> None:
-        """Run layers first..last by number, downwards, default all that need it."""
+        """Run layers first..last by number, downwards, default all that need it.
+
+        Raises:
+            NetError: another thread uses the net at the same time.
+        """
+        with self.turn():
+            self._run_backward(first, last)
+
+    def _run_backward(self, first: int | None, last: int) -> None:
         self.flush_parameters()
         self.settle()
         first = len(self._layers) - 1 if first is None else first

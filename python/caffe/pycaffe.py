@@ -167,15 +167,15 @@ class Net(LayerwiseNet):
         first = 0 if start is None else self._layer_index(start)
         last = len(self._layers) - 1 if end is None else self._layer_index(end)
         names = [*(self.outputs if end is None else [end]), *([] if blobs is None else blobs)]
-        if kwargs:
-            if set(kwargs) != set(self.inputs):
-                raise CaffeError("Input blob arguments do not match net inputs.")
+        if kwargs and set(kwargs) != set(self.inputs):
+            raise CaffeError("Input blob arguments do not match net inputs.")
+        with self.turn():
             for name, array in kwargs.items():
                 if np.shape(array)[:1] != tuple(self.blobs[name].shape[:1]):
                     raise CaffeError("Input is not batch sized")
                 self.blobs[name].data[...] = array
-        self.run_forward(first, last)
-        return {name: self.blobs[name].data for name in names}
+            self.run_forward(first, last)
+            return {name: self.blobs[name].data for name in names}
 
     def backward(
         self,
@@ -198,15 +198,15 @@ class Net(LayerwiseNet):
         first = len(self._layers) - 1 if start is None else self._layer_index(start)
         last = 0 if end is None else self._layer_index(end)
         names = [*(self.inputs if end is None else [end]), *([] if diffs is None else diffs)]
-        if kwargs:
-            if set(kwargs) != set(self.outputs):
-                raise CaffeError("Top diff arguments do not match net outputs.")
+        if kwargs and set(kwargs) != set(self.outputs):
+            raise CaffeError("Top diff arguments do not match net outputs.")
+        with self.turn():
             for name, array in kwargs.items():
                 if np.shape(array)[:1] != np.shape(self.blobs[name].diff)[:1]:
                     raise CaffeError("Diff is not batch sized")
                 self.blobs[name].diff[...] = array
-        self.run_backward(first, last)
-        return {name: self.blobs[name].diff for name in names}
+            self.run_backward(first, last)
+            return {name: self.blobs[name].diff for name in names}
 
     def forward_all(
         self, blobs: Sequence[str] | None = None, **kwargs: Any

@@ -15,7 +15,7 @@ weights, it pays to freeze them; see caffe_ssd/engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,9 +64,6 @@ class QuickPasses:
             self._is_possible = False
         self._real = {id(blobs[value.blob].data_memory) for value in self._wanted}
         self._between = [blob for blob in blobs if id(blob.data_memory) not in self._real]
-        if self._is_possible:
-            for blob in blobs:
-                blob.data_memory.onlooker = self
 
     def watch_parameters(self, memories: Sequence[Memory]) -> None:
         """Take over the memories of the net's learnt blobs."""
@@ -169,6 +166,8 @@ class QuickPasses:
         from caffe_ssd.engines.torch_engine import TorchEngine
 
         engine = self._net.engine
+        if not are_finite(engine.parameters()):  # engines may turn NaN into 0
+            return engine.program
         names = dict.fromkeys(engine.blob_names[value.blob] for value in self._wanted)
         made = accelerated(engine, TorchEngine, list(names))
         if made is None:
@@ -229,15 +228,20 @@ class _ParameterOnlooker:
 
 
 class _CarefulRunner(Runner):
-    """Runs layers one by one where an engine makes NaN, which follows other rules there."""
+    """Runs layers one by one where an engine meets NaN, which follows other rules there."""
 
     def call(self, op: Instruction, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
         tops = super().call(op, bottoms)
-        if not op.parts or all(bool(top.isfinite().all()) for top in tops):
+        if not op.parts or are_finite((*bottoms, *tops)):
             return tops
         values = dict(zip(op.bottoms, bottoms, strict=True))
         Runner(self.context).run(op.parts, values, wanted=op.tops)
         return tuple(values[value] for value in op.tops)
+
+
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether there is neither NaN nor infinity."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def _may_repeat(op: Instruction) -> bool:
