@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,14 @@ def test_product_code_never_reads_shared_data() -> None:
     for folder in ("caffe_ssd", "python", "lmdb_tools", "examples"):
         for path in (ROOT / folder).rglob("*.py"):
             assert "../shared" not in path.read_text(encoding="utf-8"), path
+
+
+def test_one_place_calls_layers() -> None:
+    """Whoever wants to watch or time a net overrides a method of the runner; see net/runner.py."""
+    calls = re.compile(r"\blayer\(\*|\.layer\(\*|layers\[[^]]*\]\(\*")
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path in ENGINE_FILES + FACE_FILES
+        if calls.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == ["caffe_ssd/net/runner.py"]

@@ -41,6 +41,9 @@ class Onlooker(Protocol):
     def before_look(self, memory: Memory) -> None:
         """Somebody asks for the array of this memory."""
 
+    def after_look(self, memory: Memory, lease: object) -> None:
+        """Somebody has got it; `lease` lives as long as the array and its views."""
+
 
 class _Lease:
     """What arrays handed out are based on, so that one can tell whether any of them still lives."""
@@ -78,6 +81,8 @@ class Memory:
         """The array, in a form that lets `is_held` tell how long it lives."""
         lease = _Lease(array)
         self._lease = weakref.ref(lease)
+        if self.onlooker is not None:
+            self.onlooker.after_look(self, lease)
         return np.asarray(lease)
 
     def is_blank(self, count: int) -> bool:

@@ -117,10 +117,13 @@ class LayerwiseNet:
 
     def before_look(self, memory: Memory) -> None:
         """Somebody asks for the array of a blob."""
-        if id(memory) in self._input_memories:
-            self._threads.touch(memory)
-        elif self._quick is not None:
+        if self._quick is not None:
             self._quick.before_look(memory)
+
+    def after_look(self, memory: Memory, lease: object) -> None:
+        """Somebody has got it."""
+        if id(memory) in self._input_memories:
+            self._threads.touch(lease)
 
     def share_parameters(self) -> None:
         """From now on others may change the learnt blobs, too."""

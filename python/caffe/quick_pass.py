@@ -226,6 +226,9 @@ class _ParameterOnlooker:
     def before_look(self, memory: Memory) -> None:
         self._tell()
 
+    def after_look(self, memory: Memory, lease: object) -> None:
+        """Arrays of learnt blobs are nobody's."""
+
 
 class _CarefulRunner(Runner):
     """Runs layers one by one where an engine meets NaN, which follows other rules there."""

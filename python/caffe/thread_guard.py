@@ -6,12 +6,13 @@ turns under a lock of their own notice nothing of this; the others get an error.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from caffe_ssd.errors import NetError
-from caffe_ssd.layers.blob import Memory
 
 _MIXED = (
     "two threads use this net at the same time, so that its blobs would hold numbers of both; "
@@ -20,17 +21,30 @@ _MIXED = (
 )
 
 
+class _Touch:
+    """A thread's hold of an input: from when to when."""
+
+    def __init__(self, clock: Iterator[int], lease: object) -> None:
+        self.begin = next(clock)
+        self.end: int | None = None
+        self._lease = weakref.ref(lease, lambda _: self._close(clock))
+
+    def _close(self, clock: Iterator[int]) -> None:
+        self.end = next(clock)
+
+
 class ThreadGuard:
     """Watches over one net."""
 
     def __init__(self) -> None:
         self._pass = threading.RLock()
-        self._touches: list[tuple[int, Memory]] = []  # threads and inputs, since the last pass
+        self._clock = itertools.count()
+        self._touches: dict[int, _Touch] = {}  # the last of each thread
         self._last_pass = 0
 
-    def touch(self, memory: Memory) -> None:
-        """An input's array is handed out."""
-        self._touches.append((threading.get_ident(), memory))
+    def touch(self, lease: object) -> None:
+        """An input's array is handed out; it lives as long as its lease."""
+        self._touches[threading.get_ident()] = _Touch(self._clock, lease)
 
     @contextmanager
     def passing(self) -> Iterator[bool]:
@@ -43,17 +57,19 @@ class ThreadGuard:
         if not self._pass.acquire(blocking=False):
             raise NetError(_MIXED)
         try:
-            touches, self._touches = self._touches, []
-            self._check(me, touches)
+            begin = next(self._clock)
             changed, self._last_pass = self._last_pass not in (0, me), me
             yield changed
+            self._check(me, begin)
         finally:
             self._pass.release()
 
-    @staticmethod
-    def _check(me: int, touches: Sequence[tuple[int, Memory]]) -> None:
-        """Others must not have looked at an input since I did, nor be about to write to it."""
-        mine = [i for i, (thread, _) in enumerate(touches) if thread == me]
-        for i, (thread, memory) in enumerate(touches):
-            if mine and thread != me and (i > mine[-1] or memory.is_held):
+    def _check(self, me: int, begin: int) -> None:
+        """Nobody else may have had an input in hand since I got hold of it, or since `begin`."""
+        mine = self._touches.get(me)
+        since = begin if mine is None else mine.begin
+        for thread, other in list(self._touches.items()):
+            is_late = other.begin > since
+            is_long = mine is not None and (other.end is None or other.end > since)
+            if thread != me and (is_late or is_long):
                 raise NetError(_MIXED)
