@@ -16,7 +16,7 @@ OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
   data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
   data/coco/coco_voc_map.txt
 
-.PHONY: help install demo test test-all lint format typecheck check bench docs proto docker overlay clean
+.PHONY: help install demo test test-all lint format typecheck check bench gpu-check docs proto docker overlay clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -61,6 +61,9 @@ $(OPENCV4)/bin/python:
 	$(PYTHON) -m venv $(OPENCV4)
 	$(OPENCV4)/bin/pip install --quiet --disable-pip-version-check 'opencv-python-headless<5' || \
 	  { rm -rf $(OPENCV4); exit 1; }
+
+gpu-check: install  ## a CUDA device: recorded cases, repeatability, speed, memory (10 minutes)
+	$(BIN)/python -m benchmarks.gpu_check --out gpu_check
 
 docs: install  ## write docs/layers.md and docs/models.md anew from the code
 	$(BIN)/python docs/make_layers.py

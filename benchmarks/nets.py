@@ -179,7 +179,11 @@ def images(batch: int = 1, *, size: int = SIZE, seed: int = 3) -> Tensor:
 
 
 def objects(
-    batch: int, *, per_image: int = OBJECTS_PER_IMAGE, seed: int = 5
+    batch: int,
+    *,
+    per_image: int = OBJECTS_PER_IMAGE,
+    num_classes: int = NUM_CLASSES,
+    seed: int = 5,
 ) -> list[tuple[Tensor, Tensor]]:
     """Boxes (G, 4) in [0, 1] and classes (G,) of each image."""
     rng = np.random.default_rng(seed)
@@ -188,7 +192,7 @@ def objects(
         low = rng.uniform(0, 0.6, (per_image, 2))
         high = low + rng.uniform(0.1, 0.4, (per_image, 2))
         boxes = torch.from_numpy(np.concatenate([low, high], 1).astype(np.float32))
-        found.append((boxes, torch.from_numpy(rng.integers(1, NUM_CLASSES, per_image))))
+        found.append((boxes, torch.from_numpy(rng.integers(1, num_classes, per_image))))
     return found
 
 

@@ -50,12 +50,12 @@ class RecordedRun:
             "label": torch.from_numpy(label),
         }
 
-    def solver(self) -> FedSolver:
+    def solver(self, device: torch.device | str = "cpu") -> FedSolver:
         """A solver with the recorded initial weights."""
         param = read_text(self.folder / "solver.prototxt", SolverParameter())
         param.train_net_param.CopyFrom(read_net(self.folder / param.train_net))
         param.ClearField("train_net")
-        solver = FedSolver(param, self)
+        solver = FedSolver(param, self, device)
         set_initial_weights(solver.net)
         return solver
 
@@ -63,10 +63,12 @@ class RecordedRun:
 class FedSolver(Solver):
     """A solver whose train net is fed a recorded run's batches; it notes every loss."""
 
-    def __init__(self, param: SolverParameter, run: RecordedRun) -> None:
+    def __init__(
+        self, param: SolverParameter, run: RecordedRun, device: torch.device | str = "cpu"
+    ) -> None:
         self.run = run
         self.losses: list[float] = []
-        super().__init__(param)
+        super().__init__(param, device=device)
 
     def forward_backward(self, net: Net) -> NetResult:
         done = len(self.losses) % self.param.iter_size
