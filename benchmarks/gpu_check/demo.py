@@ -14,7 +14,7 @@ from benchmarks.gpu_check.report import Report, Setting, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 CAFFE = ("-m", "caffe_ssd.cli.main")
-WEIGHTS = "model/DSOD_tiny_shapes_DSOD_tiny_96x96_iter_{}.caffemodel"
+SOLVER = "model/solver.prototxt"
 BATCH = 16
 
 
@@ -72,11 +72,9 @@ class Demo:
         )
         ways: list[list[str]] = [[], ["-skip_jpeg_roundtrip", "-bf16", "-channels_last", "-tf32"]]
         for flags in ways if self._all else ways[:1]:
-            results = self._folder / WEIGHTS.format(0).replace(
-                "_iter_0.caffemodel", "_results.jsonl"
-            )
+            results = self._folder / f"{self._prefix}_results.jsonl"
             results.unlink(missing_ok=True)
-            self._run(*CAFFE, "train", "-solver", "model/solver.prototxt", *self._gpu, *flags)
+            self._run(*CAFFE, "train", "-solver", SOLVER, *self._gpu, *flags)
             score = self._run(*CAFFE, "test", "-model", "model/test.prototxt", *self._weights())
             found = re.findall(r"mAP \(11point\) = (\S+)", score)
             speed, loss = _speed(results)
@@ -94,20 +92,31 @@ class Demo:
             return
         self._run(
             *(str(ROOT / "examples/dsod/DSOD300_detection_demo.py"), "--image", picture),
-            *("--model", "model/deploy.prototxt", "--weights", WEIGHTS.format(self._iterations)),
+            *("--model", "model/deploy.prototxt", "--weights", self._model),
             *("--label-map", "shapes/labelmap_shapes.prototxt", "--output", "demo.png"),
             *(["--gpu", "0"] if self._gpu else []),
         )
         self._run(*CAFFE, "device_query", *(self._gpu or ["-gpu", "0"]))
-        state = WEIGHTS.format(self._iterations).replace(".caffemodel", ".solverstate")
-        resumed = ("-solver", "model/solver.prototxt", "-snapshot", state)
+        state = f"{self._prefix}_iter_{self._iterations}.solverstate"
+        resumed = ("-solver", SOLVER, "-snapshot", state)
         self._run(*CAFFE, "train", *resumed, *self._gpu)
         self._run(
             *CAFFE, "test", "-model", "model/test.prototxt", *self._weights(), "-engine=torch"
         )
 
+    @property
+    def _prefix(self) -> str:
+        """What the snapshots' names begin with."""
+        found = re.search(r'^snapshot_prefix: "(.*)"', (self._folder / SOLVER).read_text(), re.M)
+        assert found is not None
+        return found[1]
+
+    @property
+    def _model(self) -> str:
+        return f"{self._prefix}_iter_{self._iterations}.caffemodel"
+
     def _weights(self) -> tuple[str, ...]:
-        return "-weights", WEIGHTS.format(self._iterations), *self._gpu
+        return "-weights", self._model, *self._gpu
 
     def _run(self, *words: str) -> str:
         """Run a Python command in the folder; a failure is reported, with the end of its output."""
