@@ -1,6 +1,6 @@
 """pycaffe: SSD-Caffe's Python interface, on the engine `caffe_ssd`."""
 
-from caffe import io
+from caffe import io, proto
 from caffe.classifier import Classifier
 from caffe.detector import Detector
 from caffe.logs import init_log, log
@@ -48,6 +48,7 @@ __all__ = [
     "layers",
     "log",
     "params",
+    "proto",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",

@@ -59,6 +59,14 @@ class Detector(Net):
         self.transformer = image_transformer(
             self, mean=mean, input_scale=input_scale, raw_scale=raw_scale, channel_swap=channel_swap
         )
+        self.configure_crop(context_pad)
+
+    def configure_crop(self, context_pad: int | None) -> None:
+        """Say how much of its surroundings a window takes along, in pixels of the net's input.
+
+        Args:
+            context_pad: on each side; None for the window alone.
+        """
         self.context_pad = context_pad
         self.crop_mean = self._image_mean()
 

@@ -25,8 +25,9 @@ _COLORS = {
     "InnerProduct": "#CC33FF",
 }
 _OTHER_COLOR = "#6495ED"
-_IN_PLACE_COLOR = "#90EE90"
-_BLOB_COLOR = "#E0E0E0"
+LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": _OTHER_COLOR, "style": "filled"}
+NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
+BLOB_STYLE = {"shape": "octagon", "fillcolor": "#E0E0E0", "style": "filled"}
 
 _TEXT_FORMATS = ("dot", "gv")
 
@@ -139,24 +140,15 @@ def get_pydot_graph(
 def _add_layer(graph: Graph, layer: LayerParameter, label_edges: bool) -> None:
     node = f"{layer.name}_{layer.type}"
     in_place = len(layer.top) == len(layer.bottom) == 1 and layer.top[0] == layer.bottom[0]
-    color = _IN_PLACE_COLOR if in_place else _COLORS.get(layer.type, _OTHER_COLOR)
-    graph.nodes[node] = {
-        "label": _layer_label(layer, graph.rankdir),
-        "shape": "record",
-        "fillcolor": color,
-        "style": "filled",
-    }
+    style = LAYER_STYLE_DEFAULT | {"fillcolor": choose_color_by_layertype(layer.type)}
+    style = NEURON_LAYER_STYLE if in_place else style
+    graph.nodes[node] = {"label": get_layer_label(layer, graph.rankdir), **style}
     for blob in (*layer.bottom, *layer.top):
-        graph.nodes[f"{blob}_blob"] = {
-            "label": blob,
-            "shape": "octagon",
-            "fillcolor": _BLOB_COLOR,
-            "style": "filled",
-        }
+        graph.nodes[f"{blob}_blob"] = {"label": blob, **BLOB_STYLE}
     for bottom in layer.bottom:
         graph.edges.append((f"{bottom}_blob", node, ""))
     for top in layer.top:
-        graph.edges.append((node, f"{top}_blob", _edge_label(layer) if label_edges else ""))
+        graph.edges.append((node, f"{top}_blob", get_edge_label(layer) if label_edges else ""))
 
 
 def _is_in_phase(layer: LayerParameter, phase: int) -> bool:
@@ -167,7 +159,17 @@ def _is_in_phase(layer: LayerParameter, phase: int) -> bool:
     return not any(rule.phase == phase for rule in layer.exclude)
 
 
-def _layer_label(layer: LayerParameter, rankdir: str) -> str:
+def get_pooling_types_dict() -> dict[int, str]:
+    """The names of the pooling methods by their numbers."""
+    return {number: name for name, number in PoolingParameter.PoolMethod.items()}
+
+
+def choose_color_by_layertype(layertype: str) -> str:
+    """The colour of layers of a type, as `#RRGGBB`."""
+    return _COLORS.get(layertype, _OTHER_COLOR)
+
+
+def get_layer_label(layer: LayerParameter, rankdir: str) -> str:
     """Name, type and window; side by side where the graph grows downwards, else in lines."""
     separator = " " if rankdir in ("TB", "BT") else "\\n"
     return separator.join(_escaped(part) for part in _label_parts(layer))
@@ -198,7 +200,8 @@ def _label_parts(layer: LayerParameter) -> Iterator[str]:
         yield f"({layer.type})"
 
 
-def _edge_label(layer: LayerParameter) -> str:
+def get_edge_label(layer: LayerParameter) -> str:
+    """What stands on the links from a layer to its tops; nothing for most types."""
     if layer.type == "Data":
         return f"Batch {layer.data_param.batch_size}"
     if layer.type in ("Convolution", "Deconvolution"):

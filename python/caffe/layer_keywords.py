@@ -71,6 +71,17 @@ def set_keyword(layer: LayerParameter, key: str, value: Any) -> None:
     _assign(layer, key, value, layer, key)
 
 
+def assign_proto(proto: Message, name: str, val: Any) -> None:
+    """Set a field of any message as keywords of layers are set; see `set_keyword`.
+
+    Args:
+        proto: changed in place.
+        name: of the field.
+        val: a plain value, a dict for a message, or a list of either for a repeated field.
+    """
+    _assign(proto, name, val, LayerParameter(), name)
+
+
 def _assign(message: Message, key: str, value: Any, layer: LayerParameter, path: str) -> None:
     """Set a field from a value, a list, a dict or lists of dicts; `path` is for complaints."""
     field = message.DESCRIPTOR.fields_by_name.get(key)

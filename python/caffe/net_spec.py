@@ -18,14 +18,35 @@ Quirk: an in-place layer is named after its own attribute, its top after the bot
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from caffe.layer_keywords import FieldValueError, set_keyword
+from caffe.layer_keywords import FieldValueError, assign_proto, own_param_fields, set_keyword
 from caffe_ssd.errors import CaffeError
 from caffe_ssd.proto import caffe_pb2
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter
+
+__all__ = [
+    "Function",
+    "Layers",
+    "NetSpec",
+    "Parameters",
+    "Top",
+    "assign_proto",
+    "layers",
+    "param_name_dict",
+    "params",
+    "to_proto",
+]
+
+
+def param_name_dict() -> dict[str, str]:
+    """Return the field of the message that belongs to a layer type, without `_param`.
+
+    `Pooling` -> `pooling`, `Normalize` -> `norm`.
+    """
+    return {name: field[: -len("_param")] for name, field in own_param_fields().items()}
 
 
 class UnknownTopError(CaffeError, AttributeError, KeyError):
@@ -158,12 +179,12 @@ class NetSpec:
             raise AttributeError(name)
         return self[name]
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.__setattr__(name, value)
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.__setattr__(key, value)
 
-    def __getitem__(self, name: str) -> Any:
-        self._check(name)
-        return self.tops[name]
+    def __getitem__(self, item: str) -> Any:
+        self._check(item)
+        return self.tops[item]
 
     def __delitem__(self, name: str) -> None:
         self._check(name)
@@ -181,13 +202,13 @@ class NetSpec:
             hint = f"did you mean {', '.join(close)}?" if close else f"it has {list(self.tops)}"
             raise UnknownTopError(f"the net has no top {name!r}; {hint}")
 
-    def keys(self) -> KeysView[str]:
+    def keys(self) -> list[str]:
         """Return the assigned names in order."""
-        return self.tops.keys()
+        return list(self.tops)
 
-    def vals(self) -> ValuesView[Producer]:
+    def vals(self) -> list[Producer]:
         """Return the assigned tops in order."""
-        return self.tops.values()
+        return list(self.tops.values())
 
     def update(self, name: str, params: Mapping[str, Any]) -> None:
         """Add keywords to the layer that makes the top `name`; given ones are replaced."""
@@ -207,9 +228,9 @@ class NetSpec:
         return _emit(self.tops.values(), {top: name for name, top in self.tops.items()})
 
 
-def to_proto(*producers: Producer) -> NetParameter:
+def to_proto(*tops: Producer) -> NetParameter:
     """Return the net that makes the given tops, with automatic names throughout."""
-    return _emit(producers, {})
+    return _emit(tops, {})
 
 
 def _emit(producers: Iterable[Producer], names: Mapping[Producer, str]) -> NetParameter:
@@ -221,15 +242,15 @@ def _emit(producers: Iterable[Producer], names: Mapping[Producer, str]) -> NetPa
     return net
 
 
-class _Layers:
+class Layers:
     """`layers.Type(*bottoms, **keywords)` makes a layer of any type."""
 
-    def __getattr__(self, type_name: str) -> Any:
-        if type_name.startswith("__"):
-            raise AttributeError(type_name)
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
 
         def make(*inputs: Top, **params: Any) -> Any:
-            fn = Function(type_name, inputs, params)
+            fn = Function(name, inputs, params)
             if fn.ntop == 0:
                 return fn
             return fn.tops[0] if fn.ntop == 1 else fn.tops
@@ -253,7 +274,7 @@ class _Constants:
             raise AttributeError(text) from None
 
 
-class _Params:
+class Parameters:
     """`params.Pooling.MAX` is the constant MAX of PoolingParameter."""
 
     def __getattr__(self, name: str) -> Any:
@@ -265,5 +286,6 @@ class _Params:
         return _Constants(message)
 
 
-layers = _Layers()
-params = _Params()
+layers = Layers()
+params = Parameters()
+_param_names = param_name_dict()

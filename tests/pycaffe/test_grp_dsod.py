@@ -17,9 +17,8 @@ from caffe.models.grp_dsod import (
     GRP_DSOD300,
     GRP_DSOD320,
     GRP_TINY,
-    Gated_module,
     GatedPyramid,
-    GRP_DSOD320_V6_Recurrent_Pyramid,
+    add_gate,
 )
 from caffe.models.multibox_head import CreateMultiBoxHead
 from caffe.proto import caffe_pb2
@@ -69,7 +68,7 @@ def body_net(body: GatedPyramid, *shape: int) -> Any:
     """A net of the body alone on images of a shape (N, 3, H, W)."""
     n = caffe.NetSpec()
     n.data = L.Input(shape={"dim": list(shape)})
-    assert GRP_DSOD320_V6_Recurrent_Pyramid(n, from_layer="data", body=body) is n
+    body.add_to(n, from_layer="data")
     return n.to_proto()
 
 
@@ -194,7 +193,7 @@ def test_complaints() -> None:
     with pytest.raises(ValueError, match="needs a backbone with a dense front end"):
         GatedPyramid(backbone=DenseBody(dense_front=False)).add_to(n)
     with pytest.raises(ValueError, match="data: a gate needs 16 channels or more, got 15"):
-        Gated_module(n, "data", 15)
+        add_gate(n, "data", 15)
 
 
 # What they compute -------------------------------------------------------------------------------
@@ -220,7 +219,7 @@ def test_gate_and_its_gradients(tmp_path: Path) -> None:
     n = caffe.NetSpec()
     n.data = L.Input(shape={"dim": [3, 37, 5, 4]})
     n.map = L.Power(n.data)  # so that gradients reach a blob
-    gated = Gated_module(n, "map", 37)
+    gated = add_gate(n, "map", 37)
     assert gated is n.map_gate
     message = n.to_proto()
     message.force_backward = True

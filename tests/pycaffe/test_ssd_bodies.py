@@ -9,7 +9,7 @@ from typing import Any
 import caffe
 import pytest
 from caffe import layers as L
-from caffe.models import ssd
+from caffe.models import ssd, vgg
 from caffe.models.vgg import (
     TINY_VGG,
     VGG_SSD300,
@@ -150,8 +150,16 @@ def test_classifier_has_its_published_parameters() -> None:
     ]  # fmt: skip
 
 
-def test_inner_products(tmp_path: Path) -> None:
-    net = load(made(VGGNetBody, 1, 3, 64, 96, widths=(2, 3, 4, 5, 6), fc_width=7), tmp_path)
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """VGG16 with 2 to 6 channels; its fc6 and fc7 can be made narrow too."""
+    monkeypatch.setattr(vgg, "VGG16_WIDTHS", (2, 3, 4, 5, 6))
+    return monkeypatch
+
+
+def test_inner_products(tmp_path: Path, narrow: pytest.MonkeyPatch) -> None:
+    narrow.setattr(vgg, "VGG16_FC_WIDTH", {False: 7, True: 7})
+    net = load(made(VGGNetBody, 1, 3, 64, 96), tmp_path)
     assert shapes_of(net, "pool5", "fc6", "fc7") == [(6, 2, 3), (7,), (7,)]
 
 
@@ -166,11 +174,16 @@ def test_inner_products(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("dilate_pool4", [False, True])
 def test_fc6_of_vgg(
-    dilated: bool, reduced: bool, fc6: tuple[int, ...], dilate_pool4: bool, tmp_path: Path
+    dilated: bool,
+    reduced: bool,
+    fc6: tuple[int, ...],
+    dilate_pool4: bool,
+    tmp_path: Path,
+    narrow: pytest.MonkeyPatch,
 ) -> None:
     """Padded so that it keeps the size, whatever its kernel and dilation."""
     keywords = {"fully_conv": True, "dilated": dilated, "reduced": reduced,
-                "dilate_pool4": dilate_pool4, "widths": (2, 3, 4, 5, 6)}  # fmt: skip
+                "dilate_pool4": dilate_pool4}  # fmt: skip
     n = made(VGGNetBody, 1, 3, 64, 96, **keywords)
     param = next(layer for layer in n.layer if layer.name == "fc6").convolution_param
     factor = 2 if dilate_pool4 else 1
@@ -180,14 +193,16 @@ def test_fc6_of_vgg(
     rows, columns = (8, 12) if dilate_pool4 else (4, 6)
     if not dilated:
         rows, columns = rows // 2, columns // 2
-    net = load(made(VGGNetBody, 1, 3, 64, 96, fc_width=9, **keywords), tmp_path)
+    narrow.setattr(vgg, "VGG16_FC_WIDTH", {False: 9, True: 9})
+    net = load(made(VGGNetBody, 1, 3, 64, 96, **keywords), tmp_path)
     assert shapes_of(net, "fc6", "fc7") == [(9, rows, columns)] * 2
 
 
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("dilated", [False, True])
 def test_convolutions_in_place_of_pooling(dilated: bool, tmp_path: Path) -> None:
     message = made(VGGNetBody, 1, 3, 64, 96, nopool=True, fully_conv=True, reduced=True,
-                   dilated=dilated, dilate_pool4=True, widths=(2, 3, 4, 5, 6))  # fmt: skip
+                   dilated=dilated, dilate_pool4=True)  # fmt: skip
     assert "Pooling" not in types_of(message.layer)
     net = load(message, tmp_path)
     last = (6, 4, 6) if dilated else (6, 2, 3)
@@ -210,17 +225,28 @@ def test_frozen_layers() -> None:
 @pytest.mark.parametrize(
     ("generate", "keywords", "message"),
     [
-        (VGGNetBody, {"widths": (8, 16)}, r"widths must be 5 numbers, got \(8, 16\)"),
-        (VGGNetBody, {"depths": (1, 2, 3)}, r"depths must be 5 numbers .*, got \(1, 2, 3\)"),
-        (VGGNetBody, {"depths": (1, 2, 3, 0, 1)}, r"at least 1, got \(1, 2, 3, 0, 1\)"),
         (VGGNetBody, {"freeze_layers": ["conv1_9"]}, "no layer 'conv1_9'; it has data, conv1_1"),
-        (VGGNetBody, {"freeze_layers": ["conv1_1"], "use_batchnorm": True}, "cannot be combined"),
         (ZFNetBody, {"need_fc": False, "need_fc8": True}, "need_fc8 needs need_fc"),
     ],
 )
 def test_complaints(generate: Any, keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         made(generate, 1, 3, 64, 96, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"widths": (8, 16)}, r"widths must be 5 numbers, got \(8, 16\)"),
+        ({"depths": (1, 2, 3)}, r"depths must be 5 numbers .*, got \(1, 2, 3\)"),
+        ({"depths": (1, 2, 3, 0, 1)}, r"at least 1, got \(1, 2, 3, 0, 1\)"),
+    ],
+)
+def test_complaints_of_bodies(fields: dict[str, Any], message: str) -> None:
+    n = caffe.NetSpec()
+    n.data = L.Input()
+    with pytest.raises(ValueError, match=message):
+        VGGBody(**fields).add_to(n)
 
 
 def test_extra_layers_of_another_size() -> None:

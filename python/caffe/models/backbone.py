@@ -115,25 +115,25 @@ class Backbone:
             self.net.fc8 = L.InnerProduct(self.bottom, **given)
         self.net.prob = L.Softmax(self.net.fc8)
 
-    def freeze(self, names):
-        """Stop layers from learning.
-
-        Raises:
-            ValueError: the net has no such layer, or it is followed by batch norm.
-        """
-        if names and self.use_batchnorm:
-            raise ValueError("freeze_layers cannot be combined with use_batchnorm")
-        for name in names:
-            if name not in self.net.keys():  # noqa: SIM118  (the original's NetSpec has no `in`)
-                known = ", ".join(self.net.keys())
-                raise ValueError(
-                    "freeze_layers: the net has no layer {!r}; it has {}".format(name, known)
-                )
-            self.net.update(name, {"param": [FROZEN, FROZEN]})
-
     def _add_dropout(self, name):
         if self.dropout:
             self.net[name] = L.Dropout(self.bottom, dropout_ratio=0.5, in_place=True)
+
+
+def freeze(net, names):
+    """Stop layers from learning.
+
+    Raises:
+        ValueError: the net has no such layer.
+    """
+    for name in names:
+        if name not in net.keys():  # noqa: SIM118  (the original's NetSpec has no `in`)
+            known = ", ".join(net.keys())
+            raise ValueError(
+                "freeze_layers: the net has no layer {!r}; it has {}".format(name, known)
+            )
+        num_blobs = 1 if net[name].fn.params.get("bias_term") is False else 2
+        net.update(name, {"param": [FROZEN] * num_blobs})
 
 
 def _filling(bias=True, filler="xavier"):

@@ -62,3 +62,51 @@ def max_pool(bottom, kernel_size=2, stride=2):
 def concat(*bottoms):
     """Return the channels of all bottoms, in order."""
     return L.Concat(*bottoms, axis=1)
+
+
+class NormedChain:
+    """Named convolutions in a row, each followed by batch norm and ReLU without names.
+
+    These are read by what comes next, or not made at all. SSD's extra layers end such bodies.
+
+    Args:
+        net: gets the convolutions.
+        bottom: of the first of them.
+        in_place: batch norm writes over the convolution.
+    """
+
+    def __init__(self, net, bottom, in_place=True):
+        self.net = net
+        self.active = bottom
+        self.in_place = in_place
+
+    def add(self, name, num_output, kernel_size, **geometry):
+        """Add a convolution."""
+        fields = dict(geometry, num_output=num_output, kernel_size=kernel_size, bias_term=False)
+        fields["param"] = [{"lr_mult": 1, "decay_mult": 1}]
+        fields["weight_filler"] = {"type": "xavier"}
+        self.net[name] = L.Convolution(self.active, **fields)
+        self._normalise(self.net[name])
+
+    def add_pooling(self, name, kernel_size=2, stride=2, **geometry):
+        """Add max pooling, normalised like a convolution."""
+        fields = dict(geometry, pool=P.Pooling.MAX, kernel_size=kernel_size, stride=stride)
+        self.net[name] = L.Pooling(self.active, **fields)
+        self._normalise(self.net[name])
+
+    def add_extras(self):
+        """Add SSD's extra layers for 300 px, conv6_1 to conv9_2."""
+        shrink = {"pad": 1, "stride": 2}
+        keep = {"pad": 0, "stride": 1}
+        for index, width, geometry in (
+            (6, 512, shrink),
+            (7, 256, shrink),
+            (8, 256, keep),
+            (9, 256, keep),
+        ):
+            self.add("conv{}_1".format(index), width // 2, 1, pad=0)
+            self.add("conv{}_2".format(index), width, 3, **geometry)
+
+    def _normalise(self, top):
+        norm = batch_norm(top, in_place=self.in_place)
+        self.active = L.ReLU(norm, in_place=True)

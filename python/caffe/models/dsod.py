@@ -41,6 +41,7 @@ class DenseBody(
         ("last_transition", 256),
         ("extras", (256, 128, 128, 128)),
         ("dense_front", True),
+        ("late_suffix", ""),
     )
 ):
     """A body in the notation of the paper, DS/A-B-k-theta.
@@ -56,6 +57,7 @@ class DenseBody(
         for what theta says.
     extras: half the channels of Third, Fourth, ...
     dense_front: maps from Second on keep the previous map, pooled, as half of their channels.
+    late_suffix: of the names of the fifth map and those after it.
     """
 
     @property
@@ -68,7 +70,8 @@ class DenseBody(
     @property
     def sources(self):
         """Names of the maps to predict from, finest first."""
-        return MAP_NAMES[: 2 + len(self.extras)]
+        names = MAP_NAMES[: 2 + len(self.extras)]
+        return names[:4] + tuple(name + self.late_suffix for name in names[4:])
 
     @property
     def transitions(self):
@@ -116,7 +119,7 @@ class DenseBody(
         if self.dense_front:
             x = concat(x, bn_relu_conv(max_pool(first), widths[-1]))
         net[MAP_NAMES[1]] = x
-        for name, num_output in zip(MAP_NAMES[2:], self.extras):
+        for name, num_output in zip(self.sources[2:], self.extras):
             add = add_downsampling if self.dense_front else add_plain_downsampling
             x = net[name] = add(x, num_output)
         return x
@@ -151,7 +154,7 @@ DSOD300 = DenseBody()  # DS/64-192-48-1
 DSOD300_LITE = dense_body("DS/64-256-64-1", blocks=(3, 4, 4, 4))
 DSOD300_SMALLEST = dense_body("DS/64-64-16-1")
 DSOD300_PLAIN = DenseBody(last_transition=None, dense_front=False)
-DSOD512 = DenseBody(extras=(256, 128, 128, 128, 128))
+DSOD512 = DenseBody(extras=(256, 128, 128, 128, 128), late_suffix="_")
 
 # Four maps of a 96 px to 128 px image, under a hundredth of DSOD300's work: for demos and tests.
 TINY = DenseBody(
@@ -221,16 +224,13 @@ def add_plain_downsampling(bottom, num_output):
     return bn_relu_conv(bn_relu_conv(bottom, num_output), 2 * num_output, 3, stride=2)
 
 
-def DSOD300_V3_Body(net, from_layer="data", body=DSOD300):
-    """Add DSOD300's body (or another) to a net, under the name the original scripts use.
+def DSOD300_V3_Body(net, from_layer):
+    """Add DSOD300's body to a net (see `DenseBody.add_to`) and return the net."""
+    DSOD300.add_to(net, from_layer)
+    return net
 
-    Args:
-        net: see `DenseBody.add_to`.
-        from_layer: see `DenseBody.add_to`.
-        body: which one.
 
-    Returns:
-        The net.
-    """
-    body.add_to(net, from_layer)
+def DSOD512_V3_Body(net, from_layer):
+    """Add DSOD512's body to a net (see `DenseBody.add_to`) and return the net."""
+    DSOD512.add_to(net, from_layer)
     return net

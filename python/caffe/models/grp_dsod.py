@@ -113,7 +113,7 @@ class GatedPyramid(
             enlarged = enlarge(coarser, num_output, kernel_size)
             net[_pyramid_name(level)] = concat(enlarged, finer)
         for level, width in enumerate(self.channels, 1):
-            gated = Gated_module(net, _pyramid_name(level), width)
+            gated = add_gate(net, _pyramid_name(level), width)
         return gated
 
     def _add_maps(self, net, from_layer):
@@ -181,7 +181,27 @@ def enlarge(bottom, num_output, kernel_size):
     return _norm_relu(grown)
 
 
-def Gated_module(net, from_layer, num_output):
+def Gated_module(net, channel_nums=[], from_layers=[]):
+    """Add a gate to each of several maps (see `add_gate`) and return the net.
+
+    Args:
+        net: has the maps.
+        channel_nums: channels of each.
+        from_layers: their names.
+
+    Raises:
+        ValueError: not one number for each map, or too few channels.
+    """
+    if len(channel_nums) != len(from_layers):
+        raise ValueError(
+            "{} channel_nums for {} from_layers".format(len(channel_nums), len(from_layers))
+        )
+    for from_layer, num_output in zip(from_layers, channel_nums):
+        add_gate(net, from_layer, num_output)
+    return net
+
+
+def add_gate(net, from_layer, num_output):
     """Add a gate to a map: channels scaled, then the whole, then the map itself added.
 
     Args:
@@ -220,16 +240,7 @@ def _times(bottom, factor):
     return L.Scale(bottom, factor, axis=0, bias_term=False, bias_filler={"value": 0})
 
 
-def GRP_DSOD320_V6_Recurrent_Pyramid(net, from_layer="data", body=GRP_DSOD320):
-    """Add GRP-DSOD320's body (or another) to a net, under the name the original scripts use.
-
-    Args:
-        net: see `GatedPyramid.add_to`.
-        from_layer: see `GatedPyramid.add_to`.
-        body: which one.
-
-    Returns:
-        The net.
-    """
-    body.add_to(net, from_layer)
+def GRP_DSOD320_V6_Recurrent_Pyramid(net, from_layer):
+    """Add GRP-DSOD320's body to a net (see `GatedPyramid.add_to`) and return the net."""
+    GRP_DSOD320.add_to(net, from_layer)
     return net

@@ -43,7 +43,7 @@ class SourceMap(
 
     def prior_fields(self, flip):
         """Return the fields of PriorBoxParameter that differ between maps."""
-        fields = {"min_size": self.min_sizes}  # type: dict[str, Any]
+        fields = {"min_size": self.min_sizes}
         if self.max_sizes:
             fields["max_size"] = self.max_sizes
         if self.aspect_ratios:
@@ -58,25 +58,25 @@ class SourceMap(
 def CreateMultiBoxHead(
     net,
     data_layer="data",
-    num_classes=0,
-    from_layers=(),
+    num_classes=[],
+    from_layers=[],
     use_objectness=False,
-    normalizations=(),
+    normalizations=[],
     use_batchnorm=True,
     lr_mult=1,
     use_scale=True,
-    min_sizes=(),
-    max_sizes=(),
-    prior_variance=(0.1,),
-    aspect_ratios=(),
-    steps=(),
+    min_sizes=[],
+    max_sizes=[],
+    prior_variance=[0.1],
+    aspect_ratios=[],
+    steps=[],
     img_height=0,
     img_width=0,
     share_location=True,
     flip=True,
     clip=True,
     offset=0.5,
-    inter_layer_depth=(),
+    inter_layer_depth=[],
     kernel_size=1,
     pad=0,
     conf_postfix="",
@@ -151,9 +151,9 @@ class _Head:
         self.net = net
         kinds = ["loc", "conf", "priorbox"] + ["objectness"] * use_objectness
         self.outputs = OrderedDict((kind, []) for kind in kinds)
-        self.conv = {}  # type: dict[str, Any]
-        self.predict = {}  # type: dict[str, Any]
-        self.prior = {}  # type: dict[str, Any]
+        self.conv = {}
+        self.predict = {}
+        self.prior = {}
 
     def add_front(self, source):
         """Add what stands between a map and its predictions; return the name of the result."""
@@ -197,14 +197,8 @@ class _Head:
         return [self.net["mbox_" + kind] for kind in self.outputs]
 
 
-def _check_head(
-    net,
-    data_layer,
-    num_classes,
-    from_layers,
-    per_map,
-):
-    if num_classes < 1:
+def _check_head(net, data_layer, num_classes, from_layers, per_map):
+    if not num_classes or num_classes < 1:
         raise ValueError(
             "num_classes must be at least 1 (the background), got {}".format(num_classes)
         )

@@ -34,8 +34,8 @@ def CreateAnnotatedDataLayer(
     train=True,
     label_map_file="",
     anno_type=None,
-    transform_param=None,
-    batch_sampler=None,
+    transform_param={},
+    batch_sampler=[{}],
 ):
     """Return the layer `data` that reads annotated images.
 
@@ -48,15 +48,15 @@ def CreateAnnotatedDataLayer(
         label_map_file: the label map that made the database.
         anno_type: overrides the records' annotation type.
         transform_param: fields of TransformationParameter.
-        batch_sampler: fields of each BatchSampler; none means the whole image.
+        batch_sampler: fields of each BatchSampler; an empty one means the whole image.
 
     Returns:
         The data top, or (data, label).
     """
     annotated = {
         "label_map_file": label_map_file,
-        "batch_sampler": [{}] if batch_sampler is None else batch_sampler,
-    }  # type: dict[str, Any]
+        "batch_sampler": [dict(sampler) for sampler in batch_sampler],
+    }
     if anno_type is not None:
         annotated["anno_type"] = anno_type
     phase = caffe_pb2.Phase.Value("TRAIN" if train else "TEST")
@@ -64,7 +64,7 @@ def CreateAnnotatedDataLayer(
         name="data",
         ntop=2 if output_label else 1,
         include={"phase": phase},
-        transform_param={} if transform_param is None else transform_param,
+        transform_param=dict(transform_param),
         data_param={"source": source, "batch_size": batch_size, "backend": backend},
         annotated_data_param=annotated,
     )
@@ -91,6 +91,7 @@ def ConvBNLayer(
     scale_postfix="_scale",
     bias_prefix="",
     bias_postfix="_bias",
+    bbbb=False,
     **bn_params
 ):  # fmt: skip
     """Add a convolution and, if asked for, batch norm and ReLU, to a net.
@@ -111,11 +112,14 @@ def ConvBNLayer(
         dilation: distance of the kernel's taps.
         use_scale: follow BatchNorm by a Scale rather than a Bias.
         lr_mult: learning rate of the weights.
+        bbbb: a keyword of ScratchDet's release, of which only the default is known.
         bn_params: `eps` (default 0.001), `moving_average_fraction` (0.999), `use_global_stats`.
 
     Raises:
-        ValueError: an unknown keyword.
+        ValueError: an unknown keyword, or `bbbb`.
     """
+    if bbbb:
+        raise ValueError("{}: what bbbb=True does is not known".format(out_layer))
     unknown = sorted(set(bn_params) - set(BATCH_NORM_KEYWORDS))
     if unknown:
         allowed = ", ".join(BATCH_NORM_KEYWORDS)

@@ -23,7 +23,7 @@ from caffe.models.records import record
 # Blocks in each of the four stages, res2 to res5.
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 # Names as in res3b2 rather than res3c: stages that would need many letters.
-NUMBERED_STAGES = {50: (), 101: (3, 4), 152: (3, 4)}  # type: dict[int, tuple[int, ...]]
+NUMBERED_STAGES = {50: (), 101: (3, 4), 152: (3, 4)}
 
 
 class ResNetBody(
@@ -172,7 +172,7 @@ def ResBody(
     }
 
     def add(below, branch, num_output, use_relu=True, **given):
-        geometry = dict({"kernel_size": 1, "pad": 0, "stride": 1}, **given)  # type: dict[str, Any]
+        geometry = dict({"kernel_size": 1, "pad": 0, "stride": 1}, **given)
         geometry.update(names, **bn_param)
         ConvBNLayer(net, below, branch, True, use_relu, num_output, **geometry)
         return "res{}_{}".format(block_name, branch)

@@ -18,7 +18,8 @@ Quirk: the last two extra maps of a 300 px image are both 5x5, with the steps of
 """
 
 from caffe import layers as L
-from caffe.models.blocks import batch_norm, bn_relu, max_pool
+from caffe.models.backbone import freeze
+from caffe.models.blocks import NormedChain, batch_norm, bn_relu, max_pool
 from caffe.models.records import record
 
 NUM_STAGES = 4
@@ -101,13 +102,17 @@ def _check(body):
         )
 
 
-def add_root(net, from_layer, widths):
+def _bn_relu_in_place(bottom):
+    return L.ReLU(batch_norm(bottom, in_place=True), in_place=True)
+
+
+def add_root(net, from_layer, widths, norm=_bn_relu_in_place):
     """Add the 3x3 convolutions stem_1, stem_2, ... and a pooling, and return it."""
     x = net[from_layer]
     for index, num_output in enumerate(widths, 1):
         name = "stem_{}".format(index)
         net[name] = _convolution(x, num_output, 3, stride=1 if index == 1 else None)
-        x = _bn_relu_in_place(net[name])
+        x = norm(net[name])
     pool = net.pool1 = max_pool(x)
     return pool
 
@@ -119,13 +124,15 @@ class _Trunk:
         net: gets the blocks.
         bottom: of the first block; its batch norm and ReLU are already done.
         channels: of `bottom`.
+        norm: batch norm and ReLU inside of blocks.
     """
 
-    def __init__(self, net, bottom, channels):
+    def __init__(self, net, bottom, channels, norm=_bn_relu_in_place):
         self.net = net
         self.total = bottom  # what shortcuts carry on
         self.active = bottom  # the same after batch norm and ReLU: what convolutions read
         self.channels = channels
+        self.norm = norm
 
     def add_stage(self, stage, num_blocks, width, stride):
         """Add blocks of one width; the first may have a stride."""
@@ -140,7 +147,7 @@ class _Trunk:
         first, second = names
         net = self.net
         net[first] = _convolution(self.active, width, 3, stride)
-        net[second] = _convolution(_bn_relu_in_place(net[first]), width, 3)
+        net[second] = _convolution(self.norm(net[first]), width, 3)
         shortcut = self.total
         if width != self.channels or stride not in (None, 1):
             shortcut = _convolution(self.active, width, 1, stride)
@@ -164,25 +171,47 @@ def _convolution(bottom, num_output, kernel_size, stride=None):
     return L.Convolution(bottom, **fields)
 
 
-def _bn_relu_in_place(bottom):
-    return L.ReLU(batch_norm(bottom, in_place=True), in_place=True)
-
-
-def Resnet34rootV2_res(net, from_layer="data", body=ROOT_RESNET34):
+def Resnet34rootV2_res(net, from_layer, freeze_layers=[]):
     """Add ScratchDet's body to a net, under the name the original scripts use.
 
     Args:
         net: see `RootResNetBody.add_to`.
         from_layer: see `RootResNetBody.add_to`.
-        body: another than the published one.
+        freeze_layers: names of convolutions that do not learn.
 
     Returns:
         The net.
+
+    Raises:
+        ValueError: an unknown layer to freeze.
     """
-    body.add_to(net, from_layer)
+    ROOT_RESNET34.add_to(net, from_layer)
+    freeze(net, freeze_layers)
     return net
 
 
-def Resnet18rootV2_res(net, from_layer="data", body=ROOT_RESNET18):
-    """Add the body with two blocks in each stage; see `Resnet34rootV2_res`."""
-    return Resnet34rootV2_res(net, from_layer, body)
+def Resnet18rootV2(net, from_layer, freeze_layers=[]):
+    """Add ScratchDet's smaller body to a net: two blocks in each stage, SSD's extra layers.
+
+    Quirk: its batch norm has blobs of its own, unlike that of `Resnet34rootV2_res`, and the pooled
+        root is normalised once more.
+
+    Args:
+        net: has `from_layer`.
+        from_layer: name of the image blob.
+        freeze_layers: names of convolutions that do not learn.
+
+    Returns:
+        The net.
+
+    Raises:
+        ValueError: an unknown layer to freeze.
+    """
+    pool = add_root(net, from_layer, ROOT_RESNET18.root, bn_relu)
+    trunk = _Trunk(net, pool, ROOT_RESNET18.root[-1], bn_relu)
+    trunk.active = bn_relu(pool)
+    for index, (num_blocks, width) in enumerate(zip(ROOT_RESNET18.blocks, ROOT_RESNET18.widths)):
+        trunk.add_stage(2 + index, num_blocks, width, stride=None if index == 0 else 2)
+    NormedChain(net, trunk.active, in_place=False).add_extras()
+    freeze(net, freeze_layers)
+    return net

@@ -13,11 +13,13 @@ Spec: ssd-layers.md section 10.
 Sources: Liu et al., "SSD: Single Shot MultiBox Detector"; Zhu et al., "ScratchDet".
 """
 
-from caffe.models.backbone import VGG16_DEPTHS, Backbone
+from caffe.models.backbone import VGG16_DEPTHS, Backbone, freeze
+from caffe.models.blocks import NormedChain
 from caffe.models.named_layers import ConvBNLayer
 from caffe.models.records import record
 
 VGG16_WIDTHS = (64, 128, 256, 512, 512)
+VGG16_FC_WIDTH = {False: 4096, True: 1024}  # by whether it is reduced
 
 # Geometry of fc6 by (dilated, reduced). It sees about the same part of the image in each case.
 VGG16_FC6 = {
@@ -93,19 +95,17 @@ class VGGBody(
         Raises:
             ValueError: not five widths, or not five depths.
         """
-        VGGNetBody(
-            net,
-            from_layer,
-            fully_conv=True,
-            reduced=True,
-            dilated=True,
-            dropout=False,
-            use_batchnorm=self.batch_norm,
-            widths=self.widths,
-            fc_width=self.fc_width,
-            depths=self.depths,
-            filler=self.filler,
-        )
+        stages = len(VGG16_DEPTHS)
+        if len(self.widths) != stages:
+            raise ValueError("widths must be {} numbers, got {}".format(stages, self.widths))
+        if len(self.depths) != stages or min(self.depths) < 1:
+            raise ValueError(
+                "depths must be {} numbers of at least 1, got {}".format(stages, self.depths)
+            )
+        backbone = Backbone(net, net[from_layer], self.batch_norm, False, self.depths, self.filler)
+        body = _Stages(self.widths)
+        body.add_to(backbone)
+        body.add_fc_to(backbone, self.fc_width, fully_conv=True, reduced=True, dilated=True)
         _add_extras(net, self.extras, self.extras_batch_norm, lr_mult=1)
         return net[self.sources[-1]]
 
@@ -137,13 +137,8 @@ def VGGNetBody(
     dilated=False,
     nopool=False,
     dropout=True,
-    freeze_layers=(),
+    freeze_layers=[],
     dilate_pool4=False,
-    use_batchnorm=False,
-    widths=VGG16_WIDTHS,
-    fc_width=None,
-    depths=VGG16_DEPTHS,
-    filler="xavier",
 ):
     """Add VGG16 to a net.
 
@@ -158,43 +153,107 @@ def VGGNetBody(
         dropout: behind fc6 and fc7.
         freeze_layers: names of layers that do not learn.
         dilate_pool4: pool4 keeps the size and what follows is spread out; not with `nopool`.
-        use_batchnorm: BatchNorm and Scale between each convolution and its ReLU.
-        widths: channels of the five stages.
-        fc_width: channels of fc6 and fc7 where they are not the usual.
-        depths: convolutions in each of the five stages.
-        filler: of the weights in front of ReLUs.
 
     Returns:
         The net.
 
     Raises:
-        ValueError: not five widths, not five depths of at least 1, or an unknown layer to freeze.
+        ValueError: an unknown layer to freeze.
     """
-    stages = len(VGG16_DEPTHS)
-    if len(widths) != stages:
-        raise ValueError("widths must be {} numbers, got {}".format(stages, tuple(widths)))
-    if len(depths) != stages or min(depths) < 1:
-        raise ValueError(
-            "depths must be {} numbers of at least 1, got {}".format(stages, tuple(depths))
-        )
-    backbone = Backbone(net, net[from_layer], use_batchnorm, dropout, depths, filler)
-    spread_pool4 = dilate_pool4 and not nopool
-    for stage, width in enumerate(widths[:4], 1):
-        backbone.add_stage(stage, width)
-        backbone.add_reduction(stage, width, nopool, keep_size=spread_pool4 and stage == 4)
-    dilation = 2 if spread_pool4 else 1
-    backbone.add_stage(5, widths[4], dilation=dilation, pad=dilation)
+    backbone = Backbone(net, net[from_layer], dropout=dropout)
+    stages = _Stages(VGG16_WIDTHS, nopool, dilate_pool4 and not nopool)
+    stages.add_to(backbone)
     if need_fc:
-        backbone.add_reduction(5, widths[4], nopool, keep_size=dilated)
-        width = (1024 if fully_conv and reduced else 4096) if fc_width is None else fc_width
-        if fully_conv:
-            kernel_size, spread = VGG16_FC6[(dilated, reduced)]
-            dilation *= spread
-            pad = dilation * (kernel_size - 1) // 2
-            backbone.add_fc_convolutions(width, kernel_size, pad=pad, dilation=dilation)
-        else:
+        width = VGG16_FC_WIDTH[fully_conv and reduced]
+        stages.add_fc_to(backbone, width, fully_conv, reduced, dilated)
+    freeze(net, freeze_layers)
+    return net
+
+
+class _Stages:
+    """What VGG16 is made of: five stages, and two fully connected layers.
+
+    Args:
+        widths: channels of the stages.
+        nopool: see `VGGNetBody`.
+        spread_pool4: pool4 keeps the size and what follows is spread out.
+    """
+
+    def __init__(self, widths, nopool=False, spread_pool4=False):
+        self.widths = widths
+        self.nopool = nopool
+        self.spread_pool4 = spread_pool4
+        self.dilation = 2 if spread_pool4 else 1
+
+    def add_to(self, backbone):
+        """Add the stages, with a reduction between them."""
+        for stage, width in enumerate(self.widths[:4], 1):
+            backbone.add_stage(stage, width)
+            keep_size = self.spread_pool4 and stage == 4
+            backbone.add_reduction(stage, width, self.nopool, keep_size=keep_size)
+        backbone.add_stage(5, self.widths[4], dilation=self.dilation, pad=self.dilation)
+
+    def add_fc_to(self, backbone, width, fully_conv, reduced, dilated):
+        """Add the last reduction, fc6 and fc7 of `width` channels; see `VGGNetBody`."""
+        backbone.add_reduction(5, self.widths[4], self.nopool, keep_size=dilated)
+        if not fully_conv:
             backbone.add_inner_products(width)
-    backbone.freeze(freeze_layers)
+            return
+        kernel_size, spread = VGG16_FC6[(dilated, reduced)]
+        dilation = self.dilation * spread
+        pad = dilation * (kernel_size - 1) // 2
+        backbone.add_fc_convolutions(width, kernel_size, pad=pad, dilation=dilation)
+
+
+def VGGNetBNBody(
+    net,
+    from_layer,
+    need_fc=True,
+    fully_conv=False,
+    reduced=False,
+    dilated=False,
+    nopool=False,
+    dropout=True,
+    freeze_layers=[],
+    dilate_pool4=False,
+):
+    """Add ScratchDet's VGG16 to a net: batch norm behind every convolution and every pooling.
+
+    Quirk: it always is fully convolutional, reduced and dilated, without dropout, and has SSD's
+        extra layers; those keywords are taken and change nothing.
+
+    Args:
+        net: has `from_layer`.
+        from_layer: name of the image blob.
+        need_fc: see `VGGNetBody`, as are the others.
+        fully_conv: without effect.
+        reduced: without effect.
+        dilated: without effect.
+        nopool: refused.
+        dropout: without effect.
+        freeze_layers: refused.
+        dilate_pool4: refused.
+
+    Returns:
+        The net.
+
+    Raises:
+        ValueError: a keyword of whose effect nothing is known.
+    """
+    if not need_fc or nopool or freeze_layers or dilate_pool4:
+        raise ValueError(
+            "VGGNetBNBody takes need_fc, nopool, freeze_layers and dilate_pool4 as they are"
+        )
+    chain = NormedChain(net, net[from_layer])
+    for stage, width in enumerate(VGG16_WIDTHS, 1):
+        spread = {"dilation": 1} if stage == 5 else {}
+        for index in range(1, VGG16_DEPTHS[stage - 1] + 1):
+            chain.add("conv{}_{}".format(stage, index), width, 3, pad=1, **spread)
+        geometry = {"kernel_size": 3, "stride": 1, "pad": 1} if stage == 5 else {}
+        chain.add_pooling("pool{}".format(stage), **geometry)
+    chain.add("fc6", 1024, 3, pad=6, dilation=6)
+    chain.add("fc7", 1024, 1)
+    chain.add_extras()
     return net
 
 
@@ -207,7 +266,7 @@ def ZFNetBody(
     dilated=False,
     dropout=True,
     need_fc8=False,
-    freeze_layers=(),
+    freeze_layers=[],
 ):
     """Add ZFNet (the smaller of Faster R-CNN's two nets) to a net.
 
@@ -250,7 +309,7 @@ def ZFNetBody(
             backbone.add_inner_products(4096)
     if need_fc8:
         backbone.add_classes(fully_conv)
-    backbone.freeze(freeze_layers)
+    freeze(net, freeze_layers)
     return net
 
 
