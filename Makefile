@@ -3,7 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
+UV ?= uv
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.10 \
+  --custom-compile-command 'make lock' pyproject.toml
 OPENCV4 := .venv-opencv4
 OUT ?= demo
 
@@ -16,14 +20,17 @@ OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
   data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
   data/coco/coco_voc_map.txt
 
-.PHONY: help install demo test test-all lint format typecheck check bench gpu-check docs proto docker overlay clean
+.PHONY: help install demo test test-all lint format typecheck check lock bench gpu-check docs proto docker overlay clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-$(INSTALLED): pyproject.toml constraints.txt
+# Builds of PyTorch differ by machine: its version is pinned, the files of all else are (by hash).
+$(INSTALLED): pyproject.toml constraints.txt requirements/dev.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt torch
+	$(PIP) --require-hashes --no-deps -r requirements/dev.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 install: $(INSTALLED)  ## make .venv and install the package with its development tools
@@ -49,6 +56,14 @@ typecheck: install  ## mypy, strict
 	$(BIN)/mypy
 
 check: lint typecheck test  ## what CI runs
+
+lock:  ## pin all versions anew where ranges moved (needs uv; UPGRADE=--upgrade: the newest ones)
+	$(LOCK) $(UPGRADE) --all-extras --no-annotate -o constraints.txt
+	$(LOCK) --generate-hashes --no-emit-package torch -c constraints.txt -o requirements/base.lock
+	$(LOCK) --generate-hashes --no-emit-package torch -c constraints.txt -o requirements/extras.lock \
+	  --extra coco --extra onnx --extra openvino --extra tensorboard
+	$(LOCK) --generate-hashes --no-emit-package torch -c constraints.txt -o requirements/dev.lock \
+	  --all-extras
 
 bench: install $(OPENCV4)/bin/python  ## benchmarks against OpenCV 4, ONNX Runtime, OpenVINO, PyTorch (minutes)
 	$(BIN)/python -m benchmarks.detection --compile --opencv-python $(OPENCV4)/bin/python

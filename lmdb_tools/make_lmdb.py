@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from caffe_ssd.data.annotation_files import ReadingRules
+from caffe_ssd.errors import FileError
 from caffe_ssd.proto.label_map import read_label_map
 from lmdb_tools.annoset import ConvertOptions, convert, read_list, reading_rules
 from lmdb_tools.console import run_tool
@@ -119,13 +120,18 @@ def make_lmdb(
     """
     recipe = RECIPES[layout]
     folder = lists_folder(recipe, lists)
+    map_file = folder / recipe.label_map if label_map is None else Path(label_map)
+    if recipe.folder and not map_file.exists():  # a recipe without a folder makes one
+        raise FileError(
+            f"there is no label map {map_file}; start this in the project's folder or in one that "
+            "`caffe examples DIR` has written, or give --label-map"
+        )
     target = Path(root) / folder.resolve().name / "lmdb" if out is None else Path(out)
     splits = (recipe.train[0], recipe.test[0])
     databases = [target / _database_name(recipe, folder, split) for split in splits]
     target.mkdir(parents=True, exist_ok=True)
     for database in databases:
         check_target(database, replace=redo)
-    map_file = folder / recipe.label_map if label_map is None else Path(label_map)
     if recipe.folder or label_map is not None:
         read_label_map(map_file)  # fails before the lists are made rather than after
     _make_lists_once(layout, root, folder, seed)

@@ -6,10 +6,14 @@ Spec: caffe-net.md section 19. Exit status: 0 fine, 1 failed, 2 wrong usage, 130
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from importlib.metadata import version
 
+from caffe_ssd import __version__
+from caffe_ssd.distribution import NAME
 from caffe_ssd.errors import CaffeError, UsageError
 
 ACTIONS = {
@@ -23,6 +27,7 @@ ACTIONS = {
     "summary": "list a net's layers, shapes, sizes and operations",
     "draw": "draw a net as an SVG file",
     "models": "list the published models with scores, sizes and commands",
+    "examples": "list the example scripts, or write them and the label maps to a folder",
     "upgrade_net": "bring an old net or weights file up to date",
     "device_query": "show what the GPUs are",
 }
@@ -44,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     action, rest = _split(arguments)
+    if action is None and any(word.lstrip("-") == "version" for word in rest):
+        print(_versions())
+        return 0
     if action is None:
         wants_help = any(word.lstrip("-") in ("help", "h") for word in rest)
         print(_usage(), file=sys.stdout if wants_help else sys.stderr)
@@ -83,9 +91,14 @@ def _usage() -> str:
         "  caffe time -model deploy.prototxt -iterations 10",
         "  caffe detect street.jpg -model deploy.prototxt -weights net.caffemodel",
         "",
-        "caffe <action> --help lists the flags of an action.",
+        "caffe <action> --help lists the flags of an action; caffe --version tells versions.",
     ]
     return "\n".join(lines)
+
+
+def _versions() -> str:
+    """Ours and those that a report of a fault should name."""
+    return f"{NAME} {__version__} (PyTorch {version('torch')}, Python {platform.python_version()})"
 
 
 def _fail(arguments: list[str], error: CaffeError, status: int) -> int:

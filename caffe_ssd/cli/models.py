@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import groupby
@@ -33,6 +34,7 @@ EXAMPLES = """\
   caffe models ScratchDet -json"""
 
 _HEADINGS = ("name", "trained on", "tested on", "mAP", "floats", "MB", "GFLOP", "priors", "command")
+_WRITE_SCRIPTS = "caffe examples ."
 _NUMBERS = range(3, 8)  # columns that are aligned to the right
 
 
@@ -94,6 +96,8 @@ def format_table(rows: Sequence[Published], models: Models) -> str:
     for source, table in blocks:
         text += ["", source, _aligned(_HEADINGS, widths)]
         text += [_aligned(line, widths) for line in table]
+    if "first" in _commands(rows[0]):
+        text += ["", f"The scripts are not in this folder; `{_WRITE_SCRIPTS}` writes them here."]
     return "\n".join(text[1:])
 
 
@@ -188,7 +192,7 @@ def _training_lines(row: Published, model: Model, first: Model) -> list[str]:
     lines = [
         f"{row.name}: {row.score_percent:.1f} mAP on {row.tested_on}, "
         f"trained on {row.trained_on}{note}",
-        *(f"  {verb:<7}{command}" for verb, command in row.commands().items()),
+        *(f"  {verb:<7}{command}" for verb, command in _commands(row).items()),
     ]
     if row.floats is None:
         lines.append("  The published net is not known exactly.")
@@ -216,7 +220,7 @@ def _entry(row: Published, models: Models, *, in_full: bool) -> dict[str, object
         "published_file_mb": row.file_mb,
         "flops": model.cost.num_flops,
         "priors": model.cost.num_priors,
-        "commands": row.commands(),
+        "commands": _commands(row),
     }
     if in_full:
         entry |= {
@@ -238,6 +242,13 @@ def _entry(row: Published, models: Models, *, in_full: bool) -> dict[str, object
             ],
         }
     return entry
+
+
+def _commands(row: Published) -> dict[str, str]:
+    """What to type in this folder; first what brings the scripts, where there are none."""
+    commands = row.commands()
+    script = commands["train"].split()[1]
+    return commands if os.path.isfile(script) else {"first": _WRITE_SCRIPTS, **commands}
 
 
 def _shape(shape: Shape) -> str:

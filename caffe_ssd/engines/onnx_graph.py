@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from caffe_ssd.distribution import install_hint
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Shape
 
@@ -31,7 +32,7 @@ class OnnxGraph:
             from onnx import helper, numpy_helper
         except ImportError as error:
             raise UsageError(
-                "ONNX models are written with the package onnx: pip install 'caffe-ssd[onnx]'"
+                f"ONNX models are written with the package onnx: {install_hint('onnx')}"
             ) from error
         self.name = name
         self._helper, self._numpy_helper = helper, numpy_helper

@@ -18,6 +18,7 @@ from caffe_ssd.engines.frozen_net import FrozenNet
 from caffe_ssd.engines.onnx_export import is_exportable, onnx_model
 from caffe_ssd.engines.precision import Precision
 from caffe_ssd.engines.quantization import Quantizer
+from caffe_ssd.distribution import install_hint
 from caffe_ssd.errors import UsageError
 
 Arrays = Sequence[NDArray[np.float32]]
@@ -139,5 +140,5 @@ def _library(package: str, extra: str) -> Any:
         return __import__(package)
     except ImportError as error:
         raise UsageError(
-            f"the engine {package} needs its package: pip install 'caffe-ssd[{extra}]'"
+            f"the engine {package} needs its package: {install_hint(extra)}"
         ) from error

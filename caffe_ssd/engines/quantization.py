@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from caffe_ssd.engines.precision import Pictures
+from caffe_ssd.distribution import install_hint
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Shape
 
@@ -61,7 +62,7 @@ class Quantizer:
             from onnxruntime import quantization as library
         except ImportError as error:
             raise UsageError(
-                "int8 is prepared with onnx and onnxruntime: pip install 'caffe-ssd[onnx]'"
+                f"int8 is prepared with onnx and onnxruntime: {install_hint('onnx')}"
             ) from error
         message = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
         inputs = [given.name for given in message.graph.input]

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from caffe_ssd.distribution import install_hint
 from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.score import ProtocolScore
 from caffe_ssd.evaluate.test_set import Found, TestSet
@@ -90,7 +91,7 @@ def _pycocotools() -> tuple[Any, Any]:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise UsageError(
-            "the COCO protocol needs the package pycocotools: pip install 'caffe-ssd[coco]'"
+            f"the COCO protocol needs the package pycocotools: {install_hint('coco')}"
         ) from error
     return COCO, COCOeval
 

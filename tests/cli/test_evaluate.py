@@ -177,7 +177,7 @@ def test_without_pycocotools(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     assert main(coco) == 2
-    assert "pip install 'caffe-ssd[coco]'" in capsys.readouterr().err
+    assert "pip install 'ssd-caffe[coco]'" in capsys.readouterr().err
 
 
 def test_packing_needs_no_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,7 +142,7 @@ def test_refusals() -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
-    with pytest.raises(UsageError, match=r"pip install 'caffe-ssd\[openvino\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'ssd-caffe\[openvino\]'"):
         accelerate(make_net(BODY), "openvino")
 
 

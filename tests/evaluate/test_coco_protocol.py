@@ -81,5 +81,5 @@ def test_equal_scores_rank_by_the_number_of_the_image():
 
 def test_without_pycocotools(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
-    with pytest.raises(UsageError, match=r"needs.*pycocotools: pip install 'caffe-ssd\[coco\]'"):
+    with pytest.raises(UsageError, match=r"needs.*pycocotools: pip install 'ssd-caffe\[coco\]'"):
         check_pycocotools()

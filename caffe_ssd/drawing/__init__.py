@@ -1,0 +1,1 @@
+"""A net as an SVG picture: boxes and links, what belongs together folded, heads at the side."""
