@@ -22,7 +22,9 @@ from caffe_ssd.solver.parallel import Place
 
 Job = Callable[[torch.device, Place], int]
 
-_HANDED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+_HANDED_ON = [
+    getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGTERM") if hasattr(signal, name)
+]
 
 
 def launch(job: Job, devices: list[torch.device]) -> int:
@@ -63,7 +65,8 @@ def launch(job: Job, devices: list[torch.device]) -> int:
 
 
 def _run(rank: int, job: Job, devices: list[torch.device], address: str) -> None:
-    os.setsid()
+    if hasattr(os, "setsid"):
+        os.setsid()
     if devices[rank].type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
     place = Place(rank=rank, world_size=len(devices), local_rank=rank, address=address)

@@ -1,7 +1,7 @@
 """Turns signals into actions of the solver.
 
 Spec: caffe-net.md section 19; caffe-solver.md section 7. SIGHUP is looked at before SIGINT. A
-second SIGINT after the one that stops ends the process at once.
+second SIGINT after the one that stops ends the process at once. Windows has no SIGHUP.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ class SignalActions:
 
 @contextmanager
 def watch(*, sigint_effect: str, sighup_effect: str) -> Iterator[SignalActions]:
-    """Catch SIGINT and SIGHUP while the block runs.
+    """Catch SIGINT, and SIGHUP where there is one, while the block runs.
 
     Args:
         sigint_effect: "stop", "snapshot" or "none".
         sighup_effect: likewise.
     """
-    effects = {signal.SIGHUP: Action(sighup_effect), signal.SIGINT: Action(sigint_effect)}
+    effects = {signal.SIGINT: Action(sigint_effect)}
+    if hasattr(signal, "SIGHUP"):
+        effects = {signal.SIGHUP: Action(sighup_effect), **effects}
     actions = SignalActions(effects)
     before = {number: signal.signal(number, actions.receive) for number in effects}
     try:

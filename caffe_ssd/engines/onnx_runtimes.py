@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caffe_ssd.distribution import install_hint
 from caffe_ssd.engines.engine import FLOAT, Engine, Runner
 from caffe_ssd.engines.folding import clamp_before_1x1
 from caffe_ssd.engines.frozen_net import FrozenNet
 from caffe_ssd.engines.onnx_export import is_exportable, onnx_model
 from caffe_ssd.engines.precision import Precision
 from caffe_ssd.engines.quantization import Quantizer
-from caffe_ssd.distribution import install_hint
 from caffe_ssd.errors import UsageError
 
 Arrays = Sequence[NDArray[np.float32]]

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from caffe_ssd.engines.precision import Pictures
 from caffe_ssd.distribution import install_hint
+from caffe_ssd.engines.precision import Pictures
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Shape
 

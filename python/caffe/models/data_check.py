@@ -39,8 +39,8 @@ def require(dataset, published, training):
         lines += ["  missing: {} ({})".format(need.path, need.what) for need in made]
         lines += ["  made by:", "      {}".format(command)]
     if published.label_map in [need.path for need in missing]:
-        lines.append("  (the label map is part of this project: start the script in its folder, or in")
-        lines.append("  one that `caffe examples DIR` has written)")
+        lines.append("  (the label map is part of this project: start the script in its folder,")
+        lines.append("  or in one that `caffe examples DIR` has written)")
     raise ValueError("\n".join(lines))
 
 
