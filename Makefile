@@ -10,6 +10,8 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.10 \
   --custom-compile-command 'make lock' pyproject.toml
 OPENCV4 := .venv-opencv4
 OUT ?= demo
+# PyTorch's own index of builds for the CPU; the public index has those for CUDA.
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
 # What an original SSD-Caffe needs to train every family: generators, scripts, label maps. The two
@@ -20,16 +22,16 @@ OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
   data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
   data/coco/coco_voc_map.txt
 
-.PHONY: help install demo test test-all lint format typecheck check lock bench gpu-check docs proto docker overlay clean
+.PHONY: help install demo test test-all lint format typecheck check lock bench gpu-check docs proto docker docker-cuda overlay clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-# Builds of PyTorch differ by machine: its version is pinned, the files of all else are (by hash).
+# Builds of PyTorch differ by machine, so its version is pinned; of all else the files are, by hash.
 $(INSTALLED): pyproject.toml constraints.txt requirements/dev.lock
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -c constraints.txt torch
 	$(PIP) --require-hashes --no-deps -r requirements/dev.lock
+	$(PIP) -c constraints.txt torch
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -89,7 +91,10 @@ proto:  ## regenerate caffe_pb2.py (needs grpcio-tools 1.62, whose output works 
 	  --pyi_out=caffe_ssd/proto caffe.proto
 
 docker:  ## build the CPU image
-	docker build -f docker/Dockerfile --target cpu -t caffe-ssd:cpu .
+	docker build -f docker/Dockerfile --build-arg TORCH_INDEX=$(TORCH_CPU) -t caffe-ssd:cpu .
+
+docker-cuda:  ## build the image that uses GPUs
+	docker build -f docker/Dockerfile -t caffe-ssd:cuda .
 
 overlay:  ## copy generators and scripts into an original SSD-Caffe: make overlay CAFFE_ROOT=DIR
 	@test -d "$(CAFFE_ROOT)/python/caffe" || \

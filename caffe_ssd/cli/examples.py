@@ -30,6 +30,8 @@ def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
     args = _parse(arguments)
     root = shipped_root()
+    if not (root / "examples").is_dir():
+        raise FileError(f"the examples are missing in {root}; install the package again")
     if args.folder is None:
         show(_listing(root))
         return 0

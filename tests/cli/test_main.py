@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from caffe_ssd import __version__
 from caffe_ssd.cli.main import ACTIONS, main
+from caffe_ssd.distribution import NAME
 from caffe_ssd.errors import FileError
 
 
@@ -15,6 +18,14 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     text = capsys.readouterr().out
     assert all(action in text for action in ACTIONS)
+
+
+@pytest.mark.parametrize("flag", ["--version", "-version"])
+def test_version(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([flag]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"{NAME} {__version__} (PyTorch {torch.__version__}")
+    assert len(text.splitlines()) == 1
 
 
 def test_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:

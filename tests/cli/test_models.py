@@ -128,5 +128,21 @@ def test_commands(row: Published) -> None:
     assert args.weights is None or args.weights == flags[3]
 
 
+def test_away_from_the_scripts_it_tells_what_brings_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "GRP_DSOD300"]) == 0
+    assert "caffe examples" not in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    assert main(["models", "GRP_DSOD300"]) == 0
+    assert "\n  first  caffe examples .\n" in capsys.readouterr().out
+    assert main(["models", "GRP-DSOD"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "The scripts are not in this folder; `caffe examples .` writes them here."
+    (entry, *_) = entries("GRP_DSOD300", capsys)
+    assert main(shlex.split(entry["commands"]["first"])[1:]) == 0
+    assert all(Path(row.command.split()[1]).is_file() for row in CATALOGUE)
+
+
 def test_every_family_is_scored() -> None:
     assert {family.name for family in FAMILIES} == set(SCORE_SCRIPTS)

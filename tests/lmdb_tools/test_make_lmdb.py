@@ -90,6 +90,14 @@ def test_missing_folders_are_named_at_once(tmp_path):
     assert not (tmp_path / "lists").exists()
 
 
+def test_away_from_the_label_maps(devkit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = r"no label map data/VOC0712/labelmap_voc\.prototxt; .*`caffe examples DIR`"
+    with pytest.raises(FileError, match=wanted):
+        make_lmdb.make_lmdb("voc0712", devkit)
+    assert not (devkit / "VOC0712").exists()
+
+
 def test_missing_image(tmp_path):
     voc_folder(tmp_path, {"trainval": ["a"], "test": ["b"]})
     (tmp_path / "JPEGImages" / "b.jpg").unlink()
