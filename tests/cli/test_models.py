@@ -141,7 +141,7 @@ def test_away_from_the_scripts_it_tells_what_brings_them(
     assert last == "The scripts are not in this folder; `caffe examples .` writes them here."
     (entry, *_) = entries("GRP_DSOD300", capsys)
     assert main(shlex.split(entry["commands"]["first"])[1:]) == 0
-    assert all(Path(row.command.split()[1]).is_file() for row in CATALOGUE)
+    assert all(Path(row.commands()["train"].split()[1]).is_file() for row in CATALOGUE)
 
 
 def test_every_family_is_scored() -> None:
