@@ -8,6 +8,7 @@
   - WeightsError       weights do not fit the net
   - NetError           the graph cannot be run (unknown blob, duplicate top)
   - SolverError        the solver's settings are wrong
+  - DivergedError      a training's numbers are not finite any more
   - LayerError         one layer is wrong; carries the layer's name and type
     + UnknownLayerError
     + LayerParamError  its parameters are invalid
@@ -53,6 +54,10 @@ class NetError(CaffeError):
 
 class SolverError(CaffeError):
     """The solver's settings are wrong."""
+
+
+class DivergedError(CaffeError):
+    """A loss or gradient of a training is not finite."""
 
 
 class LayerError(CaffeError):

@@ -101,6 +101,14 @@ class Layer(nn.Module):
         """What a forward pass leaves in the diffs of bottoms, by index; a quirk of few layers."""
         return {}
 
+    def reason_for_zero(self, *bottoms: Tensor) -> str:
+        """Why a loss layer gives 0 where that means that nothing was learnt; empty if it does not.
+
+        Args:
+            bottoms: of the pass.
+        """
+        return ""
+
 
 class SourceLayer(Layer):
     """A layer without bottoms that reads or makes data; one forward is one batch."""

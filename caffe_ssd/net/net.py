@@ -11,7 +11,7 @@ same steps after exact rewrites (passes.py); runner.py runs either.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,12 @@ class NetResult:
     Args:
         loss: the weighted sum of all loss tops, a scalar that can be differentiated.
         blobs: the net's outputs and the blobs asked for, by name.
+        sources: what its layers without bottoms made or were fed; see `Net.repeat`.
     """
 
     loss: Tensor
     blobs: dict[str, Tensor]
+    sources: Mapping[Value, Tensor] = field(default_factory=dict)
 
 
 def build_net(param: NetParameter, state: NetState, runtime: Runtime | None = None) -> Net:
@@ -244,15 +246,28 @@ class Net(nn.Module):
         inputs = {} if inputs is None else inputs
         self._check_names("input", inputs, self.inputs)
         self._check_names("blob", keep, self.blob_names)
+        fed = {Value(self.blob_names.index(name), 0): given for name, given in inputs.items()}
+        return self._run(fed, keep, Runner(self.context()) if runner is None else runner)
+
+    def repeat(self, result: NetResult, runner: Runner) -> NetResult:
+        """Run the net once more with what its sources made in another pass.
+
+        Args:
+            result: of that pass.
+            runner: see `forward`.
+        """
+        return self._run(result.sources, (), runner)
+
+    def _run(self, fed: Mapping[Value, Tensor], keep: Collection[str], runner: Runner) -> NetResult:
         wanted = {self._finals[name]: name for name in [*self.outputs, *keep]}
         made = {value for op in self.program for value in op.tops} if keep else wanted.keys()
         program = self.program if wanted.keys() <= made else self._plain
-        runner = Runner(self.context()) if runner is None else runner
         values: dict[Value, Tensor] = {}
-        fed = {Value(self.blob_names.index(name), 0): given for name, given in inputs.items()}
         terms = runner.run(program, values, wanted=wanted, fed=fed)
         return NetResult(
-            loss=self._loss(terms), blobs={name: values[value] for value, name in wanted.items()}
+            loss=self._loss(terms),
+            blobs={name: values[value] for value, name in wanted.items()},
+            sources=runner.sources,
         )
 
     def _loss(self, terms: Sequence[LossTerm]) -> Tensor:

@@ -38,10 +38,14 @@ class Runner:
 
     Args:
         context: of one pass; it learns the batch size from what the sources make.
+
+    Attributes:
+        sources: what layers without bottoms made, with which the pass can be repeated.
     """
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
+        self.sources: dict[Value, Tensor] = {}
 
     def run(
         self,
@@ -71,6 +75,10 @@ class Runner:
                 tops = self.call(op, _bottoms(op, values))
             else:
                 tops = self.source(op, fed)
+            if not op.bottoms:
+                self.sources.update(
+                    (v, t) for v, t in zip(op.tops, tops, strict=True) if not t.requires_grad
+                )
             for value, top, weight in zip(op.tops, tops, op.loss_weights, strict=True):
                 values[value] = top
                 if weight:

@@ -37,6 +37,7 @@ from caffe_ssd.solver.testing import TestResult, make_score
 from caffe_ssd.solver.testing import check_settings as check_test_settings
 from caffe_ssd.solver.updater import Updater
 from caffe_ssd.solver.updates import update_rule
+from caffe_ssd.solver.watchdog import Watchdog
 
 
 class Solver:
@@ -57,6 +58,7 @@ class Solver:
         callbacks: called in every iteration.
         observers: told what happens.
         action_source: asked once per iteration and before each pass of a test.
+        watchdog: ends the training when its numbers are not finite.
         restart_data: after `restore` begin again at the first record, as the reference does.
         store_updates: leave in each blob's `grad` what was subtracted from it.
 
@@ -88,6 +90,7 @@ class Solver:
         self._check_settings()
         self._seed()
         self._build_nets()
+        self.watchdog = Watchdog(self.net)
         self._window = LossWindow(self.param.average_loss)
         self.updater = Updater(self.param, self.net.learnable)
         log.SCAFFOLDING_DONE.write()
@@ -192,7 +195,8 @@ class Solver:
         for _ in range(self.param.iter_size):
             result = self.forward_backward(self.net)
             losses.append(result.loss.detach())
-        self._window.add(torch.stack(losses).sum() / self.param.iter_size)
+        loss = torch.stack(losses).sum() / self.param.iter_size
+        self._window.add(loss)
         if is_displayed:
             display_loss(self.net, result, self.iter, self._window.mean)
         for entry in self.net.learnable:
@@ -200,6 +204,9 @@ class Solver:
                 entry.blob.grad = torch.zeros_like(entry.blob)
         for callback in self.callbacks:
             callback.on_gradients_ready()
+        self.watchdog.look(self.iter, loss, result)
+        if is_displayed:
+            self.watchdog.read()
         rate = self._next_rate(is_displayed)
         self.updater.apply(self.net.learnable, rate, self.iter, store_updates=self.store_updates)
         self.iter += 1
@@ -291,7 +298,10 @@ class Solver:
             history=self.updater.saved_history(),
             schedule=self.schedule,
         )
-        return write_snapshot(self.param, self.net, state)
+        self.watchdog.read()
+        paths = write_snapshot(self.param, self.net, state)
+        self.watchdog.newest_snapshot = paths[1]
+        return paths
 
     def restore(self, path: str | Path) -> None:
         """Take weights, history, iteration and schedule from a state file.
@@ -309,6 +319,7 @@ class Solver:
         if state.learned_net:
             copy_trained_file(self.net, find_model(state.learned_net, Path(path)))
         self.iter = state.iteration
+        self.watchdog.newest_snapshot = str(path)
         self.schedule = state.schedule
         if not self.restart_data:
             self._seek()
