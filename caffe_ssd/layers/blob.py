@@ -176,9 +176,9 @@ class ParameterMemory(Memory):
     def flush(self) -> None:
         """Bring what was written into a device parameter's mirror back to the device."""
         if self._host_is_newer:
-            device = self._parameter.device
-            with torch.no_grad():
-                self._parameter.copy_(self.tensor(self._parameter.shape, device))
+            # By `data`: like the reference, autograd must not notice between forward and backward.
+            content = self.tensor(self._parameter.shape, self._parameter.device)
+            self._parameter.data.copy_(content)
 
 
 class GradientMemory(ParameterMemory):

@@ -187,12 +187,11 @@ class Watchdog:
         """The likely cause, in words that say what to do."""
         if search.is_data:
             return "the data themselves are not finite: look at the labels, means and scales"
+        peaks = [peak for _, _, peak, _ in self._good]
+        if len(peaks) > 1 and peaks[-1] > _GROWTH * min(peaks):
+            return "the learning rate is likely too high for this batch: lower base_lr, or warm up"
         if search.bad_weights:
             return f"the weights of {search.bad_weights} are not finite before this iteration"
-        peaks = [peak for _, _, peak, _ in self._good]
-        grew = len(peaks) > 1 and peaks[-1] > _GROWTH * min(peaks)
-        if grew or (peaks and peaks[-1] > 1e4):
-            return "the learning rate is likely too high for this batch: lower base_lr, or warm up"
         if search.layer_type in _DIVIDES:
             return "likely a division by 0, or a logarithm or root of a number that is not positive"
         return "likely a learning rate too high for this batch, or labels that are out of range"
@@ -215,7 +214,7 @@ class NanSearch(Watcher):
         self.bad_weights = ""
 
     def forward(self, step: Step, layer: Layer, tops: Sequence[Tensor]) -> None:
-        if not self.bad_weights and not _all_finite(layer.blobs):
+        if not self.bad_weights and not _all_finite(b for b in layer.blobs if b.requires_grad):
             self.bad_weights = _name(step)
         for name, top in zip(step.param.top, tops, strict=False):
             if not self.found and not _all_finite([top]):
