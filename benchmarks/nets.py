@@ -36,11 +36,11 @@ def dsod300_param(kind: str, *, variant: str = "DSOD300", data: str = "VOC0712")
     return param
 
 
-def fed_by_hand(param: NetParameter, *, batch: int) -> NetParameter:
+def fed_by_hand(param: NetParameter, *, batch: int, size: int = SIZE) -> NetParameter:
     """The training net with two Inputs in place of its data layer."""
     rows = batch * OBJECTS_PER_IMAGE
     given = []
-    for name, shape in (("data", (batch, 3, SIZE, SIZE)), ("label", (1, 1, rows, 8))):
+    for name, shape in (("data", (batch, 3, size, size)), ("label", (1, 1, rows, 8))):
         layer = LayerParameter(name=name, type="Input", top=[name])
         layer.input_param.shape.add().dim.extend(shape)
         given.append(layer)

@@ -42,6 +42,7 @@ from caffe_ssd.solver.parallel import (
     worker_settings,
 )
 from caffe_ssd.solver.solver import Solver
+from caffe_ssd.solver.watchdog import EFFECTS
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ def train(
         if args.checkpoint:
             solver.net.use_checkpoints()
         solver.restart_data = args.restart_data
+        solver.watchdog.effect = args.on_nan
         _load(args, solver)
         effects = (args.sigint_effect, args.sighup_effect) if is_root else ("none", "none")
         actions = stack.enter_context(watch(sigint_effect=effects[0], sighup_effect=effects[1]))
@@ -192,6 +194,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "skip_mismatched",
         action="store_true",
         help="with -weights: layers of other shapes in the file start anew, with a warning each",
+    )
+    parser.add_flag(
+        "on_nan",
+        choices=EFFECTS,
+        default="stop",
+        help="what a loss or gradient does that is not finite (%(default)s)",
     )
     parser.add_flag(
         "checkpoint",

@@ -2,8 +2,8 @@
 
 Spec: none; the reference goes on and overwrites its snapshots.
 
-After every iteration's backward pass, before the update, the loss and the largest absolute value of
-every gradient are looked at. On the CPU that is done at once. On a device the numbers stay there
+After every iteration's backward pass, before the update, the loss and the L2 norm of every gradient
+are looked at (a norm above 1.8e19 is taken for infinite, as its square is). On the CPU that is done at once. On a device the numbers stay there
 until a line is displayed, a test or a snapshot is due, or `LAG` iterations have passed, so that no
 iteration waits for it.
 
@@ -44,7 +44,7 @@ _DIVIDES = frozenset({"Log", "Power", "MVN", "Normalize", "BatchNorm", "LRN", "E
 class _Seen(NamedTuple):
     iteration: int
     loss: Tensor
-    largest: Tensor  # of each gradient
+    norms: Tensor  # of each gradient
 
 
 class Watchdog:
@@ -84,7 +84,7 @@ class Watchdog:
         self._last = last
         gradients = [entry.blob.grad for entry in self._learnt()]
         found = [gradient for gradient in gradients if gradient is not None]
-        norms = torch._foreach_norm(found, float("inf")) if found else [loss.new_zeros(())]
+        norms = torch._foreach_norm(found) if found else [loss.new_zeros(())]
         self._pending.append(_Seen(iteration, loss.detach(), torch.stack(norms)))
         if loss.device.type == "cpu" or len(self._pending) >= LAG:
             self.read()
@@ -99,7 +99,7 @@ class Watchdog:
         if not pending:
             return
         losses = torch.stack([seen.loss.float() for seen in pending]).tolist()
-        peaks, places = torch.stack([seen.largest for seen in pending]).max(1)
+        peaks, places = torch.stack([seen.norms for seen in pending]).max(1)
         learnt = self._learnt()
         found = zip(pending, losses, peaks.tolist(), places.tolist(), strict=True)
         for seen, loss, peak, place in found:
@@ -145,7 +145,7 @@ class Watchdog:
         search = self._search()
         for number, value, peak, where in self._good:
             logger.warning(
-                "iteration %d was good: loss %s, largest gradient %s (%s)",
+                "iteration %d was good: loss %s, largest norm of a gradient %s (%s)",
                 number,
                 cpp_number(value),
                 cpp_number(peak),

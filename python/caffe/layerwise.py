@@ -216,6 +216,12 @@ class LayerwiseNet:
             loss += float((top.detach() * diff.reshape(top.shape)).sum())
         return loss
 
+    def source_values(self) -> dict[Value, Tensor]:
+        """What the layers without bottoms have made, or scripts have put in its place."""
+        store = BlobStore(self._blobs, self.engine.device)
+        sources = [op for op in self.engine.plain_program if not (op.bottoms or op.layer.blobs)]
+        return {value: store[value] for op in sources for value in op.tops}
+
     def settle(self) -> None:
         """Make real what a quick pass has left open."""
         if self._quick is not None:

@@ -70,7 +70,7 @@ class _BlobSolver(EngineSolver):
         device = face.engine.device
         blobs = {name: face.blobs[name] for name in face.outputs}
         tensors = {n: b.data_memory.tensor(b.shape, device) for n, b in blobs.items()}
-        return NetResult(loss=torch.tensor(loss), blobs=tensors)
+        return NetResult(loss=torch.tensor(loss), blobs=tensors, sources=face.source_values())
 
 
 class Solver:

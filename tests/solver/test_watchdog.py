@@ -90,7 +90,7 @@ def test_the_last_good_iterations_are_told(caplog: pytest.LogCaptureFixture) -> 
         solver.step(1)
     told = [r.getMessage() for r in caplog.records if "was good" in r.getMessage()]
     assert [text.split(" was")[0] for text in told] == [f"iteration {i}" for i in range(2, 7)]
-    assert "largest gradient" in told[0]
+    assert "largest norm of a gradient" in told[0]
 
 
 def test_statistics_and_gradients_stay_as_they_were() -> None:
