@@ -55,7 +55,7 @@ def detection(engine: str) -> float:
 def training(checkpoint: str) -> float:
     """Two iterations at batch 4; above the imported libraries, with weights and updates."""
     from benchmarks.training import make_solver
-    from caffe_ssd.cli.allocator import keep_freed_memory
+    from caffe_ssd.devices import keep_freed_memory
 
     keep_freed_memory()
     before = current()

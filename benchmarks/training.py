@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.nets import dsod300_param, fed_by_hand, images, label_blob, objects
 from benchmarks.pairs import Times, alternate
 from benchmarks.plain_dsod import PlainDSOD300, copy_weights, multibox_loss
-from caffe_ssd.cli.allocator import keep_freed_memory
+from caffe_ssd.devices import keep_freed_memory
 from caffe_ssd.net import Net, NetResult
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.solver import Solver

@@ -18,6 +18,8 @@ ORDER = [
     "documents",
     "random",
     "proto",
+    "log",
+    "devices",
     "boxes",
     "data",
     "evaluate",
@@ -26,7 +28,9 @@ ORDER = [
     "net",
     "drawing",
     "engines",
+    "scoring",
     "solver",
+    "desk",
     "cli",
     "__main__",
 ]

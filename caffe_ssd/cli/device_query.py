@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import torch
 
-from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.devices import choose_devices
-from caffe_ssd.cli.flags import FlagParser
+from caffe_ssd import devices
+from caffe_ssd.cli.flags import ActionParser
+from caffe_ssd.desk.console import show
+from caffe_ssd.desk.flags import about_flag
 
 DESCRIPTION = "Show what the GPUs are."
 EXAMPLES = """\
@@ -21,14 +22,15 @@ _GIB = 1024**3
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    set_up_logging()
-    parser = FlagParser("device_query", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_reference_flags("gpu")
-    args = parser.parse_flags(arguments)
+    parser = ActionParser("device_query", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_reference_flags(gpu="ids of the GPUs to show, separated by ',' (all)")
+    args = parser.parse_action(arguments)
     if not torch.cuda.is_available():
-        print("There is no CUDA device.")
+        show("There is no CUDA device.")
         return 0
-    for device in choose_devices(args.gpu if args.gpu else "all"):
+    with about_flag("gpu"):
+        chosen = devices.choose_devices(args.gpu if args.gpu else "all")
+    for device in chosen:
         _describe(device)
     return 0
 
@@ -44,4 +46,4 @@ def _describe(device: torch.device) -> None:
         "CUDA of PyTorch": torch.version.cuda,
     }
     for name, value in rows.items():
-        print(f"{name + ':':<22}{value}")
+        show(f"{name + ':':<22}{value}")

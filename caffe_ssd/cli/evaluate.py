@@ -1,7 +1,7 @@
 """`caffe evaluate`: score result files, or pack them for an evaluation server.
 
 An addition to the reference's actions. It takes what DetectionOutput saved, or what another tool
-wrote in the same formats, and annotations from XML files, a COCO file or a data base.
+wrote in the same formats, and annotations from XML files, a COCO file or a database.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser
-from caffe_ssd.cli.protocols import PROTOCOLS, format_scores, read_protocols, score, write_json
+from caffe_ssd.cli.flags import ActionParser
 from caffe_ssd.data.records import LmdbSource
+from caffe_ssd.desk.console import show
 from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.annotations import (
     categories_of,
@@ -26,6 +25,8 @@ from caffe_ssd.evaluate.results import read_name_sizes
 from caffe_ssd.evaluate.submission import pack
 from caffe_ssd.evaluate.test_set import TestSet
 from caffe_ssd.proto.label_map import LabelMap, read_label_map
+from caffe_ssd.scoring.protocols import PROTOCOLS, read_protocols, score
+from caffe_ssd.scoring.tables import format_scores, scores_to_dict, write_json
 
 DESCRIPTION = """\
 Score result files by the reference's way of counting and by the official protocols of VOC and COCO.
@@ -42,29 +43,28 @@ EXAMPLES = """\
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    set_up_logging()
     args = _parse(arguments)
     label_map = None if args.label_map is None else read_label_map(args.label_map)
     if args.pack is not None:
         categories = [] if label_map is None else list(categories_of(label_map))
         names = pack(args.results, args.pack, categories=categories, prefix=args.prefix)
-        print(f"{args.pack}: {len(names)} files, {names[0]} ...")
+        show(f"{args.pack}: {len(names)} files, {names[0]} ...")
     if args.annotations is None and args.lmdb is None:
         return 0
-    protocols = read_protocols(args.protocol) if args.protocol else _fitting(args.results)
+    protocols = read_protocols(args.protocol or _fitting(args.results))
     test_set = _test_set(args, label_map)
     found = read_results(args.results, test_set, prefix=args.prefix, label_map=label_map)
     scores = [score(name, test_set, found) for name in protocols]
-    print(f"{args.results}: {len(found)} detections on {len(test_set.images)} images\n")
-    print(format_scores(test_set, scores))
+    show(f"{args.results}: {len(found)} detections on {len(test_set.images)} images\n")
+    show(format_scores(test_set.categories, scores, test_set.num_objects()))
     if args.json is not None:
-        write_json(args.json, test_set, scores)
+        write_json(args.json, scores_to_dict(test_set.categories, scores, test_set))
     return 0
 
 
 def _fitting(results: Path) -> list[str]:
     """The protocols one expects for a format."""
-    return read_protocols(["coco"] if results.suffix == ".json" else ["reference,voc2007,voc2012"])
+    return ["coco"] if results.suffix == ".json" else ["reference", "voc2007", "voc2012"]
 
 
 def _test_set(args: argparse.Namespace, label_map: LabelMap | None) -> TestSet:
@@ -72,7 +72,7 @@ def _test_set(args: argparse.Namespace, label_map: LabelMap | None) -> TestSet:
     if args.lmdb is not None:
         if label_map is None or sizes is None:
             raise UsageError(
-                "-lmdb needs -label_map and -name_size_file: a data base knows neither the names "
+                "-lmdb needs -label_map and -name_size_file: a database knows neither the names "
                 "of its classes nor those of its images"
             )
         return read_lmdb_annotations(LmdbSource(args.lmdb), label_map, sizes)
@@ -94,7 +94,7 @@ def _test_set(args: argparse.Namespace, label_map: LabelMap | None) -> TestSet:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("evaluate", description=DESCRIPTION, examples=EXAMPLES)
+    parser = ActionParser("evaluate", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("results", metavar="RESULTS", type=Path, help="folder or file of results")
     parser.add_reference_flags()
     add = parser.add_flag
@@ -105,7 +105,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="folder of VOC's XML files, or a COCO annotation file",
     )
     add("image_list", metavar="FILE", help="images of the test set, for a folder of XML files")
-    add("lmdb", metavar="DB", help="take the objects of this data base instead of -annotations")
+    add("lmdb", metavar="DB", help="take the objects of this database instead of -annotations")
     add("label_map", metavar="FILE", help="classes to score, a label map in prototxt")
     add("name_size_file", metavar="FILE", help="names and sizes of the test set's images")
     add("prefix", metavar="TEXT", help="beginning of the VOC files' names (comp4_det_test_)")
@@ -117,7 +117,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     add("json", metavar="FILE", help="also write the scores as JSON")
     add("pack", type=Path, metavar="FILE", help="pack the results for the VOC or COCO server")
-    args = parser.parse_flags(arguments)
+    args = parser.parse_action(arguments)
     sources = [each for each in (args.annotations, args.lmdb) if each is not None]
     if len(sources) == 2:
         raise UsageError("-annotations and -lmdb exclude each other: one truth is enough")

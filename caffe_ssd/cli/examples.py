@@ -10,8 +10,8 @@ import argparse
 import ast
 from pathlib import Path
 
-from caffe_ssd.cli.console import show
-from caffe_ssd.cli.flags import FlagParser
+from caffe_ssd.cli.flags import ActionParser
+from caffe_ssd.desk.console import show
 from caffe_ssd.distribution import shipped_files, shipped_root
 from caffe_ssd.errors import FileError
 from caffe_ssd.files import atomic_write
@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
         show(_listing(root))
         return 0
     written = write_examples(root, Path(args.folder), replace=args.force)
-    print(f"wrote {written} files to examples/ and data/ in {args.folder}")
+    show(f"wrote {written} files to examples/ and data/ in {args.folder}")
     return 0
 
 
@@ -98,9 +98,9 @@ def _first_line(script: Path) -> str:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("examples", description=DESCRIPTION, examples=EXAMPLES)
+    parser = ActionParser("examples", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_argument(
         "folder", metavar="DIR", nargs="?", help="folder to write to; without it they are listed"
     )
-    parser.add_flag("force", action="store_true", help="replace files that differ")
-    return parser.parse_flags(arguments)
+    parser.add_switch("force", help="replace files that differ")
+    return parser.parse_action(arguments)

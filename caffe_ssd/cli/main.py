@@ -1,6 +1,6 @@
 """Entry point of `caffe <action> [flags]`.
 
-Spec: caffe-net.md section 19. Exit status: 0 fine, 1 failed, 2 wrong usage, 130 stopped by hand.
+Spec: caffe-net.md section 19.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from difflib import get_close_matches
 from importlib.metadata import version
 
 from caffe_ssd import __version__
+from caffe_ssd.desk.console import run_command, show, tell
 from caffe_ssd.distribution import NAME
-from caffe_ssd.errors import CaffeError, UsageError
+from caffe_ssd.errors import UsageError
 
 ACTIONS = {
     "train": "train or finetune a model",
@@ -36,32 +37,25 @@ ACTIONS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one action and return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        return _run(arguments)
-    except UsageError as error:
-        return _fail(arguments, error, 2)
-    except CaffeError as error:
-        return _fail(arguments, error, 1)
-    except KeyboardInterrupt:
-        print("caffe: stopped at once; what was not saved is lost", file=sys.stderr)
-        return 130
+    debug = any(word.lstrip("-") == "debug" for word in arguments)
+    return run_command(lambda: _run(arguments), "caffe", debug=debug)
 
 
 def _run(arguments: list[str]) -> int:
     action, rest = _split(arguments)
     if action is None and any(word.lstrip("-") == "version" for word in rest):
-        print(_versions())
+        show(_versions())
         return 0
     if action is None:
         wants_help = any(word.lstrip("-") in ("help", "h") for word in rest)
-        print(_usage(), file=sys.stdout if wants_help else sys.stderr)
+        (show if wants_help else tell)(_usage())
         return 0 if wants_help else 2
     if action not in ACTIONS:
         close = get_close_matches(action, ACTIONS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UsageError(f"unknown action {action!r}; {hint}known: {', '.join(ACTIONS)}")
     run = _find(action)
-    return run(["--help" if word == "-help" else word for word in rest])
+    return run(rest)
 
 
 def _find(action: str) -> Callable[[list[str]], int]:
@@ -99,13 +93,6 @@ def _usage() -> str:
 def _versions() -> str:
     """Ours and those that a report of a fault should name."""
     return f"{NAME} {__version__} (PyTorch {version('torch')}, Python {platform.python_version()})"
-
-
-def _fail(arguments: list[str], error: CaffeError, status: int) -> int:
-    if "--debug" in arguments or "-debug" in arguments:
-        raise error
-    print(f"caffe: {error}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from itertools import groupby
 
 from caffe.catalogue import CATALOGUE, PAPERS, Map, Model, Models, Published, body_settings
 
-from caffe_ssd.cli.console import set_up_logging, show
-from caffe_ssd.cli.flags import FlagParser
+from caffe_ssd.cli.flags import ActionParser
+from caffe_ssd.desk.console import show
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.net.cost import FLOAT_BYTES
@@ -40,7 +40,6 @@ _NUMBERS = range(3, 8)  # columns that are aligned to the right
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    set_up_logging()
     args = _parse(arguments)
     rows = select(args.name)
     models = Models()
@@ -256,7 +255,7 @@ def _shape(shape: Shape) -> str:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("models", description=DESCRIPTION, examples=EXAMPLES)
+    parser = ActionParser("models", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("name", metavar="NAME", nargs="?", help="one model, or a family")
-    parser.add_flag("json", action="store_true", help="print JSON")
-    return parser.parse_flags(arguments)
+    parser.add_switch("json", help="print JSON")
+    return parser.parse_action(arguments)

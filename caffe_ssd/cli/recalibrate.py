@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import argparse
 
-from caffe_ssd.cli import devices
-from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required
-from caffe_ssd.cli.test import load_net
+from caffe_ssd import devices
+from caffe_ssd.cli.flags import (
+    ActionParser,
+    add_lenient_flag,
+    add_tf32_flag,
+    add_workers_flag,
+    at_least,
+    check_files,
+    only_device,
+    required,
+    weights_of,
+)
+from caffe_ssd.desk.console import show
 from caffe_ssd.errors import UsageError
 from caffe_ssd.net.statistics import recompute_statistics
-from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file, save_binary
-from caffe_ssd.proto.caffe_pb2 import Phase
+from caffe_ssd.net.weights import save_binary
+from caffe_ssd.scoring.loading import load_net
 
 DESCRIPTION = (
     "Recompute the running statistics of BatchNorm layers from training data, for weights of a "
@@ -28,32 +37,42 @@ DEFAULT_ITERATIONS = 50
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    set_up_logging()
     args = _parse(arguments)
-    device = devices.choose_devices(args.gpu)[0]
+    device = only_device(args)
     check_files(args, "model", "weights")
     devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
-    net = load_net(args, Phase.Value("TRAIN"), device)
-    copy_trained_file(net, args.weights, advice=OTHER_NET_ADVICE)
+    net = load_net(
+        args.model,
+        weights_of(args),
+        phase="TRAIN",
+        level=args.level,
+        stages=args.stage.split(","),
+        device=device,
+        workers=args.workers,
+        lenient=args.lenient,
+        saves_results=True,
+        is_logged=True,
+    )
     passes = DEFAULT_ITERATIONS if args.iterations is None else args.iterations
-    if passes < 1:
-        raise UsageError(f"-iterations must be at least 1, got {passes}")
     recompute_statistics(net, passes)
     save_binary(net, args.output)
-    print(f"wrote {args.output}: statistics of {passes} passes")
+    show(f"wrote {args.output}: statistics of {passes} passes")
     return 0
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("recalibrate", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_reference_flags("gpu", "model", "weights", "iterations", "level", "stage")
+    parser = ActionParser("recalibrate", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_reference_flags(
+        "gpu", "weights", "iterations", "level", "stage", model="the train net's prototxt"
+    )
     parser.add_flag("output", default="", help="the caffemodel to write")
-    parser.add_flag("workers", type=int, default=None, help="data worker processes")
-    parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    add_workers_flag(parser)
+    add_tf32_flag(parser)
     add_lenient_flag(parser)
-    args = parser.parse_flags(arguments)
+    args = parser.parse_action(arguments)
     required(args, "model", "weights")
+    at_least(args, "iterations", 1)
     if not args.output:
         raise UsageError("-output is missing: the caffemodel to write")
     return args

@@ -10,8 +10,8 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from caffe_ssd.cli.console import set_up_logging, show
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, net_state, settle_phase
+from caffe_ssd.cli.flags import ActionParser, add_lenient_flag, net_state, settle_phase
+from caffe_ssd.desk.console import show
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.net import Net
 from caffe_ssd.net.cost import (
@@ -22,7 +22,6 @@ from caffe_ssd.net.cost import (
     net_cost,
     net_to_look_at,
 )
-from caffe_ssd.proto.caffe_pb2 import Phase
 from caffe_ssd.proto.text import read_net
 
 DESCRIPTION = """\
@@ -44,10 +43,9 @@ _NUM_TEXTS = 3  # columns that are aligned to the left
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    set_up_logging()
     args = _parse(arguments)
     param = read_net(args.net, lenient=args.lenient)
-    net = net_to_look_at(param, net_state(args, Phase.Value(args.phase)))
+    net = net_to_look_at(param, net_state(args, args.phase))
     cost = net_cost(net)
     if args.json:
         show(json.dumps(_entry(net, cost), indent=1))
@@ -137,11 +135,11 @@ def _shape(shape: Shape) -> str:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("summary", description=DESCRIPTION, examples=EXAMPLES)
+    parser = ActionParser("summary", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("net", metavar="NET", help="the net's prototxt")
-    parser.add_reference_flags("phase", "level", "stage")
-    parser.add_flag("json", action="store_true", help="print JSON; memory is in bytes")
+    parser.add_reference_flags("level", "stage", phase="phase of the net, TRAIN or TEST (TEST)")
+    parser.add_switch("json", help="print JSON; memory is in bytes")
     add_lenient_flag(parser)
-    args = parser.parse_flags(arguments)
+    args = parser.parse_action(arguments)
     settle_phase(args, default="TEST")
     return args

@@ -19,12 +19,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from caffe_ssd.cli import devices
-from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.engines import PLAIN, add_engine_flags, read_choice
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag, check_files, required, settle_phase
+from caffe_ssd import devices, log
+from caffe_ssd.cli.flags import (
+    ActionParser,
+    add_engine_flags,
+    add_lenient_flag,
+    add_tf32_flag,
+    add_workers_flag,
+    at_least,
+    check_files,
+    engine_of,
+    only_device,
+    required,
+    settle_phase,
+    weights_of,
+)
 from caffe_ssd.cli.stopwatch import Stopwatch
-from caffe_ssd.cli.test import DEFAULT_ITERATIONS, load_net
 from caffe_ssd.cli.time_engine import time_engine
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.run_context import RunContext
@@ -32,9 +42,9 @@ from caffe_ssd.net import Net, NetResult
 from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.layerwise import LayerPass, leaves_of, run_layer_backward
 from caffe_ssd.net.runner import Runner
-from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
-from caffe_ssd.proto.caffe_pb2 import Phase
-from caffe_ssd.solver import log
+from caffe_ssd.scoring.engine_choice import PLAIN
+from caffe_ssd.scoring.loading import load_net
+from caffe_ssd.scoring.score import DEFAULT_ITERATIONS
 
 DESCRIPTION = "Measure how long a net's forward and backward passes take, layer by layer."
 EXAMPLES = """\
@@ -45,18 +55,24 @@ EXAMPLES = """\
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    set_up_logging()
     args = _parse(arguments)
     iterations = DEFAULT_ITERATIONS if args.iterations is None else args.iterations
-    device = devices.choose_devices(args.gpu)[0]
-    choice = read_choice(args, device, default=PLAIN)
+    device = only_device(args)
+    choice = engine_of(args, device, default=PLAIN)
     check_files(args, "model", "weights")
     devices.announce_one(device)
     devices.set_up_device(device, tf32=args.tf32)
-    phase = _phase(args, has_engine=not choice.is_plain)
-    net = load_net(args, phase, device, saves_results=False)
-    if args.weights:
-        copy_trained_file(net, args.weights, advice=OTHER_NET_ADVICE)
+    net = load_net(
+        args.model,
+        weights_of(args),
+        phase=_phase(args, has_engine=not choice.is_plain),
+        level=args.level,
+        stages=args.stage.split(","),
+        device=device,
+        workers=args.workers,
+        lenient=args.lenient,
+        is_logged=True,
+    )
     if not choice.is_plain:
         time_engine(net, choice, iterations, Stopwatch(device))
         return 0
@@ -75,26 +91,32 @@ def run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("time", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_reference_flags("model", "weights", "phase", "gpu", "iterations", "level", "stage")
-    parser.add_flag("workers", type=int, default=None, help="data worker processes")
-    parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
+    parser = ActionParser("time", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_reference_flags(
+        "model",
+        "gpu",
+        "iterations",
+        "level",
+        "stage",
+        phase="phase of the net, TRAIN or TEST (TRAIN; TEST with -engine)",
+        weights="weights, one or more files separated by ','; without any the fillers' values",
+    )
+    add_workers_flag(parser)
+    add_tf32_flag(parser)
     add_engine_flags(parser, PLAIN)
     add_lenient_flag(parser)
-    args = parser.parse_flags(arguments)
+    args = parser.parse_action(arguments)
     required(args, "model")
     settle_phase(args)
-    if args.iterations is not None and args.iterations < 1:
-        raise UsageError(f"-iterations must be at least 1, got {args.iterations}")
+    at_least(args, "iterations", 1)
     return args
 
 
-def _phase(args: argparse.Namespace, *, has_engine: bool) -> int:
+def _phase(args: argparse.Namespace, *, has_engine: bool) -> str:
     """The phase of the net; engines run nets in phase TEST."""
     if has_engine and args.phase == "TRAIN":
         raise UsageError("engines run nets in phase TEST; -engine excludes -phase TRAIN")
-    default = "TEST" if has_engine else "TRAIN"
-    return Phase.Value(args.phase if args.phase else default)
+    return args.phase or ("TEST" if has_engine else "TRAIN")
 
 
 def _warm_up(net: Net, device: torch.device) -> None:

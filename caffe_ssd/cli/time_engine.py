@@ -11,11 +11,11 @@ import logging
 import torch
 from torch import Tensor
 
-from caffe_ssd.cli.engines import EngineChoice, give_engine
+from caffe_ssd import log
 from caffe_ssd.cli.stopwatch import Stopwatch
 from caffe_ssd.errors import UsageError
 from caffe_ssd.net import Net
-from caffe_ssd.solver import log
+from caffe_ssd.scoring.engine_choice import EngineChoice, give_engine
 
 logger = logging.getLogger(__name__)
 

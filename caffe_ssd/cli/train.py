@@ -13,26 +13,29 @@ from functools import partial
 
 import torch
 
-from caffe_ssd.cli import devices
-from caffe_ssd.cli.allocator import keep_freed_memory
-from caffe_ssd.cli.console import progress_bar, set_up_logging
+from caffe_ssd import devices, log
 from caffe_ssd.cli.flags import (
-    FlagParser,
+    ActionParser,
     add_lenient_flag,
+    add_tf32_flag,
+    add_workers_flag,
+    at_least,
     check_files,
     net_state,
     required,
+    weights_of,
 )
-from caffe_ssd.cli.launch import launch
-from caffe_ssd.cli.results import ResultsFile
 from caffe_ssd.cli.signals import watch
+from caffe_ssd.desk.console import set_up_logging
+from caffe_ssd.desk.flags import about_flag
+from caffe_ssd.desk.training_bar import training_bar
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Runtime, SourceLayer
 from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file
-from caffe_ssd.proto.caffe_pb2 import Phase, SolverParameter
+from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.extensions import extensions_in, summary
 from caffe_ssd.proto.text import naming_solver, read_solver
-from caffe_ssd.solver import log
+from caffe_ssd.solver.launch import launch
 from caffe_ssd.solver.parallel import (
     Place,
     StoppedByRoot,
@@ -41,6 +44,7 @@ from caffe_ssd.solver.parallel import (
     process_group,
     worker_settings,
 )
+from caffe_ssd.solver.results_file import ResultsFile
 from caffe_ssd.solver.solver import Solver
 from caffe_ssd.solver.watchdog import EFFECTS
 
@@ -60,11 +64,10 @@ Losses and scores are also kept in <snapshot_prefix>_results.jsonl."""
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    set_up_logging()
     args = _parse(arguments)
     param = read_solver(args.solver, lenient=args.lenient)
     # -level always counts, so it overrides the net's own; test nets do not see it.
-    state = net_state(args, Phase.Value("TRAIN"))
+    state = net_state(args, "TRAIN")
     state.ClearField("phase")
     param.train_state.MergeFrom(state)
     check_files(args, "snapshot", "weights")
@@ -72,7 +75,8 @@ def run(arguments: list[str]) -> int:
     if args.cpu_processes is not None:
         chosen = [torch.device("cpu")] * args.cpu_processes
     else:
-        chosen = devices.choose_devices(args.gpu, param)
+        with about_flag("gpu"):
+            chosen = devices.choose_devices(args.gpu, param)
     if place is not None:
         device = torch.device("cpu")
         if chosen[0].type == "cuda":
@@ -109,7 +113,7 @@ def train(
         logging.getLogger("caffe_ssd").setLevel(logging.WARNING)
     devices.set_up_device(device, tf32=args.tf32)
     if device.type == "cpu":
-        keep_freed_memory()
+        devices.keep_freed_memory()
     with ExitStack() as stack:
         with naming_solver(args.solver):
             solver = Solver(
@@ -141,31 +145,25 @@ def train(
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("train", description=DESCRIPTION, examples=EXAMPLES)
+    parser = ActionParser("train", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_reference_flags(
         "solver",
-        "gpu",
         "snapshot",
-        "weights",
         "level",
         "stage",
         "sigint_effect",
         "sighup_effect",
+        gpu="ids of the GPUs to run on, separated by ',', or 'all'; the batch size is per GPU "
+        "(the solver's)",
+        weights="weights to start from, separated by ','; not together with -snapshot",
     )
-    parser.add_flag(
-        "workers",
-        type=int,
-        default=None,
-        help="data worker processes per device (default: by the number of cores)",
-    )
-    parser.add_flag(
+    add_workers_flag(parser, " per device")
+    parser.add_switch(
         "restart_data",
-        action="store_true",
         help="with -snapshot: begin again at the first record, as the original Caffe does",
     )
-    parser.add_flag(
+    parser.add_switch(
         "skip_jpeg_roundtrip",
-        action="store_true",
         help="augment without Caffe's passes through JPEG: faster, other numbers",
     )
     parser.add_flag(
@@ -174,25 +172,21 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         metavar="N",
         help="train on the CPU, in N processes with a batch each, instead of -gpu",
     )
-    parser.add_flag("tf32", action="store_true", help="allow TF32: faster, other numbers")
-    parser.add_flag(
+    add_tf32_flag(parser)
+    parser.add_switch(
         "bf16",
-        action="store_true",
         help="calculate convolutions in bfloat16: for devices made for it, other numbers",
     )
-    parser.add_flag(
+    parser.add_switch(
         "sync_bn",
-        action="store_true",
         help="several GPUs: batch-normalise by the statistics of all GPUs' batches together",
     )
-    parser.add_flag(
+    parser.add_switch(
         "sync_loss",
-        action="store_true",
         help="several GPUs: divide losses by the matches on all GPUs, not each GPU by its own",
     )
-    parser.add_flag(
+    parser.add_switch(
         "skip_mismatched",
-        action="store_true",
         help="with -weights: layers of other shapes in the file start anew, with a warning each",
     )
     parser.add_flag(
@@ -201,26 +195,23 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         default="stop",
         help="what a loss or gradient does that is not finite (%(default)s)",
     )
-    parser.add_flag(
+    parser.add_switch(
         "checkpoint",
-        action="store_true",
         help="a third less memory, a third more time: compute blobs again for the backward pass",
     )
-    parser.add_flag(
+    parser.add_switch(
         "channels_last",
-        action="store_true",
         help="images with channels innermost: up to a quarter faster, other rounding",
     )
     add_lenient_flag(parser)
-    args = parser.parse_flags(arguments)
+    args = parser.parse_action(arguments)
     required(args, "solver")
     if args.snapshot and args.weights:
         raise UsageError("give -snapshot to resume or -weights to finetune, not both")
     if args.cpu_processes is not None and (args.gpu or args.cpu_processes < 1):
         given = f"-gpu {args.gpu}" if args.gpu else str(args.cpu_processes)
         raise UsageError(f"-cpu_processes takes at least 1 process and no -gpu, got {given}")
-    if args.workers is not None and args.workers < 0:
-        raise UsageError(f"-workers must be at least 0, got {args.workers}")
+    at_least(args, "workers", 0)
     return args
 
 
@@ -241,7 +232,7 @@ def _load(args: argparse.Namespace, solver: Solver) -> None:
     if args.snapshot:
         log.RESUMING.write(path=args.snapshot)
         solver.restore(args.snapshot)
-    for path in args.weights.split(",") if args.weights else []:
+    for path in weights_of(args):
         log.FINETUNING.write(path=path)
         for net in (solver.net, *solver.test_nets):
             copy_trained_file(net, path, advice=RENAME_ADVICE, skip_misfits=args.skip_mismatched)
@@ -258,7 +249,7 @@ def _tell_extensions(solver: Solver) -> None:
 def _observe(solver: Solver, stack: ExitStack) -> None:
     param, runtime = solver.param, solver.runtime
     images = images_per_pass(solver) * param.iter_size * runtime.world_size
-    bar = progress_bar(start=solver.iter, end=param.max_iter, images=images)
+    bar = training_bar(start=solver.iter, end=param.max_iter, images=images)
     solver.observers.append(stack.enter_context(bar))
     if param.snapshot_prefix:
         path = f"{param.snapshot_prefix}_results.jsonl"

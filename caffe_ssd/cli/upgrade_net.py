@@ -12,8 +12,8 @@ import argparse
 import logging
 import os
 
-from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser, add_lenient_flag
+from caffe_ssd.cli.flags import ActionParser, add_lenient_flag
+from caffe_ssd.desk.console import show
 from caffe_ssd.proto.binary import is_binary, read_weights, write_binary
 from caffe_ssd.proto.caffe_pb2 import NetParameter
 from caffe_ssd.proto.extensions import refuse_in_message, refuse_in_text
@@ -32,7 +32,6 @@ EXAMPLES = """\
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    set_up_logging()
     args = _parse(arguments)
     if is_binary(args.source):
         net = read_weights(args.source)
@@ -47,7 +46,7 @@ def run(arguments: list[str]) -> int:
             refuse_in_message(args.source, net)  # rare spellings that have no place
         write_text(args.target, net)
         kind = "text"
-    print(f"wrote {os.fspath(args.target)}: {kind}, {describe(net)}")
+    show(f"wrote {os.fspath(args.target)}: {kind}, {describe(net)}")
     return 0
 
 
@@ -58,14 +57,12 @@ def describe(net: NetParameter) -> str:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("upgrade_net", description=DESCRIPTION, examples=EXAMPLES)
+    parser = ActionParser("upgrade_net", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("source", metavar="IN", help="the old file")
     parser.add_argument("target", metavar="OUT", help="the new file, may be the old one")
     parser.add_reference_flags()
     add_lenient_flag(parser)
-    parser.add_flag(
-        "strict",
-        action="store_true",
-        help="refuse a net that uses what the original SSD-Caffe does not know",
+    parser.add_switch(
+        "strict", help="refuse a net that uses what the original SSD-Caffe does not know"
     )
-    return parser.parse_flags(arguments)
+    return parser.parse_action(arguments)

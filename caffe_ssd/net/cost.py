@@ -30,10 +30,10 @@ from caffe_ssd.layers.recurrent import Recurrent
 from caffe_ssd.layers.registry import Layer, Shape
 from caffe_ssd.layers.reshape import Reshape
 from caffe_ssd.layers.split import Split
-from caffe_ssd.net.detector import without_result_files
 from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.net import Net, build_net
 from caffe_ssd.net.plan import Value
+from caffe_ssd.net.state import without_result_files
 from caffe_ssd.proto.caffe_pb2 import FillerParameter, NetParameter, NetState
 
 FLOAT_BYTES = 4

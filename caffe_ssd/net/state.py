@@ -1,4 +1,4 @@
-"""Which layers of a prototxt belong to a net: `include` and `exclude` rules against a NetState.
+"""What of a prototxt becomes a net: `include` and `exclude` rules against a NetState.
 
 Spec: caffe-net.md section 3.
 """
@@ -30,6 +30,20 @@ def filter_net(
     filtered.state.CopyFrom(state)
     filtered.layer.extend(layer for layer in param.layer if _is_kept(layer, state, note))
     return filtered
+
+
+def without_result_files(param: NetParameter) -> NetParameter:
+    """A copy of a net that saves no detections.
+
+    A generated deploy net names the folder of its results and the files that describe the test
+    set; a net for pictures needs none of them.
+    """
+    plain = NetParameter()
+    plain.CopyFrom(param)
+    for layer in plain.layer:
+        if layer.HasField("detection_output_param"):
+            layer.detection_output_param.ClearField("save_output_param")
+    return plain
 
 
 def _is_kept(layer: LayerParameter, state: NetState, note: Callable[[str], None] | None) -> bool:

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from caffe_ssd import log
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.net import Net, NetResult
 from caffe_ssd.net.plan import Step
 from caffe_ssd.net.watching import Watcher, WatchingRunner, uses_of_blobs
-from caffe_ssd.solver import log
 
 
 def forward(net: Net) -> NetResult:

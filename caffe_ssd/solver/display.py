@@ -5,9 +5,9 @@ Spec: caffe-net.md section 20; caffe-solver.md section 5.
 
 from __future__ import annotations
 
+from caffe_ssd import log
 from caffe_ssd.net import Net, NetResult
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.solver import log
 from caffe_ssd.solver.policies import ScheduleState, needs_loss
 
 

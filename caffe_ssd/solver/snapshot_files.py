@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from caffe_ssd import log
 from caffe_ssd.errors import FileError, SolverError
 from caffe_ssd.net import Net
 from caffe_ssd.net.weights import save_binary, save_hdf5
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.solver import log
 from caffe_ssd.solver.snapshot import SavedState, write_state
 
 logger = logging.getLogger(__name__)

@@ -18,22 +18,23 @@ from pathlib import Path
 
 import torch
 
+from caffe_ssd import log
 from caffe_ssd.errors import SolverError
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import Net, NetResult
+from caffe_ssd.net.net_log import build_logged_net
 from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.upgrade import upgrade_solver
-from caffe_ssd.solver import debug_info, log
+from caffe_ssd.solver import debug_info
 from caffe_ssd.solver.display import display_loss, display_rate, log_step
 from caffe_ssd.solver.hooks import Action, Callback, Observer, no_action
-from caffe_ssd.solver.net_log import build_logged_net
 from caffe_ssd.solver.policies import ScheduleState, check_policy, learning_rate, needs_loss
 from caffe_ssd.solver.smoothing import LossWindow
 from caffe_ssd.solver.snapshot import SavedState, read_state
 from caffe_ssd.solver.snapshot_files import check_prefix, find_model, snapshot_paths, write_snapshot
 from caffe_ssd.solver.sources import NetSource, test_sources, train_source
-from caffe_ssd.solver.testing import TestResult, make_score
+from caffe_ssd.solver.testing import Score, TestResult
 from caffe_ssd.solver.testing import check_settings as check_test_settings
 from caffe_ssd.solver.updater import Updater
 from caffe_ssd.solver.updates import update_rule
@@ -253,7 +254,7 @@ class Solver:
             SolverError: the net's outputs do not fit `eval_type`.
         """
         net, passes = self.test_nets[index], self.param.test_iter[index]
-        score = make_score(self.param, net)
+        score = Score(self.param, net)
         score.testing_line.write(iteration=self.iter, index=index)
         for name in self.net.layer_names:
             if name not in net.layer_names:

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from caffe_ssd.errors import FileError, SolverError
-from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase, SolverParameter
-from caffe_ssd.proto.text import read_net
-from caffe_ssd.proto.upgrade import upgrade_net
-from caffe_ssd.solver.log import (
+from caffe_ssd.log import (
     NET_FILE,
     NET_PARAM,
     TRAIN_NET_FILE,
     TRAIN_NET_PARAM,
 )
+from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase, SolverParameter
+from caffe_ssd.proto.text import read_net
+from caffe_ssd.proto.upgrade import upgrade_net
 
 _TRAIN_SOURCES = {
     "net": NET_FILE,

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from caffe_ssd import log
 from caffe_ssd.errors import ProtoError
 from caffe_ssd.net import LearnableBlob
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.solver import log
 from caffe_ssd.solver.updates import clip_gradients, regularize, rule_settings, update_rule
 
 

@@ -29,7 +29,7 @@ from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.plan import Step
 from caffe_ssd.net.runner import Runner, statistics_kept
 from caffe_ssd.net.watching import Watcher, WatchingRunner
-from caffe_ssd.solver.log import cpp_number
+from caffe_ssd.log import cpp_number
 
 logger = logging.getLogger(__name__)
 

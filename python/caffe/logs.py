@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from caffe_ssd.cli.console import PACKAGES, set_up_logging
+from caffe_ssd.desk.console import PACKAGES, set_up_logging
 
 _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _LOG = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import threading
 
 import torch
 
-from caffe_ssd.cli.devices import allow_tf32
+from caffe_ssd.devices import allow_tf32
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.random import CaffeRandom

@@ -18,11 +18,11 @@ from caffe_ssd.errors import CaffeError, NetError
 from caffe_ssd.layers.blob import Array
 from caffe_ssd.layers.memory_data import MemoryData
 from caffe_ssd.net import Net as EngineNet
+from caffe_ssd.net.net_log import build_logged_net
 from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file, load_hdf5, save_hdf5
 from caffe_ssd.proto.binary import write_binary
 from caffe_ssd.proto.caffe_pb2 import TEST, TRAIN, NetState
 from caffe_ssd.proto.text import read_net
-from caffe_ssd.solver.net_log import build_logged_net
 
 __all__ = ["TEST", "TRAIN", "Net"]
 

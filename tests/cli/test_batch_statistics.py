@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from caffe_ssd.cli import devices
+from caffe_ssd import devices
 from caffe_ssd.cli.main import main
 from caffe_ssd.proto.binary import read_weights
 from caffe_ssd.proto.blobs import blob_to_array

@@ -11,14 +11,14 @@ import cv2
 import pytest
 import torch
 
-from caffe_ssd.cli.calibration import CalibrationPictures, open_pictures, picture_transform
-from caffe_ssd.cli.cost_table import format_cost
-from caffe_ssd.cli.engines import EngineChoice, add_engine_flags, read_choice
-from caffe_ssd.cli.flags import FlagParser
+from caffe_ssd.cli.flags import ActionParser, add_engine_flags, engine_of
 from caffe_ssd.cli.main import main
 from caffe_ssd.errors import DataError, UsageError
-from caffe_ssd.net.detector import PictureDetector
 from caffe_ssd.net.weights import save_binary
+from caffe_ssd.scoring.calibration import CalibrationPictures, open_pictures, picture_transform
+from caffe_ssd.scoring.engine_choice import EngineChoice
+from caffe_ssd.scoring.picture_detector import PictureDetector
+from caffe_ssd.scoring.tables import format_cost
 from tests.data.databases import picture, write_small_database
 from tests.support.tiny_detector import BODY, DATA, INPUT, JUDGE, tiny_detector
 
@@ -29,7 +29,7 @@ INT8 = ["-precision", "int8", "-calibration"]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Seven pictures in a data base, five in a folder, nets for both, and weights."""
+    """Seven pictures in a database, five in a folder, nets for both, and weights."""
     monkeypatch.chdir(tmp_path)
     write_small_database(tmp_path / "lmdb")
     Path("pictures/more").mkdir(parents=True)
@@ -43,13 +43,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def choice(*flags: str, device: torch.device = CPU, default: str = "none") -> EngineChoice:
-    return read_choice(parsed(*flags), device, default)
+    return engine_of(parsed(*flags), device, default)
 
 
 def parsed(*flags: str) -> argparse.Namespace:
-    parser = FlagParser("test", description="", examples="")
+    parser = ActionParser("test", description="", examples="")
     add_engine_flags(parser, "none")
-    return parser.parse_flags(list(flags))
+    return parser.parse_action(list(flags))
 
 
 def test_choices(folder: Path) -> None:
@@ -64,16 +64,16 @@ def test_choices(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "device", "message"),
     [
-        ("-precision int8", CPU, "needs -calibration with a folder or an LMDB: a few hundred"),
-        ("-precision int8 -calibration gone", CPU, "gone: there is no such folder or data base"),
-        ("-precision int8 -calibration empty", CPU, r"neither a data base .* nor pictures"),
-        ("-calibration lmdb", CPU, "-calibration belongs to -precision int8"),
-        ("-calibration_images 5", CPU, "-calibration_images belongs to -precision int8"),
+        ("-precision int8", CPU, "needs calibration with a folder or an LMDB: a few hundred"),
+        ("-precision int8 -calibration gone", CPU, "gone: there is no such folder or database"),
+        ("-precision int8 -calibration empty", CPU, r"neither a database .* nor pictures"),
+        ("-calibration lmdb", CPU, "calibration belongs to precision int8"),
+        ("-calibration_images 5", CPU, "calibration_images belongs to precision int8"),
         ("-precision int8 -calibration lmdb -calibration_images 0", CPU, "at least 1, got 0"),
         ("-precision bf16 -engine none", CPU, "bf16 needs an engine"),
         ("-precision bf16 -engine onnxruntime", CPU, "these do: auto, torch, openvino"),
         ("-engine fastest", CPU, "invalid choice: 'fastest'"),
-        ("-engine openvino", CUDA, "-engine openvino runs on the CPU only, so it excludes -gpu"),
+        ("-engine openvino", CUDA, "engine openvino runs on the CPU only, not on a GPU"),
         ("-precision int8 -calibration lmdb", CUDA, "int8 runs on the CPU only"),
     ],
 )

@@ -11,10 +11,10 @@ import pytest
 from google.protobuf.text_format import Parse
 
 from caffe_ssd.cli.main import main
-from caffe_ssd.cli.official import OfficialScores
 from caffe_ssd.errors import UsageError
 from caffe_ssd.net import build_net
 from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase
+from caffe_ssd.scoring.official import OfficialScores
 from tests.support.golden import BCCD, GOLDEN, needs_bccd, needs_golden
 
 EVAL = GOLDEN / "eval"
@@ -195,7 +195,7 @@ def test_packing_needs_no_truth(tmp_path: Path, capsys: pytest.CaptureFixture[st
     [
         ([], "-annotations or -lmdb is missing"),
         (["-annotations", "a", "-lmdb", "b"], "exclude each other"),
-        (["-annotations", "a", "-protocol", "voc2008"], "unknown -protocol 'voc2008'; known: ref"),
+        (["-annotations", "a", "-protocol", "voc2008"], "unknown protocol 'voc2008'; known: ref"),
         (["-annotations", "a"], "needs -image_list or -name_size_file"),
         (["-lmdb", "a"], "-lmdb needs -label_map and -name_size_file"),
     ],

@@ -45,9 +45,7 @@ def test_unknown_action(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_action_has_help_with_examples(
     action: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as leaving:
-        main([action, "-help"])
-    assert leaving.value.code == 0
+    assert main([action, "-help"]) == 0
     text = capsys.readouterr().out
     assert "examples:" in text
     assert f"caffe {action}" in text
@@ -64,11 +62,11 @@ def test_every_action_has_help_with_examples(
         (["train", "-solver", "s", "-sigint_effect", "quit"], "invalid choice: 'quit'"),
         (["train", "-solver", "s", "-gpu", "0", "-cpu-processes", "2"], "no -gpu, got -gpu 0"),
         (["train", "-solver", "s", "-cpu_processes", "0"], "1 process and no -gpu, got 0"),
-        (["train", "-slover", "s"], "unrecognized arguments: -slover"),
+        (["train", "-slover", "s"], "unknown flag -slover; did you mean -solver?"),
         (["test", "-model", "m", "-weights", "w", "-iterations", "0"], "must be at least 1, got 0"),
         (["time", "-model", "m", "-phase", "BOTH"], "-phase must be TRAIN or TEST, got 'BOTH'"),
-        (["time", "-model", "m", "-gpu", "a"], "-gpu takes ids separated by ',' or 'all'"),
-        (["time", "-model", "m", "-gpu", "1,1"], "-gpu names a device twice"),
+        (["time", "-model", "m", "-gpu", "a"], "-gpu: takes ids of GPUs separated by ',' or 'all'"),
+        (["time", "-model", "m", "-gpu", "1,1"], "-gpu: names a GPU twice"),
     ],
 )
 def test_wrong_usage_is_status_2(

@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from caffe_ssd.cli import devices
-from caffe_ssd.cli.flags import FlagParser, check_files, net_state
-from caffe_ssd.cli.results import ResultsFile
+from caffe_ssd import devices
+from caffe_ssd.cli.flags import ActionParser, check_files, net_state
 from caffe_ssd.cli.signals import watch
 from caffe_ssd.errors import FileError, UsageError
 from caffe_ssd.evaluate.mean_ap import MeanAP
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.solver import Action, TestResult
+from caffe_ssd.solver.results_file import ResultsFile
 
 
-def parser() -> FlagParser:
-    made = FlagParser("train", description="", examples="")
+def parser() -> ActionParser:
+    made = ActionParser("train", description="", examples="")
     made.add_reference_flags("solver", "sigint_effect", "level", "stage")
     return made
 
@@ -33,18 +33,18 @@ def parser() -> FlagParser:
     [["-solver", "s"], ["-solver=s"], ["--solver", "s"], ["--solver=s"]],
 )
 def test_flags_may_be_written_in_four_ways(arguments: list[str]) -> None:
-    assert parser().parse_flags(arguments).solver == "s"
+    assert parser().parse_action(arguments).solver == "s"
 
 
 @pytest.mark.parametrize(
     "flag", ["-sigint_effect", "--sigint_effect", "--sigint-effect", "-sigint-effect"]
 )
 def test_underscores_may_be_dashes(flag: str) -> None:
-    assert parser().parse_flags([flag, "none"]).sigint_effect == "none"
+    assert parser().parse_action([flag, "none"]).sigint_effect == "none"
 
 
 def test_flags_without_effect_draw_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    parser().parse_flags(["-solver", "s", "-phase", "TEST"])
+    parser().parse_action(["-solver", "s", "-phase", "TEST"])
     assert [r.getMessage() for r in caplog.records] == ["-phase has no effect in caffe train"]
 
 
@@ -60,8 +60,8 @@ def test_files_are_checked(tmp_path: Path) -> None:
 
 
 def test_state_has_an_empty_stage_unless_told() -> None:
-    assert list(net_state(parser().parse_flags([]), 1).stage) == [""]
-    state = net_state(parser().parse_flags(["-stage", "a,b", "-level", "2"]), 1)
+    assert list(net_state(parser().parse_action([]), "TEST").stage) == [""]
+    state = net_state(parser().parse_action(["-stage", "a,b", "-level", "2"]), "TEST")
     assert (list(state.stage), state.level, state.phase) == (["a", "b"], 2, 1)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from caffe_ssd.cli.main import main
-from caffe_ssd.cli.whole_set import end_with_set, passes_over_set
 from caffe_ssd.net import build_net
 from caffe_ssd.proto.binary import read_weights
 from caffe_ssd.proto.caffe_pb2 import NetState
 from caffe_ssd.proto.text import read_net, read_solver
+from caffe_ssd.scoring.whole_set import end_with_set, passes_over_set
 from caffe_ssd.solver import Solver
 from tests.support.golden import GOLDEN, needs_golden
 

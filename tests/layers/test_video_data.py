@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from caffe_ssd.cli.whole_set import passes_over_set
 from caffe_ssd.data.video import CameraFrames, VideoFrames
 from caffe_ssd.errors import DataError, LayerError, LayerParamError
 from caffe_ssd.layers.registry import LayerSpec, Runtime, build_layer
@@ -22,6 +21,7 @@ from caffe_ssd.net import build_net
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState
 from caffe_ssd.proto.text import parse_text
 from caffe_ssd.random import CaffeRandom
+from caffe_ssd.scoring.whole_set import passes_over_set
 from tests.layers.build import build
 
 COUNT = 7

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from caffe_ssd.cli.whole_set import passes_over_set
 from caffe_ssd.data.mean import Mean
 from caffe_ssd.data.window_list import WindowSet, read_windows
 from caffe_ssd.data.windows import Warp, WindowReader
@@ -26,6 +25,7 @@ from caffe_ssd.proto.blobs import array_to_blob
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState
 from caffe_ssd.proto.text import parse_text
 from caffe_ssd.random import CaffeRandom
+from caffe_ssd.scoring.whole_set import passes_over_set
 from tests.layers.build import build
 
 # class, overlap, box; overlaps of .4 are neither foreground nor background.

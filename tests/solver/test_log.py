@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from caffe_ssd import log
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.solver import log
 
 PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} [ \d]{4}\d+ ([\w.]+:\d+)\] ")
 

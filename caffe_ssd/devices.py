@@ -1,4 +1,4 @@
-"""Which devices to run on.
+"""Which devices to run on, and how they are set up.
 
 Spec: caffe-net.md section 19.
 
@@ -8,23 +8,29 @@ warning; the reference aborts.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
 
 import torch
 
+from caffe_ssd import log
 from caffe_ssd.errors import UsageError
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.solver import log
 
 logger = logging.getLogger(__name__)
 
 _MAX_WORKERS_CPU = 2  # training itself needs the cores
 _MAX_WORKERS_CUDA = 8
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
+_LARGEST_IN_HEAP = 32 << 20  # bytes; the most that the library takes
+_NEVER = 2**31 - 1
+
 
 def choose_devices(gpu: str, solver: SolverParameter | None = None) -> list[torch.device]:
-    """The devices that -gpu names, or else the solver's; at least one.
+    """The devices that a list of GPUs names, or else the solver's; at least one.
 
     Args:
         gpu: ids separated by commas, "all", or nothing.
@@ -50,6 +56,22 @@ def choose_devices(gpu: str, solver: SolverParameter | None = None) -> list[torc
     if missing:
         raise UsageError(f"no GPU {missing[0]}; this machine has 0 to {available - 1}")
     return [torch.device("cuda", i) for i in ids]
+
+
+def device_named(name: str | torch.device) -> torch.device:
+    """The device of this name: "cpu", "cuda", "cuda:1".
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"no device {name!r}; there are cpu, cuda and cuda:N") from None
+    available = torch.cuda.device_count()
+    if device.type == "cuda" and not (device.index or 0) < available:
+        raise UsageError(f"no device {str(device)!r}; this machine has {available} CUDA devices")
+    return device
 
 
 def announce(devices: list[torch.device]) -> None:
@@ -94,11 +116,26 @@ def default_workers(device: torch.device, num_processes: int = 1) -> int:
     return max(0, min(most, (cores - 1) // num_processes))
 
 
+def keep_freed_memory() -> None:
+    """Keep memory that a training step frees for the next one, where the C library can.
+
+    A step on the CPU makes and frees the same blobs again and again. The GNU C library hands large
+    ones back to the system at once, and a tenth of the time goes into asking for them again.
+    Nothing happens if environment variables set up the allocator, or it is another's.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
 def _ids(gpu: str) -> list[int]:
     try:
         ids = [int(word) for word in gpu.split(",")]
     except ValueError:
-        raise UsageError(f"-gpu takes ids separated by ',' or 'all', got {gpu!r}") from None
+        raise UsageError(f"takes ids of GPUs separated by ',' or 'all', got {gpu!r}") from None
     if len(set(ids)) != len(ids):
-        raise UsageError(f"-gpu names a device twice: {gpu!r}")
+        raise UsageError(f"names a GPU twice: {gpu!r}")
     return ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from collections.abc import Callable
@@ -13,15 +12,15 @@ import pytest
 import torch
 
 from caffe_ssd.boxes.merging import merge_detections, mirrored
-from caffe_ssd.cli.flags import FlagParser
+from caffe_ssd.cli.flags import ActionParser, add_scale_flags, scales_of
 from caffe_ssd.cli.main import main
-from caffe_ssd.cli.multi_scale import MultiScalePasses, own_size
-from caffe_ssd.cli.scales import add_scale_flags, is_multi_scale, read_rule, read_scale
-from caffe_ssd.cli.whole_set import end_with_set
 from caffe_ssd.errors import UsageError
 from caffe_ssd.net import Net
-from caffe_ssd.net.multi_scale import MultiScaleRule, merge_rule
 from caffe_ssd.net.weights import save_binary
+from caffe_ssd.scoring.multi_scale import MultiScaleRule, merge_rule
+from caffe_ssd.scoring.multi_scale_passes import MultiScalePasses, own_size
+from caffe_ssd.scoring.scales import MultiScale, Scale, scaled
+from caffe_ssd.scoring.whole_set import end_with_set
 from tests.data.databases import picture, write_small_database
 from tests.support.golden import GOLDEN, needs_golden
 from tests.support.tiny_detector import BODY, DATA, INPUT, JUDGE, tiny_detector
@@ -53,10 +52,10 @@ def rule(net: Net, *sizes: tuple[int, int], flip: bool = False) -> MultiScaleRul
     return MultiScaleRule(sizes=sizes, flip=flip, merge=merge_rule(net))
 
 
-def flags(*arguments: str) -> argparse.Namespace:
-    parser = FlagParser("test", description="", examples="")
+def flags(*arguments: str) -> MultiScale | None:
+    parser = ActionParser("test", description="", examples="")
     add_scale_flags(parser)
-    return parser.parse_flags(list(arguments))
+    return scales_of(parser.parse_action(list(arguments)))
 
 
 def passes(
@@ -135,29 +134,40 @@ def test_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*detect, "-scales", "2x48"]) == 0  # padded layers take nearly everything
 
 
-def test_scales_as_sizes() -> None:
-    assert read_scale("1", (300, 300)) == (300, 300)
-    assert read_scale("0.8", (300, 300)) == (240, 240)
-    assert read_scale("500", (300, 300)) == (500, 500)
-    assert read_scale("1.2", (144, 192)) == (176, 224)  # multiples of 16, as the net's own
-    assert read_scale("288", (144, 192)) == (288, 384)
-    assert read_scale("300x416", (144, 192)) == (300, 416)
-    assert read_scale("0.001", (320, 512)) == (64, 64)
-    for word in ("", "big", "-1", "0", "300.5", "nan", "inf", "3x"):
-        with pytest.raises(UsageError, match=r"takes factors like 0\.8"):
-            read_scale(word, (300, 300))
+@pytest.mark.parametrize(
+    ("scale", "size", "want"),
+    [
+        (1.0, (300, 300), (300, 300)),
+        (0.8, (300, 300), (240, 240)),
+        (500, (300, 300), (500, 500)),
+        (1.2, (144, 192), (176, 224)),  # multiples of 16, as the net's own
+        (288, (144, 192), (288, 384)),
+        ((300, 416), (144, 192), (300, 416)),
+        (0.001, (320, 512), (64, 64)),
+    ],
+)
+def test_scales_as_sizes(scale: Scale, size: tuple[int, int], want: tuple[int, int]) -> None:
+    assert scaled(scale, size) == want
 
 
-def test_rules_from_flags(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("word", ["", "big", "-1", "0", "300.5", "nan", "inf", "3x"])
+def test_what_is_no_scale(word: str) -> None:
+    with pytest.raises(UsageError, match=r"takes factors like 0\.8"):
+        flags(f"-scales={word}")
+
+
+def test_rules_from_flags() -> None:
     net = tiny_detector()
-    args = flags("-scales", "1,64", "-merge", "vote", "-object_sizes", "0.2:9,0:0.5")
-    assert is_multi_scale(args)
-    made = read_rule(args, net, (32, 48))
+    looks = flags("-scales", "1,64", "-merge", "vote", "-object_sizes", "0.2:9,0:0.5")
+    assert looks is not None
+    made = looks.rule(net, (32, 48))
     assert made.sizes == ((32, 48), (64, 96))
     assert made.object_sizes == ((0.2, 9.0), (0.0, 0.5))
     assert made.merge.vote_threshold == 0.5
-    assert not is_multi_scale(flags())
-    assert read_rule(flags("-flip", "-merge", "nms"), net, (32, 48)).sizes == ((32, 48),)
+    assert flags() is None
+    mirrored = flags("-flip", "-merge", "nms")
+    assert mirrored is not None
+    assert mirrored.rule(net, (32, 48)).sizes == ((32, 48),)
 
 
 @pytest.mark.parametrize(
@@ -174,15 +184,14 @@ def test_rules_from_flags(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_flags_that_make_no_sense(arguments: str, message: str) -> None:
-    args = flags(*arguments.split())
     with pytest.raises(UsageError, match=message):
-        is_multi_scale(args) and read_rule(args, tiny_detector(), (32, 48))
+        (flags(*arguments.split()) or MultiScale()).rule(tiny_detector(), (32, 48))
 
 
 def test_nets_that_are_refused(folder: Path) -> None:
     extra = 'layer { name: "more" type: "Flatten" bottom: "loc" top: "more" }'
     for text, message in (
-        (INPUT + BODY, "one layer that reads a data base; this one has 0"),
+        (INPUT + BODY, "one layer that reads a database; this one has 0"),
         (DATA + 'layer { name: "s" type: "Silence" bottom: "data" bottom: "label" }', "Output"),
         (DATA + BODY + JUDGE + extra, "the net has the output 'more'"),
     ):

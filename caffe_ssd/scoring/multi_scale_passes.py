@@ -1,8 +1,8 @@
-"""Multi-scale testing on a test net's own data base: the passes of `caffe test -scales`.
+"""Multi-scale testing on a test net's own database.
 
 The net's data layer, DetectionOutput and DetectionEvaluate do their work as in a plain pass; only
 what lies between the pictures and the detections is run once per size and mirrored. So scores,
-protocols and result files are made as always. A single scale without -flip gives the plain result.
+protocols and result files are made as always. A single look gives the plain result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from caffe_ssd.cli.whole_set import record_readers
 from caffe_ssd.data.batches import BatchReader
 from caffe_ssd.data.loader import BatchLoader
 from caffe_ssd.data.sizes import at_sizes, resize_of
@@ -24,10 +23,11 @@ from caffe_ssd.layers.detection_output import DetectionOutput, detection_rows
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net import Net, NetResult
-from caffe_ssd.net.multi_scale import MultiScaleRule
 from caffe_ssd.net.part import NetPart
 from caffe_ssd.net.plan import Step
 from caffe_ssd.proto.caffe_pb2 import ResizeParameter
+from caffe_ssd.scoring.multi_scale import MultiScaleRule
+from caffe_ssd.scoring.whole_set import record_readers
 
 _Kind = TypeVar("_Kind", bound=Layer)
 
@@ -36,7 +36,7 @@ def own_size(net: Net) -> tuple[int, int]:
     """(height, width) to which the net's data layer brings pictures.
 
     Raises:
-        UsageError: it does not read pictures from a data base, or cannot bring them to other sizes.
+        UsageError: it does not read pictures from a database, or cannot bring them to other sizes.
     """
     _, reader = _only_reader(net)
     resize = resize_of(reader.transform)
@@ -50,7 +50,7 @@ class MultiScalePasses:
     every look.
 
     Args:
-        net: a detector that reads a data base.
+        net: a detector that reads a database.
         rule: the looks.
 
     Raises:
@@ -113,8 +113,8 @@ class MultiScalePasses:
         for name in net.outputs:
             if name not in (self._found_name, self._judged_name):
                 raise UsageError(
-                    f"-scales and -flip give detections only, but the net has the output {name!r}, "
-                    "too; consume it with a Silence layer"
+                    f"several scales and mirrored pictures give detections only, but the net has "
+                    f"the output {name!r}, too; consume it with a Silence layer"
                 )
 
 
@@ -122,8 +122,8 @@ def _only_reader(net: Net) -> tuple[RecordLayer, BatchReader]:
     readers = list(record_readers(net))
     if len(readers) != 1:
         raise UsageError(
-            "-scales and -flip need a net with one layer that reads a data base; this one has "
-            f"{len(readers)}"
+            "several scales and mirrored pictures need a net with one layer that reads a database; "
+            f"this one has {len(readers)}"
         )
     return readers[0]
 
@@ -137,7 +137,7 @@ def _only(net: Net, kind: type[_Kind]) -> tuple[_Kind, Step]:
     ]
     if len(found) != 1:
         raise UsageError(
-            f"-scales and -flip need a net with one {kind.__name__} layer; this one has "
-            f"{len(found)}"
+            f"several scales and mirrored pictures need a net with one {kind.__name__} layer; "
+            f"this one has {len(found)}"
         )
     return found[0]

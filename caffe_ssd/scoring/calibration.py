@@ -1,7 +1,8 @@
-"""Pictures for int8: a folder or a data base, prepared as the net's own input is."""
+"""Pictures for int8: a folder or a database, prepared as the net's own input is."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from caffe_ssd.cli.whole_set import record_readers
 from caffe_ssd.data.decode import ColorMode
 from caffe_ssd.data.draws import Draws
 from caffe_ssd.data.mean import Mean
@@ -20,10 +20,15 @@ from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.files import read_bytes
 from caffe_ssd.net import Net
-from caffe_ssd.net.detector import MEAN_BGR, MEAN_GREY
 from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum, Datum
+from caffe_ssd.scoring.picture_detector import MEAN_BGR, MEAN_GREY
+from caffe_ssd.scoring.sources import PICTURE_ENDINGS, picture_files
+from caffe_ssd.scoring.whole_set import record_readers
 
-_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+logger = logging.getLogger(__name__)
+
+DEFAULT_IMAGES = 200
+ADVICE = "a few hundred pictures of the kind the net is for, not those of the test set"
 
 
 class CalibrationPictures:
@@ -71,11 +76,11 @@ class FolderSource:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        self._paths = picture_files(folder)
         if not self._paths:
             raise UsageError(
-                f"{folder} holds neither a data base (data.mdb) nor pictures "
-                f"({', '.join(_SUFFIXES)})"
+                f"{folder} holds neither a database (data.mdb) nor pictures "
+                f"({', '.join(PICTURE_ENDINGS)})"
             )
 
     def __len__(self) -> int:
@@ -99,15 +104,55 @@ class FolderSource:
         return str(self._paths[index])
 
 
+def check_calibration(precision: str, path: str | None, images: int | None) -> None:
+    """Make sure that int8 has pictures, and nothing else has.
+
+    Args:
+        precision: how the engine calculates.
+        path: folder or LMDB.
+        images: how many pictures of it to take; None for `DEFAULT_IMAGES`.
+
+    Raises:
+        UsageError: it has none, or there are some for nothing.
+    """
+    if precision == "int8" and path is None:
+        raise UsageError(f"precision int8 needs calibration with a folder or an LMDB: {ADVICE}")
+    for name, value in (("calibration", path), ("calibration_images", images)):
+        if value is not None and precision != "int8":
+            raise UsageError(f"{name} belongs to precision int8")
+    if images is not None and images < 1:
+        raise UsageError(f"calibration_images must be at least 1, got {images}")
+    if path is not None:
+        open_pictures(path)
+
+
+def calibration_pictures(
+    path: str, images: int, net: Net, transform: Transform | None = None
+) -> CalibrationPictures:
+    """Pictures as a net takes them.
+
+    Args:
+        path: folder or LMDB.
+        images: how many to take.
+        net: takes them.
+        transform: prepares them; None for the net's own way.
+    """
+    source = open_pictures(path)
+    transform = own_transform(net) if transform is None else transform
+    pictures = CalibrationPictures(source, transform, images)
+    logger.info("Calibrating int8 with %d of %d pictures in %s", len(pictures), len(source), path)
+    return pictures
+
+
 def open_pictures(path: str) -> RecordSource:
-    """The pictures of -calibration: a folder's, or an LMDB's.
+    """The pictures of a folder, or of an LMDB.
 
     Raises:
         UsageError: there are none.
     """
     folder = Path(path)
     if not folder.exists():
-        raise UsageError(f"-calibration {path}: there is no such folder or data base")
+        raise UsageError(f"calibration {path}: there is no such folder or database")
     if folder.is_dir() and not (folder / "data.mdb").exists():
         return FolderSource(folder)
     source = LmdbSource(path)
@@ -122,7 +167,7 @@ def picture_transform(
     mean: tuple[float, ...] | None = None,
     scale: float = 1.0,
 ) -> Transform:
-    """What `net.detector` does to a picture for a net with one Input.
+    """What `PictureDetector` does to a picture for a net with one Input.
 
     Args:
         channels: 1 or 3.
@@ -153,7 +198,7 @@ def own_transform(net: Net) -> Transform:
     shapes = [net.blob_shapes[net.blob_names.index(name)] for name in net.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] not in (1, 3):
         raise UsageError(
-            "int8 is calibrated with pictures, so it needs a net that reads a data base or has one "
+            "int8 is calibrated with pictures, so it needs a net that reads a database or has one "
             f"input (N, 1 or 3, H, W); this one has {[list(shape) for shape in shapes]}"
         )
     _, channels, height, width = shapes[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 
+from caffe_ssd import log
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import Net, build_net
 from caffe_ssd.net.plan import Step
@@ -20,7 +21,6 @@ from caffe_ssd.proto.caffe_pb2 import (
     NetParameter,
     NetState,
 )
-from caffe_ssd.solver import log
 
 _FLOAT_BYTES = 4
 _DATA_SIZES = {"Data": log.DATA_SIZE, "AnnotatedData": log.ANNOTATED_DATA_SIZE}

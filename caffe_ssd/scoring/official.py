@@ -1,6 +1,6 @@
 """Official numbers from the pass over the test set that gives the reference's mAP.
 
-The truth comes from the net's data base rather than from its label blob, so that nothing of the
+The truth comes from the net's database rather than from its label blob, so that nothing of the
 input transformation is in it. Each protocol sees the detections as result files of its format hold
 them: `caffe evaluate` gives the same numbers for the files that DetectionOutput writes.
 """
@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caffe_ssd.boxes.image_space import Resize
-from caffe_ssd.cli.protocols import score
-from caffe_ssd.cli.whole_set import record_readers
 from caffe_ssd.data.batches import LabelKind
 from caffe_ssd.data.records import RecordSource
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.evaluate.annotations import read_lmdb_annotations
-from caffe_ssd.evaluate.result_writer import result_boxes_px
+from caffe_ssd.evaluate.result_writer import ResultWriter, result_boxes_px
 from caffe_ssd.evaluate.results import ImageSize
 from caffe_ssd.evaluate.score import ProtocolScore
 from caffe_ssd.evaluate.test_set import Found, TestSet
@@ -28,6 +26,8 @@ from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.detection_output import DetectionOutput
 from caffe_ssd.net import Net
 from caffe_ssd.proto.label_map import LabelMap
+from caffe_ssd.scoring.protocols import score
+from caffe_ssd.scoring.whole_set import record_readers
 
 _LABEL = 1
 _NOTHING = -1
@@ -40,7 +40,7 @@ class OfficialScores:
     DetectionOutput saves results, else the sizes of the stored pictures.
 
     Args:
-        net: a test net with one DetectionEvaluate layer and a data base with boxes.
+        net: a test net with one DetectionEvaluate layer and a database with boxes.
         label_map: names of the labels; None takes those of DetectionOutput, or numbers.
 
     Attributes:
@@ -49,25 +49,15 @@ class OfficialScores:
 
     Raises:
         UsageError: the net is another.
-        DataError: the data base does not fit the sizes or the labels.
+        DataError: the database does not fit the sizes or the labels.
     """
 
     def __init__(self, net: Net, label_map: LabelMap | None = None) -> None:
         judge = _only_judge(net)
         source, self._batch_size = _records(net)
-        writers = [
-            layer.writer
-            for layer in net.layers
-            if isinstance(layer, DetectionOutput) and layer.writer is not None
-        ]
-        writer = writers[0] if writers else None
+        writer = _result_writer(net)
         if label_map is None:
-            names = {c: str(c) for c in judge.classes} if writer is None else dict(writer.names)
-            label_map = LabelMap(
-                name_to_label={name: label for label, name in names.items()},
-                label_to_name=names,
-                label_to_display_name=names,
-            )
+            label_map = own_names(net)
         self.names = label_map.label_to_name
         sizes: Sequence[ImageSize] | None = judge.sizes
         if sizes is None and writer is not None:
@@ -123,18 +113,42 @@ class OfficialScores:
         ).astype(np.float64)
 
 
+def own_names(net: Net) -> LabelMap:
+    """The names of a net's classes: those with which DetectionOutput saves results, or numbers."""
+    writer = _result_writer(net)
+    judges = [layer for layer in net.layers if isinstance(layer, DetectionEvaluate)]
+    names = {c: str(c) for judge in judges for c in judge.classes}
+    if writer is not None:
+        names = dict(writer.names)
+    return LabelMap(
+        name_to_label={name: label for label, name in names.items()},
+        label_to_name=names,
+        label_to_display_name=names,
+    )
+
+
+def _result_writer(net: Net) -> ResultWriter | None:
+    for layer in net.layers:
+        if isinstance(layer, DetectionOutput) and layer.writer is not None:
+            return layer.writer
+    return None
+
+
 def _only_judge(net: Net) -> DetectionEvaluate:
     judges = [layer for layer in net.layers if isinstance(layer, DetectionEvaluate)]
     if len(judges) != 1:
         raise UsageError(
-            f"-protocol needs a net with one DetectionEvaluate layer; this one has {len(judges)}"
+            "an official protocol needs a net with one DetectionEvaluate layer; "
+            f"this one has {len(judges)}"
         )
     return judges[0]
 
 
 def _records(net: Net) -> tuple[RecordSource, int]:
-    """The data base with the boxes, and how many records make a batch."""
+    """The database with the boxes, and how many records make a batch."""
     for _, reader in record_readers(net):
         if reader.label is LabelKind.BOXES:
             return reader.source, reader.batch_size
-    raise UsageError("-protocol needs a net with an AnnotatedData layer, which holds the truth")
+    raise UsageError(
+        "an official protocol needs a net with an AnnotatedData layer, which holds the truth"
+    )

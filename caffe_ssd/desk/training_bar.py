@@ -1,49 +1,22 @@
-"""What the user sees: log lines, and on a terminal a progress bar below them.
-
-Spec: caffe-net.md section 20. Everything goes to standard error.
-"""
+"""The progress bar of a training run."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from caffe_ssd.desk.console import is_terminal, live_progress
+from caffe_ssd.log import cpp_number
 from caffe_ssd.solver.hooks import Observer
-from caffe_ssd.solver.log import GlogFormatter, cpp_number
 
-PACKAGES = ("caffe_ssd", "caffe", "lmdb_tools")
 _WINDOW_S = 2.0  # the speed shown is that of the last seconds
 
 
-def set_up_logging(handler: logging.Handler | None = None) -> None:
-    """Send our packages' log to standard error, or to `handler`, in Caffe's format."""
-    handler = logging.StreamHandler() if handler is None else handler
-    handler.setFormatter(GlogFormatter())
-    for package in PACKAGES:
-        package_logger = logging.getLogger(package)
-        package_logger.handlers = [handler]
-        package_logger.setLevel(logging.INFO)
-        package_logger.propagate = False
-
-
-def show(text: str) -> None:
-    """Print a listing. A reader that has seen enough of it, such as `head`, is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 @contextmanager
-def progress_bar(*, start: int, end: int, images: int) -> Iterator[Observer]:
+def training_bar(*, start: int, end: int, images: int) -> Iterator[Observer]:
     """An observer that shows a bar while the block runs; nothing where there is no terminal.
 
     Args:
@@ -51,10 +24,9 @@ def progress_bar(*, start: int, end: int, images: int) -> Iterator[Observer]:
         end: `max_iter`.
         images: images per iteration; 0 if unknown.
     """
-    if not sys.stderr.isatty():
+    if not is_terminal():
         yield Observer()
         return
-    console = Console(stderr=True)
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -62,23 +34,8 @@ def progress_bar(*, start: int, end: int, images: int) -> Iterator[Observer]:
         TextColumn("{task.fields[status]}"),
         TimeRemainingColumn(),
     ]
-    set_up_logging(_AboveBar(console))
-    try:
-        with Progress(*columns, console=console) as progress:
-            yield _Bar(progress, start=start, end=end, images=images)
-    finally:
-        set_up_logging()
-
-
-class _AboveBar(logging.Handler):
-    """Prints records so that a live bar stays below them."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(Text(self.format(record)), soft_wrap=True)
+    with live_progress(*columns) as progress:
+        yield _Bar(progress, start=start, end=end, images=images)
 
 
 class _Bar(Observer):

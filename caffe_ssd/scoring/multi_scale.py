@@ -18,8 +18,8 @@ from torch import Tensor
 
 from caffe_ssd.boxes.merging import MergeRule, merge_detections, mirrored, of_size
 from caffe_ssd.layers.detection_output import DetectionOutput
-from caffe_ssd.net.detector import PictureDetector, Run, found_rows
-from caffe_ssd.net.net import Net
+from caffe_ssd.net import Net
+from caffe_ssd.scoring.picture_detector import PictureDetector, Run, found_rows
 
 MERGES = ("vote", "nms")
 
@@ -96,7 +96,7 @@ class MultiScaleDetector(PictureDetector):
         net: Net,
         rule: MultiScaleRule,
         *,
-        mean: Sequence[float] | None = None,
+        mean: tuple[float, ...] | None = None,
         scale: float = 1.0,
         run: Run | None = None,
     ) -> None:

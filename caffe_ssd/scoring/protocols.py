@@ -1,4 +1,4 @@
-"""Scores of several protocols side by side: computed, printed, and as JSON.
+"""Scores of detections by several protocols, each by its name.
 
 "reference" is how the reference's DetectionEvaluate layer counts in pixels, with its three versions
 of AP; the official protocols are those of `evaluate.voc_protocol` and `evaluate.coco_protocol`.
@@ -6,10 +6,7 @@ of AP; the official protocols are those of `evaluate.voc_protocol` and `evaluate
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,7 +19,6 @@ from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
 from caffe_ssd.evaluate.score import ProtocolScore
 from caffe_ssd.evaluate.test_set import Floats, Found, TestSet
 from caffe_ssd.evaluate.voc_protocol import score_voc
-from caffe_ssd.files import atomic_write
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 
 OFFICIAL = ("voc2007", "voc2012", "coco")
@@ -31,8 +27,8 @@ PROTOCOLS = ("reference", *OFFICIAL)
 _IMAGES_AT_ONCE = 16
 
 
-def read_protocols(words: Sequence[str], known: Sequence[str] = PROTOCOLS) -> list[str]:
-    """Names of protocols from flags that may each hold several, separated by commas.
+def read_protocols(words: Iterable[str], known: Sequence[str] = PROTOCOLS) -> list[str]:
+    """Names of protocols from texts that may each hold several, separated by commas.
 
     Raises:
         UsageError: one is unknown, or needs a package that is not installed.
@@ -40,7 +36,7 @@ def read_protocols(words: Sequence[str], known: Sequence[str] = PROTOCOLS) -> li
     names = [name.strip().lower() for word in words for name in word.split(",")]
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown -protocol {name!r}; known: {', '.join(known)}")
+            raise UsageError(f"unknown protocol {name!r}; known: {', '.join(known)}")
     if "coco" in names:
         check_pycocotools()
     return list(dict.fromkeys(names))
@@ -75,58 +71,6 @@ def reference_score(
             for version, each in results.items()
         },
     )
-
-
-def format_scores(test_set: TestSet, scores: Sequence[ProtocolScore]) -> str:
-    """A table by class, and below it every headline number."""
-    columns = [("", "objects", {name: str(n) for name, n in test_set.num_objects().items()})]
-    for each in scores:
-        group = each.title.removesuffix(" protocol")
-        for column, values in each.per_class.items():
-            columns.append((group, column, {k: _number(v, 4) for k, v in values.items()}))
-            group = ""
-    lines = [["", *(group for group, _, _ in columns)], ["class", *(c for _, c, _ in columns)]]
-    for name, shown in test_set.categories.items():
-        lines.append([shown, *(values.get(name, "-") for _, _, values in columns)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns) + 1)]
-    table = [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    numbers = {name: value for each in scores for name, value in each.numbers.items()}
-    width = max(map(len, numbers), default=0)
-    return "\n".join([*table, "", *(f"{n:<{width}}  {_number(v, 6)}" for n, v in numbers.items())])
-
-
-def write_json(path: str | Path, test_set: TestSet, scores: Sequence[ProtocolScore]) -> None:
-    """Write all scores to a file; numbers that are not defined become null.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    num_objects = test_set.num_objects()
-    content = {
-        "images": len(test_set.images),
-        "numbers": {k: _finite(v) for each in scores for k, v in each.numbers.items()},
-        "classes": [
-            {
-                "category": name,
-                "class": shown,
-                "objects": num_objects[name],
-                **{
-                    each.title: {
-                        c: _finite(v.get(name, math.nan)) for c, v in each.per_class.items()
-                    }
-                    for each in scores
-                },
-            }
-            for name, shown in test_set.categories.items()
-        ],
-    }
-    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _score_as_reference(test_set: TestSet, found: Found) -> ProtocolScore:
@@ -171,11 +115,3 @@ def _part(table: Floats, first: int) -> Tensor:
     if not len(rows):
         rows = np.full((1, table.shape[1]), -1, np.float32)
     return torch.from_numpy(rows)[None, None]
-
-
-def _number(value: float, digits: int) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""A trained detector on pictures: from pixels to boxes with labels and scores.
+"""A trained net on pictures: from pixels to the rows of DetectionOutput.
 
 Spec: ssd-layers.md section 3 (rows of DetectionOutput).
 
@@ -10,7 +10,6 @@ with one channel get the picture in grey.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,36 +19,15 @@ from torch import Tensor
 
 from caffe_ssd.errors import NetError, UsageError
 from caffe_ssd.layers.detection_output import ROW_WIDTH
-from caffe_ssd.net.net import Net
+from caffe_ssd.net import Net
 from caffe_ssd.net.part import NetPart
 from caffe_ssd.net.plan import Value
-from caffe_ssd.proto.caffe_pb2 import NetParameter
 
 MEAN_BGR = (104.0, 117.0, 123.0)
 MEAN_GREY = (0.0,)
 
 Run = Callable[[Tensor], Tensor]
 """A batch (N, C, H, W) to DetectionOutput's top, (1, 1, D, 7): a `NetPart`, or an engine."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectedObject:
-    """One row of DetectionOutput.
-
-    Args:
-        label: the class.
-        score: in [0, 1].
-        corners: xmin, ymin, xmax, ymax; normalised, and may leave [0, 1] a little.
-    """
-
-    label: int
-    score: float
-    corners: tuple[float, float, float, float]
-
-    def box_px(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """(xmin, ymin, xmax, ymax) in pixels, clipped to a picture of that size."""
-        xmin, ymin, xmax, ymax = (min(max(value, 0.0), 1.0) for value in self.corners)
-        return round(xmin * width), round(ymin * height), round(xmax * width), round(ymax * height)
 
 
 class PictureDetector:
@@ -71,7 +49,7 @@ class PictureDetector:
         self,
         net: Net,
         *,
-        mean: Sequence[float] | None = None,
+        mean: tuple[float, ...] | None = None,
         scale: float = 1.0,
         size: tuple[int, int] | None = None,
         run: Run | None = None,
@@ -94,30 +72,11 @@ class PictureDetector:
         self.mean = np.array(mean, np.float32)
         self.scale = np.float32(scale)
 
-    def detect(
-        self, pictures: Sequence[NDArray[np.uint8]], *, threshold: float = 0.5
-    ) -> list[list[DetectedObject]]:
-        """What is found on each picture, best first.
-
-        Args:
-            pictures: (height, width, 3), BGR, 8 bits, each of its own size; they are one batch.
-            threshold: lowest score.
-        """
-        if not pictures:
-            return []
-        found: list[list[DetectedObject]] = [[] for _ in pictures]
-        for image, label, score, *corners in self.rows(pictures).tolist():
-            if score >= threshold:
-                xmin, ymin, xmax, ymax = corners
-                box = (xmin, ymin, xmax, ymax)
-                found[int(image)].append(DetectedObject(label=int(label), score=score, corners=box))
-        return [sorted(objects, key=lambda each: -each.score) for objects in found]
-
     def rows(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
         """All that the net finds on one or more pictures: DetectionOutput's rows, [D, 7].
 
         Args:
-            pictures: see `detect`.
+            pictures: (height, width, 3), BGR, 8 bits, each of its own size; they are one batch.
         """
         return found_rows(self.run(self.batch(pictures, self.size)))
 
@@ -131,20 +90,6 @@ class PictureDetector:
         resized = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
         values = (np.atleast_3d(resized).astype(np.float32) - self.mean) * self.scale
         return np.ascontiguousarray(values.transpose(2, 0, 1))
-
-
-def without_result_files(param: NetParameter) -> NetParameter:
-    """A copy of a net that saves no detections.
-
-    A generated deploy net names the folder of its results and the files that describe the test
-    set; a net for pictures needs none of them.
-    """
-    plain = NetParameter()
-    plain.CopyFrom(param)
-    for layer in plain.layer:
-        if layer.HasField("detection_output_param"):
-            layer.detection_output_param.ClearField("save_output_param")
-    return plain
 
 
 def found_rows(blob: Tensor) -> Tensor:

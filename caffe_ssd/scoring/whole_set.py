@@ -1,4 +1,4 @@
-"""Lets a net see every record of its data base exactly once.
+"""Lets a net see every record of its database exactly once.
 
 Spec: ssd-data.md section 5. The reference's readers start over in mid-batch, so that the first
 records count twice unless the batch size divides their number.

@@ -1,0 +1,139 @@
+"""What the user of a command sees: log lines, listings, progress bars, one line for an error.
+
+Spec: caffe-net.md section 20. Listings go to standard output, all else to standard error.
+Exit statuses: 0 done, 1 failed, 2 the command line makes no sense, 130 stopped by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from caffe_ssd.errors import CaffeError, FileError, UsageError
+from caffe_ssd.log import GlogFormatter
+
+PACKAGES = ("caffe_ssd", "caffe", "lmdb_tools")
+
+T = TypeVar("T")
+
+
+def set_up_logging(handler: logging.Handler | None = None) -> None:
+    """Send our packages' log to standard error, or to `handler`, in Caffe's format."""
+    handler = logging.StreamHandler() if handler is None else handler
+    handler.setFormatter(GlogFormatter())
+    for package in PACKAGES:
+        package_logger = logging.getLogger(package)
+        package_logger.handlers = [handler]
+        package_logger.setLevel(logging.INFO)
+        package_logger.propagate = False
+
+
+def run_command(action: Callable[[], int | None], name: str, *, debug: bool = False) -> int:
+    """Do a command's work, with the log on standard error; expected failures become one line.
+
+    Args:
+        action: the work; returns the exit status, or None for 0.
+        name: the command, for messages.
+        debug: raise failures instead.
+
+    Returns:
+        The exit status.
+    """
+    with _logging_restored():
+        set_up_logging()
+        try:
+            status = action()
+        except CaffeError as error:
+            if debug:
+                raise
+            tell(f"{name}: {error}")
+            return 2 if isinstance(error, UsageError) else 1
+        except KeyboardInterrupt:
+            tell(f"{name}: stopped at once; what was not saved is lost")
+            return 130
+        except SystemExit as leaving:  # after a help text
+            return leaving.code if isinstance(leaving.code, int) else 0
+    return 0 if status is None else status
+
+
+def show(text: str) -> None:
+    """Print a listing. A reader that has seen enough of it, such as `head`, is no error.
+
+    Raises:
+        FileError: standard output cannot be written, as when a disk is full.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise FileError(f"Could not write to standard output: {error.strerror}") from error
+
+
+def tell(text: str) -> None:
+    """Print a message on standard error."""
+    if sys.stderr is not None:
+        print(text, file=sys.stderr)
+
+
+def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Yield the items; on a terminal a bar shows how many are done."""
+    if not is_terminal():
+        yield from items
+        return
+    columns = [*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn()]
+    with live_progress(*columns, transient=True) as progress:
+        yield from progress.track(items, total=total, description=what)
+
+
+def is_terminal() -> bool:
+    """Whether somebody looks at standard error."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+@contextmanager
+def live_progress(*columns: str | ProgressColumn, transient: bool = False) -> Iterator[Progress]:
+    """A progress bar while the block runs, which stays below the log's lines."""
+    console = Console(stderr=True)
+    with _logging_restored():
+        if any(logging.getLogger(package).handlers for package in PACKAGES):
+            set_up_logging(_AboveBar(console))
+        with Progress(*columns, console=console, transient=transient) as progress:
+            yield progress
+
+
+@contextmanager
+def _logging_restored() -> Iterator[None]:
+    """Leave the packages' logging as it was before the block."""
+    loggers = [logging.getLogger(package) for package in PACKAGES]
+    before = [(list(each.handlers), each.level, each.propagate) for each in loggers]
+    try:
+        yield
+    finally:
+        for each, (handlers, level, propagate) in zip(loggers, before, strict=True):
+            each.handlers, each.propagate = handlers, propagate
+            each.setLevel(level)
+
+
+class _AboveBar(logging.Handler):
+    """Prints records so that a live bar stays below them."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(Text(self.format(record)), soft_wrap=True)

@@ -1,0 +1,1 @@
+"""What a trained net is worth, and what it sees: scores of test sets, objects on pictures."""

@@ -1,0 +1,65 @@
+"""A trained net from its files, as scoring, detecting, timing and exporting need it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+
+from caffe_ssd.devices import default_workers
+from caffe_ssd.layers.registry import Runtime
+from caffe_ssd.net import Net, build_net
+from caffe_ssd.net.net_log import build_logged_net
+from caffe_ssd.net.state import without_result_files
+from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
+from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.text import read_net
+
+PathLike = str | os.PathLike[str]
+
+CPU = torch.device("cpu")
+
+
+def load_net(
+    model: PathLike,
+    weights: PathLike | Sequence[PathLike] = (),
+    *,
+    phase: str = "TEST",
+    level: int | None = None,
+    stages: Sequence[str] = (),
+    device: torch.device = CPU,
+    workers: int | None = 0,
+    lenient: bool = False,
+    saves_results: bool = False,
+    is_logged: bool = False,
+) -> Net:
+    """Build a net and give it its weights.
+
+    Args:
+        model: the net's prototxt.
+        weights: one or more caffemodel or HDF5 files, copied in this order.
+        phase: TRAIN or TEST.
+        level, stages: of the net's state; None and none leave what the prototxt says.
+        device: where it shall run.
+        workers: data worker processes; None for as many as the device deserves.
+        lenient: skip fields that this Caffe does not know, with a warning.
+        saves_results: whether DetectionOutput writes the result files it names.
+        is_logged: log the net's construction in Caffe's words.
+
+    Raises:
+        CaffeError: a file cannot be read, the net not be built, or the weights do not fit.
+    """
+    param = read_net(model, lenient=lenient)
+    if not saves_results:
+        param = without_result_files(param)
+    state = NetState()
+    state.MergeFrom(param.state)
+    asked = NetState(phase=Phase.Value(phase), level=level, stage=stages)  # type: ignore[arg-type]
+    state.MergeFrom(asked)
+    workers = default_workers(device) if workers is None else workers
+    build = build_logged_net if is_logged else build_net
+    net = build(param, state, Runtime(data_workers=workers)).to(device)
+    for path in [weights] if isinstance(weights, str | os.PathLike) else weights:
+        copy_trained_file(net, path, advice=OTHER_NET_ADVICE)
+    return net
