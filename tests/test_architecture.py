@@ -38,6 +38,7 @@ MAX_LINES = 400
 
 ENGINE_FILES = [p for p in sorted(ENGINE.rglob("*.py")) if not p.name.endswith("_pb2.py")]
 FACE_FILES = sorted((ROOT / "python" / "caffe").rglob("*.py"))
+TOOL_FILES = sorted((ROOT / "lmdb_tools").rglob("*.py"))
 GENERATORS = [ROOT / "python/caffe/model_libs.py", *(ROOT / "python/caffe/models").glob("*.py")]
 
 
@@ -51,6 +52,12 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
     return found
+
+
+def calls_print(path: Path) -> bool:
+    """Whether a file prints by itself."""
+    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls)
 
 
 def parts(modules: set[str]) -> set[str]:
@@ -77,6 +84,21 @@ def test_parts_import_only_upwards(path: Path) -> None:
     tops = {module.split(".")[0] for module in modules}
     assert "caffe" not in tops, "the engine must not know the pycaffe face"
     assert "lmdb_tools" not in tops
+
+
+@pytest.mark.parametrize("path", FACE_FILES + TOOL_FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_is_built_on_the_command_line(path: Path) -> None:
+    """What commands share with other packages is `desk`."""
+    assert "cli" not in parts(imported_modules(path))
+
+
+def test_only_commands_meet_the_user() -> None:
+    """Parts above log, return and raise; `desk` prints."""
+    for path in ENGINE_FILES:
+        part = path.relative_to(ENGINE).parts[0]
+        if part not in ("desk", "cli", "__init__.py"):
+            assert "desk" not in parts(imported_modules(path)), path
+            assert not calls_print(path), path
 
 
 @pytest.mark.parametrize("path", GENERATORS, ids=lambda p: str(p.relative_to(ROOT)))

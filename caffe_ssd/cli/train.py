@@ -26,7 +26,7 @@ from caffe_ssd.cli.flags import (
     weights_of,
 )
 from caffe_ssd.cli.signals import watch
-from caffe_ssd.desk.console import set_up_logging
+from caffe_ssd.desk.console import run_command
 from caffe_ssd.desk.flags import about_flag
 from caffe_ssd.desk.training_bar import training_bar
 from caffe_ssd.errors import UsageError
@@ -88,7 +88,14 @@ def run(arguments: list[str]) -> int:
             if getattr(args, flag):
                 logger.warning("-%s has no effect on one device", flag)
         return train(args, param.SerializeToString(), chosen[0], None)
-    return launch(partial(train, args, param.SerializeToString()), chosen)
+    return launch(partial(_train_of_many, args, param.SerializeToString()), chosen)
+
+
+def _train_of_many(
+    args: argparse.Namespace, settings: bytes, device: torch.device, place: Place
+) -> int:
+    """Train in a process of its own among others."""
+    return run_command(lambda: train(args, settings, device, place), "caffe", debug=args.debug)
 
 
 def train(
@@ -105,7 +112,6 @@ def train(
     Returns:
         The exit status.
     """
-    set_up_logging()
     param = SolverParameter.FromString(settings)
     is_root = place is None or place.is_root
     if place is not None and not is_root:

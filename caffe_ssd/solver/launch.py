@@ -17,7 +17,7 @@ from types import FrameType
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
-from caffe_ssd.errors import CaffeError
+from caffe_ssd.errors import SolverError
 from caffe_ssd.solver.parallel import Place
 
 Job = Callable[[torch.device, Place], int]
@@ -31,8 +31,12 @@ def launch(job: Job, devices: list[torch.device]) -> int:
     """Run the job once per device, each in its own process; returns the exit status.
 
     Args:
-        job: can be pickled; returns an exit status. When one fails the others are ended.
+        job: can be pickled; returns an exit status, and says itself what went wrong. When one fails
+            the others are ended.
         devices: rank r gets the r-th.
+
+    Raises:
+        SolverError: a process was killed.
     """
     with tempfile.TemporaryDirectory(prefix="caffe-") as folder:
         address = f"file://{folder}/rendezvous"
@@ -52,12 +56,10 @@ def launch(job: Job, devices: list[torch.device]) -> int:
             if error.exit_code > 0:  # it has said why
                 return error.exit_code
             name = signal.Signals(-error.exit_code).name if error.exit_code else "no status"
-            print(
-                f"caffe: the process of device {error.error_index} was ended by {name} (out of "
-                "memory?); the others were stopped",
-                file=sys.stderr,
-            )
-            return 1
+            raise SolverError(
+                f"the process of device {error.error_index} was ended by {name} (out of memory?); "
+                "the others were stopped"
+            ) from error
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -70,9 +72,4 @@ def _run(rank: int, job: Job, devices: list[torch.device], address: str) -> None
     if devices[rank].type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
     place = Place(rank=rank, world_size=len(devices), local_rank=rank, address=address)
-    try:
-        status = job(devices[rank], place)
-    except CaffeError as error:
-        print(f"caffe: {error}", file=sys.stderr)
-        status = 1
-    sys.exit(status)
+    sys.exit(job(devices[rank], place))
