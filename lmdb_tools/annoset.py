@@ -23,12 +23,12 @@ from caffe_ssd.data.annotation_files import (
     whole_of,
 )
 from caffe_ssd.data.samples import NO_ANNOTATIONS, Annotations
+from caffe_ssd.desk.console import track
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.files import read_text
 from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
 from caffe_ssd.random import CaffeRandom
 from lmdb_tools.annotations import to_annotations
-from lmdb_tools.console import track
 from lmdb_tools.conversion_summary import ConversionSummary
 from lmdb_tools.database import DatabaseWriter, new_database
 from lmdb_tools.images import ImageOptions, image_to_datum
@@ -113,7 +113,7 @@ def reading_rules(*, repair_xml: bool, as_original: bool) -> ReadingRules:
         UsageError: both are set.
     """
     if repair_xml and as_original:
-        raise UsageError("--repair_xml and --as_original contradict each other")
+        raise UsageError("-repair_xml and -as_original contradict each other")
     return ReadingRules(late_difficult=repair_xml, as_original=as_original)
 
 
@@ -140,7 +140,7 @@ def read_list(
             expected = "an image and an annotation file" if detection else "an image and a number"
             fault = f"{path}:{number}: expected {expected}, got {line!r}"
             if not lenient:
-                raise DataError(f"{fault}; --lenient ends the list there")
+                raise DataError(f"{fault}; -lenient ends the list there")
             logger.warning("%s; stopped", fault)
             break
         lines.append((words[0], words[1]))
@@ -184,7 +184,7 @@ def _check_size(path: str, size: int, expected: int) -> None:
     if size != expected:
         raise DataError(
             f"{path}: {size} bytes of pixels, expected {expected} as the first image's shape says "
-            "(--check_size fits raw pixels of one size only)"
+            "(-check_size fits raw pixels of one size only)"
         )
 
 

@@ -13,7 +13,7 @@ from caffe_ssd.errors import DataError
 logger = logging.getLogger(__name__)
 
 _MOST_SHOWN = 10
-_ADVICE = "--lenient takes the data as they are"
+_ADVICE = "-lenient takes the data as they are"
 
 
 @dataclass(kw_only=True)

@@ -12,39 +12,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from caffe_ssd.errors import DataError, FileError, UsageError
+from caffe_ssd.desk.console import run_command
+from caffe_ssd.desk.flags import FlagParser
+from caffe_ssd.errors import DataError, FileError
 from caffe_ssd.proto.caffe_pb2 import LabelMap
 from caffe_ssd.proto.text import write_text
-from lmdb_tools.console import run_tool
-from lmdb_tools.flags import Flag, format_flags, parse_flags
 
-FLAGS = (
-    Flag(name="delimiter", default=" ", help="Each of these characters ends a field."),
-    Flag(
-        name="include_background",
-        default=False,
-        help="Begin with item 0, none_of_the_above, shown as background.",
-    ),
-)
-
-USAGE = """\
-create_label_map: turn a list of class names into a LabelMap prototxt.
-Usage:
-    create_label_map [FLAGS] MAPFILE OUTFILE
+DESCRIPTION = """\
+Turn a list of class names into a LabelMap prototxt.
 
 Each line of MAPFILE is `name`, `name label` or `name label display_name`, all lines alike. Without
-labels they are counted from 0, or from 1 behind the background.
-
-Example:
-    create_label_map --delimiter=, --include_background data/coco/labels.txt labelmap_coco.prototxt
-
-Flags:
-"""
+labels they are counted from 0, or from 1 behind the background."""
+EXAMPLES = """\
+  create_label_map -delimiter=, -include_background data/coco/labels.txt labelmap_coco.prototxt"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return run_tool(lambda: _run(sys.argv[1:] if argv is None else argv), "create_label_map")
+    return run_command(_run, "create_label_map", argv)
 
 
 def label_map_from_lines(
@@ -87,25 +72,28 @@ def label_map_from_lines(
 
 
 def _run(argv: Sequence[str]) -> None:
-    if {"--help", "-help", "-h"} & set(argv):
-        print(USAGE + format_flags(FLAGS))
-        return
-    flags, arguments = parse_flags(argv, FLAGS)
-    if len(arguments) != 2:
-        print(USAGE + format_flags(FLAGS), file=sys.stderr)
-        raise UsageError(f"need MAPFILE OUTFILE, got {len(arguments)} arguments")
-    map_file, out_file = arguments
+    parser = FlagParser("create_label_map", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument("map_file", metavar="MAPFILE", help="the list of classes")
+    parser.add_argument("out_file", metavar="OUTFILE", help="the label map to write")
+    parser.add_flag(
+        "delimiter", default=" ", help="each of these characters ends a field (a space)"
+    )
+    parser.add_switch(
+        "include_background",
+        help="begin with item 0, none_of_the_above, shown as background",
+    )
+    args = parser.parse_flags(argv)
     try:
-        lines = Path(map_file).read_text(encoding="utf-8").splitlines()
+        lines = Path(args.map_file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"Could not open file {map_file}: {error}") from error
+        raise FileError(f"Could not open file {args.map_file}: {error}") from error
     labels = label_map_from_lines(
         lines,
-        delimiter=flags.text("delimiter"),
-        include_background=flags.switch("include_background"),
-        source=map_file,
+        delimiter=args.delimiter,
+        include_background=args.include_background,
+        source=args.map_file,
     )
-    write_text(out_file, labels)
+    write_text(args.out_file, labels)
 
 
 def _label(text: str, where: str) -> int:

@@ -14,41 +14,27 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from caffe_ssd.errors import DataError, FileError, UsageError
+from caffe_ssd.desk.console import run_command, track
+from caffe_ssd.desk.flags import FlagParser
+from caffe_ssd.errors import DataError, FileError
 from caffe_ssd.files import atomic_write
 from lmdb_tools.annoset import read_list
-from lmdb_tools.console import run_tool, track
-from lmdb_tools.flags import Flag, format_flags, parse_flags
 from lmdb_tools.images import image_size
 
 logger = logging.getLogger(__name__)
 
-FLAGS = (
-    Flag(
-        name="name_id_file",
-        default="",
-        help="Lines 'name id', one for every image; ids then take the place of names.",
-    ),
-)
-
-USAGE = """\
-get_image_size: write one line 'name height width' for every image of a list.
-Usage:
-    get_image_size [FLAGS] ROOTFOLDER/ LISTFILE OUTFILE
+DESCRIPTION = """\
+Write one line 'name height width' for every image of a list.
 
 ROOTFOLDER/ is put before every path of the list as it is, so it should end in a slash. Each line of
-LISTFILE holds an image and something else. The name is the file's, without folder and extension.
-
-Example:
-    get_image_size VOCdevkit/ data/VOC0712/test.txt data/VOC0712/test_name_size.txt
-
-Flags:
-"""
+LISTFILE holds an image and something else. The name is the file's, without folder and extension."""
+EXAMPLES = """\
+  get_image_size VOCdevkit/ data/VOC0712/test.txt data/VOC0712/test_name_size.txt"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return run_tool(lambda: _run(sys.argv[1:] if argv is None else argv), "get_image_size")
+    return run_command(_run, "get_image_size", argv)
 
 
 def write_image_sizes(
@@ -107,19 +93,20 @@ def read_name_ids(path: str | os.PathLike[str], count: int) -> dict[str, str]:
 
 
 def _run(argv: Sequence[str]) -> None:
-    if {"--help", "-help", "-h"} & set(argv):
-        print(USAGE + format_flags(FLAGS))
-        return
-    flags, arguments = parse_flags(argv, FLAGS)
-    if len(arguments) != 3:
-        print(USAGE + format_flags(FLAGS), file=sys.stderr)
-        raise UsageError(f"need ROOTFOLDER/ LISTFILE OUTFILE, got {len(arguments)} arguments")
-    root, list_file, out_file = arguments
-    images = [image for image, _ in read_list(list_file, detection=True)]
+    parser = FlagParser("get_image_size", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument("root", metavar="ROOTFOLDER/", help="put before every path")
+    parser.add_argument("list_file", metavar="LISTFILE", help="the images")
+    parser.add_argument("out_file", metavar="OUTFILE", help="the sizes to write")
+    parser.add_flag(
+        "name_id_file",
+        default="",
+        help="lines 'name id', one for every image; ids then take the place of names",
+    )
+    args = parser.parse_flags(argv)
+    images = [image for image, _ in read_list(args.list_file, detection=True)]
     logger.info("A total of %d images.", len(images))
-    ids_file = flags.text("name_id_file")
-    ids = read_name_ids(ids_file, len(images)) if ids_file else None
-    write_image_sizes(root, images, out_file, name_to_id=ids)
+    ids = read_name_ids(args.name_id_file, len(images)) if args.name_id_file else None
+    write_image_sizes(args.root, images, args.out_file, name_to_id=ids)
 
 
 def _name(path: str, name_to_id: Mapping[str, str] | None) -> str:

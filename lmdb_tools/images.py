@@ -1,7 +1,7 @@
 """Loads an image, resizes it if asked, and packs it into a Datum.
 
 Spec: ssd-data.md sections 1 and 3.1.
-Quirk: the file's own bytes are kept when nothing has to change; `--gray` then declares one
+Quirk: the file's own bytes are kept when nothing has to change; `-gray` then declares one
 channel even if the file is a colour image.
 Quirk: asking for only one of height and width resizes nothing, but the image is encoded anew.
 """
@@ -48,7 +48,7 @@ class ImageOptions:
     def __post_init__(self) -> None:
         if self.encode_type and not _can_encode(self.encode_type):
             raise UsageError(
-                f"--encode_type is {self.encode_type!r}, which OpenCV cannot write; "
+                f"-encode_type is {self.encode_type!r}, which OpenCV cannot write; "
                 "common ones: jpg, png, bmp, webp"
             )
 
@@ -63,7 +63,7 @@ class ImageOptions:
             return self.encode_type
         guessed = _extension(path)
         if not guessed or not _can_encode(guessed):
-            raise DataError(f"{path}: cannot tell the encoding from the name; give --encode_type")
+            raise DataError(f"{path}: cannot tell the encoding from the name; give -encode_type")
         return guessed
 
 

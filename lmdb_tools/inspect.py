@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +16,12 @@ from rich.table import Table
 
 from caffe_ssd.data.decode import decode_datum
 from caffe_ssd.data.records import LmdbSource
+from caffe_ssd.desk.console import run_command
+from caffe_ssd.desk.flags import FlagParser
 from caffe_ssd.errors import CaffeError, DataError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
 from caffe_ssd.proto.label_map import read_label_map
-from lmdb_tools.console import run_tool
 from lmdb_tools.contact_sheet import DrawnBox, draw_boxes, tile_images
 from lmdb_tools.images import Image, encode
 from lmdb_tools.summary import Summary, summarise
@@ -31,41 +31,39 @@ _SIZE_STEPS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _BAR_WIDTH = 30
 
-EPILOG = """\
-example:
-  python -m lmdb_tools.inspect shapes_test_lmdb --label-map shapes/labelmap_shapes.prototxt \\
-      --show 24 --output grid.png
+EXAMPLES = """\
+  python -m lmdb_tools.inspect shapes_test_lmdb -label_map shapes/labelmap_shapes.prototxt \\
+      -show 24 -output grid.png
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (1 too if a record is broken)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lmdb_tools.inspect",
+    return run_command(_run, "inspect", argv)
+
+
+def _run(argv: Sequence[str]) -> None:
+    parser = FlagParser(
+        "python -m lmdb_tools.inspect",
         description="Show what an LMDB holds.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument("database", help="folder made by convert_annoset")
-    parser.add_argument("--label-map", help="to show names instead of numbers")
-    parser.add_argument("--show", type=int, default=24, help="records to draw (%(default)s)")
-    parser.add_argument("--output", help="picture to draw them in, .png or .jpg")
-    parser.add_argument("--no-decode", action="store_true", help="do not decode images: quicker")
-    args = parser.parse_args(argv)
-
-    def run() -> None:
-        names: Mapping[int, str] = {}
-        if args.label_map:
-            names = read_label_map(args.label_map).label_to_display_name
-        summary = summarise(args.database, decode=not args.no_decode)
-        print_summary(summary, args.database, names)
-        if args.output:
-            sheet = contact_sheet(args.database, args.show, names)
-            atomic_write(args.output, encode(sheet, _image_format(args.output)))
-        if summary.broken:
-            raise DataError(f"{args.database}: {len(summary.broken)} records are broken")
-
-    return run_tool(run, "inspect")
+    parser.add_flag("label_map", help="to show names instead of numbers")
+    parser.add_flag("show", type=int, default=24, help="records to draw (%(default)s)")
+    parser.add_flag("output", help="picture to draw them in, .png or .jpg")
+    parser.add_switch("no_decode", help="do not decode images: quicker")
+    args = parser.parse_flags(argv)
+    names: Mapping[int, str] = {}
+    if args.label_map:
+        names = read_label_map(args.label_map).label_to_display_name
+    summary = summarise(args.database, decode=not args.no_decode)
+    print_summary(summary, args.database, names)
+    if args.output:
+        sheet = contact_sheet(args.database, args.show, names)
+        atomic_write(args.output, encode(sheet, _image_format(args.output)))
+    if summary.broken:
+        raise DataError(f"{args.database}: {len(summary.broken)} records are broken")
 
 
 def contact_sheet(database: str | os.PathLike[str], count: int, names: Mapping[int, str]) -> Image:
@@ -142,7 +140,7 @@ def _draw(value: bytes, names: Mapping[int, str]) -> Iterator[tuple[Image, list[
 def _image_format(path: str) -> str:
     suffix = Path(path).suffix.lower().lstrip(".")
     if suffix not in ("png", "jpg", "jpeg"):
-        raise DataError(f"--output is {path!r}; allowed: names ending in .png or .jpg")
+        raise DataError(f"-output is {path!r}; allowed: names ending in .png or .jpg")
     return suffix
 
 

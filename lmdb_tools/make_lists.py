@@ -5,7 +5,6 @@ Spec: ssd-data.md section 3.5.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
@@ -15,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from caffe_ssd.desk.console import run_command
+from caffe_ssd.desk.flags import FlagParser
 from caffe_ssd.errors import DataError, FileError, UsageError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.proto.text import write_text
 from lmdb_tools.annoset import shuffled
-from lmdb_tools.console import run_tool
 from lmdb_tools.create_label_map import label_map_from_lines
 from lmdb_tools.get_image_size import write_image_sizes
 from lmdb_tools.recipes import RECIPES, ImageSet, Recipe
@@ -32,9 +32,8 @@ PathLike = str | os.PathLike[str]
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
 
 EPILOG = """\
-examples:
-  python -m lmdb_tools.make_lists --layout voc0712 ~/data/VOCdevkit
-  python -m lmdb_tools.make_lists --layout voc my_pictures --out my_lists
+  python -m lmdb_tools.make_lists -layout voc0712 ~/data/VOCdevkit
+  python -m lmdb_tools.make_lists -layout voc my_pictures -out my_lists
 
 layouts, and what is looked for in ROOT:
   voc0712      VOC2007/ and VOC2012/; trains on both trainval sets, tests on 2007 test
@@ -49,22 +48,21 @@ layouts, and what is looked for in ROOT:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lmdb_tools.make_lists",
+    return run_command(_run, "make_lists", argv)
+
+
+def _run(argv: Sequence[str]) -> None:
+    parser = FlagParser(
+        "python -m lmdb_tools.make_lists",
         description="Write the train and test lists of a data set, and the sizes of test images.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EPILOG,
     )
     parser.add_argument("root", help="the folder that holds the data set")
-    parser.add_argument("--layout", required=True, choices=RECIPES, help="see below")
-    parser.add_argument("--out", help="folder for the lists (default: the layout's, in data/)")
-    parser.add_argument("--seed", type=int, default=0, help="order of the train list (%(default)s)")
-    args = parser.parse_args(argv)
-
-    def run() -> None:
-        make_lists(args.layout, args.root, args.out, seed=args.seed)
-
-    return run_tool(run, "make_lists")
+    parser.add_flag("layout", required=True, choices=RECIPES, help="see below")
+    parser.add_flag("out", help="folder for the lists (default: the layout's, in data/)")
+    parser.add_flag("seed", type=int, default=0, help="order of the train list (%(default)s)")
+    args = parser.parse_flags(argv)
+    make_lists(args.layout, args.root, args.out, seed=args.seed)
 
 
 def make_lists(layout: str, root: PathLike, out: PathLike | None = None, *, seed: int = 0) -> Path:
@@ -111,7 +109,7 @@ def lists_folder(recipe: Recipe, out: PathLike | None) -> Path:
     if out is not None:
         return Path(out)
     if not recipe.folder:
-        raise UsageError("this layout has no folder of its own; give --out")
+        raise UsageError("this layout has no folder of its own; give a folder for the lists (out)")
     return Path(recipe.folder)
 
 

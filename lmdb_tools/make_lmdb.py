@@ -6,7 +6,6 @@ Spec: ssd-data.md section 3.5.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -15,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from caffe_ssd.data.annotation_files import ReadingRules
+from caffe_ssd.desk.console import run_command
+from caffe_ssd.desk.flags import FlagParser
 from caffe_ssd.errors import FileError
 from caffe_ssd.proto.label_map import read_label_map
 from lmdb_tools.annoset import ConvertOptions, convert, read_list, reading_rules
-from lmdb_tools.console import run_tool
 from lmdb_tools.create_annoset import link_database
 from lmdb_tools.database import check_target
 from lmdb_tools.images import ImageOptions
@@ -30,12 +30,11 @@ logger = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 
 EXAMPLES = """\
-examples:
-  python -m lmdb_tools.make_lmdb --layout voc0712 ~/data/VOCdevkit
+  python -m lmdb_tools.make_lmdb -layout voc0712 ~/data/VOCdevkit
       writes data/VOC0712/{trainval,test,test_name_size}.txt and
       ~/data/VOCdevkit/VOC0712/lmdb/VOC0712_{trainval,test}_lmdb, and links to them in
       examples/VOC0712
-  python -m lmdb_tools.make_lmdb --layout voc my_pictures --lists my_lists --out .
+  python -m lmdb_tools.make_lmdb -layout voc my_pictures -lists my_lists -out .
       writes my_lists/ with a label map, and my_lists_trainval_lmdb, my_lists_test_lmdb
 
 """
@@ -43,45 +42,44 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lmdb_tools.make_lmdb",
+    return run_command(_run, "make_lmdb", argv)
+
+
+def _run(argv: Sequence[str]) -> None:
+    parser = FlagParser(
+        "python -m lmdb_tools.make_lmdb",
         description="Make the train and test LMDBs of a data set.",
-        epilog=EXAMPLES + EPILOG[EPILOG.index("layouts") :],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES + EPILOG[EPILOG.index("layouts") :],
     )
     parser.add_argument("root", help="the folder that holds the data set")
-    parser.add_argument("--layout", required=True, choices=RECIPES, help="see below")
-    parser.add_argument("--lists", help="folder of the lists (default: the layout's, in data/)")
-    parser.add_argument("--out", help="folder for the databases (default: ROOT/<name>/lmdb)")
-    parser.add_argument("--link", help="folder for links to them (default: examples/<name>)")
-    parser.add_argument("--no-link", action="store_true", help="make no links")
-    parser.add_argument("--label-map", help="default: the layout's, in the folder of the lists")
-    parser.add_argument("--seed", type=int, default=0, help="order of the train list (%(default)s)")
-    parser.add_argument("--redo", action="store_true", help="replace old databases")
-    for flag in ("repair-xml", "as-original", "lenient"):
-        parser.add_argument(f"--{flag}", action="store_true", help="as in convert_annoset")
-    args = parser.parse_args(argv)
-
-    def run() -> None:
-        databases = make_lmdb(
-            args.layout,
-            args.root,
-            lists=args.lists,
-            out=args.out,
-            label_map=args.label_map,
-            seed=args.seed,
-            redo=args.redo,
-            rules=reading_rules(repair_xml=args.repair_xml, as_original=args.as_original),
-            lenient=args.lenient,
-        )
-        # Layouts without a folder of their own are linked only on request.
-        if args.no_link or (args.link is None and not RECIPES[args.layout].folder):
-            return
-        for database in databases:
-            name = lists_folder(RECIPES[args.layout], args.lists).resolve().name
-            link_database(database, args.link if args.link else Path("examples") / name)
-
-    return run_tool(run, "make_lmdb")
+    parser.add_flag("layout", required=True, choices=RECIPES, help="see below")
+    parser.add_flag("lists", help="folder of the lists (default: the layout's, in data/)")
+    parser.add_flag("out", help="folder for the databases (default: ROOT/<name>/lmdb)")
+    parser.add_flag("link", help="folder for links to them (default: examples/<name>)")
+    parser.add_switch("no_link", help="make no links")
+    parser.add_flag("label_map", help="default: the layout's, in the folder of the lists")
+    parser.add_flag("seed", type=int, default=0, help="order of the train list (%(default)s)")
+    parser.add_switch("redo", help="replace old databases")
+    for switch in ("repair_xml", "as_original", "lenient"):
+        parser.add_switch(switch, help="as in convert_annoset")
+    args = parser.parse_flags(argv)
+    databases = make_lmdb(
+        args.layout,
+        args.root,
+        lists=args.lists,
+        out=args.out,
+        label_map=args.label_map,
+        seed=args.seed,
+        redo=args.redo,
+        rules=reading_rules(repair_xml=args.repair_xml, as_original=args.as_original),
+        lenient=args.lenient,
+    )
+    # Layouts without a folder of their own are linked only on request.
+    if args.no_link or (args.link is None and not RECIPES[args.layout].folder):
+        return
+    for database in databases:
+        name = lists_folder(RECIPES[args.layout], args.lists).resolve().name
+        link_database(database, args.link if args.link else Path("examples") / name)
 
 
 def make_lmdb(

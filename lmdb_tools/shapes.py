@@ -9,7 +9,6 @@ convert_annoset divides by: a shape that fills a picture of width 160 has xmin 0
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -21,11 +20,12 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
+from caffe_ssd.desk.console import run_command, track
+from caffe_ssd.desk.flags import FlagParser
 from caffe_ssd.errors import FileError, UsageError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.proto.caffe_pb2 import LabelMap
 from caffe_ssd.proto.text import write_text
-from lmdb_tools.console import run_tool, track
 from lmdb_tools.images import encode
 from lmdb_tools.shapes_drawing import CLASSES, Shape, draw_picture
 
@@ -33,38 +33,37 @@ logger = logging.getLogger(__name__)
 
 _SPLITS = ("trainval", "test")
 
-EPILOG = """\
-example:
+EXAMPLES = """\
   python -m lmdb_tools.shapes shapes
-  convert_annoset --anno_type=detection --label_map_file=shapes/labelmap_shapes.prototxt \\
-      --encode_type=jpg --encoded shapes/ shapes/trainval.txt shapes_trainval_lmdb
+  convert_annoset -anno_type=detection -label_map_file=shapes/labelmap_shapes.prototxt \\
+      -encode_type=jpg -encoded shapes/ shapes/trainval.txt shapes_trainval_lmdb
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lmdb_tools.shapes",
+    return run_command(_run, "shapes", argv)
+
+
+def _run(argv: Sequence[str]) -> None:
+    parser = FlagParser(
+        "python -m lmdb_tools.shapes",
         description="Write a synthetic detection data set in VOC layout.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument("outdir", help="folder to make; must be empty or absent")
-    parser.add_argument("--train", type=int, default=2000, help="training pictures (%(default)s)")
-    parser.add_argument("--test", type=int, default=300, help="test pictures (%(default)s)")
-    parser.add_argument("--size", type=int, default=160, help="longer side, pixels (%(default)s)")
-    parser.add_argument("--seed", type=int, default=7, help="another seed, other pictures")
-    args = parser.parse_args(argv)
-    return run_tool(
-        lambda: make_shapes(
-            args.outdir,
-            num_train=args.train,
-            num_test=args.test,
-            size=args.size,
-            seed=args.seed,
-            show=lambda pictures, total: track(pictures, total, "draw"),
-        ),
-        "shapes",
+    parser.add_flag("train", type=int, default=2000, help="training pictures (%(default)s)")
+    parser.add_flag("test", type=int, default=300, help="test pictures (%(default)s)")
+    parser.add_flag("size", type=int, default=160, help="longer side, pixels (%(default)s)")
+    parser.add_flag("seed", type=int, default=7, help="another seed, other pictures")
+    args = parser.parse_flags(argv)
+    make_shapes(
+        args.outdir,
+        num_train=args.train,
+        num_test=args.test,
+        size=args.size,
+        seed=args.seed,
+        show=lambda pictures, total: track(pictures, total, "draw"),
     )
 
 
@@ -119,11 +118,11 @@ def picture_seed(seed: int, split: str, number: int) -> np.random.RandomState:
 
 def _check(num_train: int, num_test: int, size: int, seed: int) -> None:
     if num_train < 0 or num_test < 0 or num_train + num_test == 0:
-        raise UsageError(f"--train {num_train} --test {num_test}: need at least one picture")
+        raise UsageError(f"train {num_train}, test {num_test}: need at least one picture")
     if size < 32:
-        raise UsageError(f"--size is {size}; allowed: 32 pixels and more")
+        raise UsageError(f"size is {size}; allowed: 32 pixels and more")
     if not 0 <= seed < 2**32:
-        raise UsageError(f"--seed is {seed}; allowed: 0 to 4294967295")
+        raise UsageError(f"seed is {seed}; allowed: 0 to 4294967295")
 
 
 def _stem(split: str, number: int) -> str:

@@ -8,7 +8,6 @@ Spec: ssd-data.md sections 2 (JSON) and 3.5.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
@@ -17,16 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from caffe_ssd.desk.console import run_command, track
+from caffe_ssd.desk.flags import FlagParser
 from caffe_ssd.errors import DataError, FileError
 from caffe_ssd.files import atomic_write
-from lmdb_tools.console import run_tool, track
 
 logger = logging.getLogger(__name__)
 
 _KEPT = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 
-EPILOG = """\
-example (then: python -m lmdb_tools.make_lmdb --layout coco ~/data/coco):
+EXAMPLES = """\
   cd ~/data/coco      # holds images/train2014 and images/val2014
   python -m lmdb_tools.split_coco . annotations/instances_train2014.json \\
       annotations/instances_valminusminival2014.json annotations/instances_minival2014.json
@@ -35,21 +34,20 @@ example (then: python -m lmdb_tools.make_lmdb --layout coco ~/data/coco):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lmdb_tools.split_coco",
+    return run_command(_run, "split_coco", argv)
+
+
+def _run(argv: Sequence[str]) -> None:
+    parser = FlagParser(
+        "python -m lmdb_tools.split_coco",
         description="Cut COCO annotation files into one file per image.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument("root", help="gets Annotations/ and ImageSets/")
     parser.add_argument("files", nargs="+", help="instances_NAME.json; NAME names the image set")
-    args = parser.parse_args(argv)
-
-    def run() -> None:
-        for file in args.files:
-            split_coco(args.root, file)
-
-    return run_tool(run, "split_coco")
+    args = parser.parse_flags(argv)
+    for file in args.files:
+        split_coco(args.root, file)
 
 
 def split_coco(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> int:

@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 
 from caffe_ssd.data.decode import decode_datum
 from caffe_ssd.data.records import LmdbSource
+from caffe_ssd.desk.console import track
 from caffe_ssd.errors import CaffeError
 from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
-from lmdb_tools.console import track
 
 
 @dataclass(frozen=True, kw_only=True)

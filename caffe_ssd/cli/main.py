@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib.metadata import version
 
@@ -36,12 +36,10 @@ ACTIONS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one action and return the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    debug = any(word.lstrip("-") == "debug" for word in arguments)
-    return run_command(lambda: _run(arguments), "caffe", debug=debug)
+    return run_command(_run, "caffe", arguments)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     action, rest = _split(arguments)
     if action is None and any(word.lstrip("-") == "version" for word in rest):
         show(_versions())
@@ -64,8 +62,9 @@ def _find(action: str) -> Callable[[list[str]], int]:
     return module.run  # type: ignore[no-any-return]
 
 
-def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
+def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """The action and the rest; flags may stand before the action."""
+    arguments = list(words)
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
     for i, word in enumerate(arguments):

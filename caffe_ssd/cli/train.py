@@ -95,7 +95,8 @@ def _train_of_many(
     args: argparse.Namespace, settings: bytes, device: torch.device, place: Place
 ) -> int:
     """Train in a process of its own among others."""
-    return run_command(lambda: train(args, settings, device, place), "caffe", debug=args.debug)
+    debug = ["-debug"] if args.debug else []
+    return run_command(lambda _: train(args, settings, device, place), "caffe", debug)
 
 
 def train(

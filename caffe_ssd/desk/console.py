@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -41,23 +41,28 @@ def set_up_logging(handler: logging.Handler | None = None) -> None:
         package_logger.propagate = False
 
 
-def run_command(action: Callable[[], int | None], name: str, *, debug: bool = False) -> int:
+def run_command(
+    action: Callable[[Sequence[str]], int | None],
+    name: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
     """Do a command's work, with the log on standard error; expected failures become one line.
 
     Args:
-        action: the work; returns the exit status, or None for 0.
+        action: the work; takes the arguments, returns the exit status, or None for 0.
         name: the command, for messages.
-        debug: raise failures instead.
+        arguments: None for those of this process. With -debug among them failures are raised.
 
     Returns:
         The exit status.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     with _logging_restored():
         set_up_logging()
         try:
-            status = action()
+            status = action(arguments)
         except CaffeError as error:
-            if debug:
+            if any(word in ("-debug", "--debug") for word in arguments):
                 raise
             tell(f"{name}: {error}")
             return 2 if isinstance(error, UsageError) else 1
@@ -77,10 +82,12 @@ def show(text: str) -> None:
     """
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        raise FileError(f"Could not write to standard output: {error.strerror}") from error
+        # Python writes what is left as it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            text = f"Could not write to standard output: {error.strerror}"
+            raise FileError(text) from error
 
 
 def tell(text: str) -> None:

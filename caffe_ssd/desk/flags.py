@@ -82,7 +82,9 @@ class FlagParser(argparse.ArgumentParser):
 
     def _shown(self, action: argparse.Action) -> str:
         name = str(action.metavar or action.dest)
-        return {"+": f"{name} ...", "?": f"[{name}]"}.get(str(action.nargs), name)
+        return {"+": f"{name} ...", "*": f"[{name} ...]", "?": f"[{name}]"}.get(
+            str(action.nargs), name
+        )
 
     def _in_one_spelling(self, words: Sequence[str]) -> list[str]:
         """Flags as `-name=value` and switches as `-name`, then `--` and the arguments."""

@@ -28,21 +28,6 @@ def parser() -> ActionParser:
     return made
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["-solver", "s"], ["-solver=s"], ["--solver", "s"], ["--solver=s"]],
-)
-def test_flags_may_be_written_in_four_ways(arguments: list[str]) -> None:
-    assert parser().parse_action(arguments).solver == "s"
-
-
-@pytest.mark.parametrize(
-    "flag", ["-sigint_effect", "--sigint_effect", "--sigint-effect", "-sigint-effect"]
-)
-def test_underscores_may_be_dashes(flag: str) -> None:
-    assert parser().parse_action([flag, "none"]).sigint_effect == "none"
-
-
 def test_flags_without_effect_draw_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     parser().parse_action(["-solver", "s", "-phase", "TEST"])
     assert [r.getMessage() for r in caplog.records] == ["-phase has no effect in caffe train"]

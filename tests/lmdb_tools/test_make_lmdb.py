@@ -113,7 +113,7 @@ def test_names_with_spaces_are_refused(tmp_path):
 
 
 def test_generic_layout_needs_a_folder(tmp_path):
-    with pytest.raises(UsageError, match="give --out"):
+    with pytest.raises(UsageError, match="give a folder"):
         write_lists("voc", tmp_path)
 
 

@@ -104,8 +104,8 @@ def test_refuses_a_full_folder(tmp_path):
     ("numbers", "message"),
     [
         ({"num_train": 0, "num_test": 0}, "at least one picture"),
-        ({"size": 8}, "--size is 8"),
-        ({"seed": -1}, "--seed is -1"),
+        ({"size": 8}, "size is 8"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_refuses_senseless_numbers(tmp_path, numbers, message):
