@@ -13,7 +13,7 @@ from benchmarks.detection import difference
 from benchmarks.gpu_check.clock import each_seconds, median_seconds
 from benchmarks.gpu_check.report import Report, Setting, Table
 from benchmarks.nets import NUM_CLASSES, dsod300, images
-from caffe_ssd.cli.devices import allow_tf32, set_up_device
+from caffe_ssd.devices import allow_tf32, set_up_device
 from caffe_ssd.engines.accelerate import ENGINES, accelerate
 from caffe_ssd.engines.frozen_net import freeze
 from caffe_ssd.engines.precision import Precision

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.gpu_check.clock import median_seconds
 from benchmarks.gpu_check.report import Report, Setting
-from caffe_ssd.cli.devices import allow_tf32
+from caffe_ssd.devices import allow_tf32
 
 LIBRARIES = ("torch", "numpy", "cv2", "lmdb", "h5py", "google.protobuf", "triton")
 

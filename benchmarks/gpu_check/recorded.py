@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.gpu_check.report import Report, Setting, Table
-from caffe_ssd.cli.devices import allow_tf32
+from caffe_ssd.devices import allow_tf32
 from tests.support.golden import GOLDEN
 
 RTOL, ATOL = 1e-4, 1e-4

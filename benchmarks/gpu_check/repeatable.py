@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.gpu_check.nets import TOY, MemorySolver, memory_solver
 from benchmarks.gpu_check.report import Report, Setting, Table
-from caffe_ssd.cli.devices import set_up_device
+from caffe_ssd.devices import set_up_device
 
 BATCH = 16
 

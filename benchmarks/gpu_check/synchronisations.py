@@ -13,7 +13,7 @@ import torch
 from benchmarks.gpu_check.nets import TOY, memory_solver
 from benchmarks.gpu_check.report import Report, Setting
 from benchmarks.nets import dsod300, images
-from caffe_ssd.cli.devices import set_up_device
+from caffe_ssd.devices import set_up_device
 from caffe_ssd.engines.accelerate import accelerate
 
 CALLS = 5

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu_check.clock import median_seconds, seconds_in_a_row
 from benchmarks.gpu_check.nets import FULL, TOY, Kind, memory_solver
 from benchmarks.gpu_check.report import Report, Setting
-from caffe_ssd.cli.devices import allow_tf32, set_up_device
+from caffe_ssd.devices import allow_tf32, set_up_device
 from caffe_ssd.layers.multibox_loss import MultiBoxLoss
 
 COLUMNS = ("what", "batch", "ms", "ms of the host", "images/s", "peak MB")
