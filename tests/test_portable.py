@@ -68,7 +68,7 @@ def test_every_module_can_be_imported() -> None:
 
 def test_ctrl_c_still_stops_where_there_is_no_hangup() -> None:
     code = """
-from caffe_ssd.cli.devices import default_workers
+from caffe_ssd.devices import default_workers
 from caffe_ssd.cli.signals import watch
 assert 0 <= default_workers(torch.device("cpu")) <= 2
 with watch(sigint_effect="stop", sighup_effect="snapshot") as actions:
