@@ -3,9 +3,9 @@
 Spec: none; the reference goes on and overwrites its snapshots.
 
 After every iteration's backward pass, before the update, the loss and the L2 norm of every gradient
-are looked at (a norm above 1.8e19 is taken for infinite, as its square is). On the CPU that is done at once. On a device the numbers stay there
-until a line is displayed, a test or a snapshot is due, or `LAG` iterations have passed, so that no
-iteration waits for it.
+are looked at (a norm above 1.8e19 is taken for infinite, as its square is). On the CPU that is done
+at once. On a device the numbers stay there until a line is displayed, a test or a snapshot is due,
+or `LAG` iterations have passed, so that no iteration waits for it.
 
 If one is not finite, the last batch is run once more, watched, with the weights as they are: on the
 CPU those of the iteration itself, since its update has not been made.
@@ -24,12 +24,12 @@ from torch import Tensor
 from caffe_ssd.errors import DivergedError
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.layers.run_context import RunContext
+from caffe_ssd.log import cpp_number
 from caffe_ssd.net import LearnableBlob, Net, NetResult
 from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.plan import Step
 from caffe_ssd.net.runner import Runner, statistics_kept
 from caffe_ssd.net.watching import Watcher, WatchingRunner
-from caffe_ssd.log import cpp_number
 
 logger = logging.getLogger(__name__)
 
