@@ -50,6 +50,8 @@ from caffe_ssd.solver.watchdog import EFFECTS
 
 logger = logging.getLogger(__name__)
 
+_MISFIT_ADVICE = f"{RENAME_ADVICE} -skip_mismatched trains all such layers afresh."
+
 DESCRIPTION = "Train or finetune the net of a solver file."
 EXAMPLES = """\
   caffe train -solver solver.prototxt -gpu 0
@@ -242,7 +244,7 @@ def _load(args: argparse.Namespace, solver: Solver) -> None:
     for path in weights_of(args):
         log.FINETUNING.write(path=path)
         for net in (solver.net, *solver.test_nets):
-            copy_trained_file(net, path, advice=RENAME_ADVICE, skip_misfits=args.skip_mismatched)
+            copy_trained_file(net, path, advice=_MISFIT_ADVICE, skip_misfits=args.skip_mismatched)
 
 
 def _tell_extensions(solver: Solver) -> None:

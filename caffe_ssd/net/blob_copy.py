@@ -22,11 +22,8 @@ from caffe_ssd.proto.blobs import FloatArray
 logger = logging.getLogger(__name__)
 
 PathLike: TypeAlias = str | os.PathLike[str]
-RENAME_ADVICE = (
-    "Give a layer of the net another name to train it afresh; "
-    "-skip_mismatched trains all such layers afresh."
-)
-OTHER_NET_ADVICE = "The weights belong to another net than -model describes."
+RENAME_ADVICE = "Give a layer of the net another name to train it afresh."
+OTHER_NET_ADVICE = "The weights belong to another net than the prototxt describes."
 _MOST_SHOWN = 20
 
 LayerBlobs: TypeAlias = Sequence[tuple[str, Sequence[nn.Parameter]]]

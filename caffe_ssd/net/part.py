@@ -1,7 +1,7 @@
 """The layers between two blobs of a net, run as the net itself runs them.
 
 A detector is such a part, from the picture to DetectionOutput, whether its net has an Input layer
-or reads a data base. Pictures may have any size that the layers take.
+or reads a database. Pictures may have any size that the layers take.
 """
 
 from __future__ import annotations

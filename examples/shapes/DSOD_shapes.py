@@ -1,6 +1,6 @@
 """Train a small DSOD from scratch on the shapes of `python -m lmdb_tools.shapes`.
 
-Start it in the folder that holds the data bases, as demo.sh beside it does. The other families do
+Start it in the folder that holds the databases, as demo.sh beside it does. The other families do
 the same with `--data shapes --variant tiny` of their scripts.
 """
 

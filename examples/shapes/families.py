@@ -2,7 +2,7 @@
 
 example: python examples/shapes/families.py --family GRP-DSOD --out families
 
-Pictures and data bases are made in OUT where it has none. A family that was trained there before is
+Pictures and databases are made in OUT where it has none. A family that was trained there before is
 only shown again; one that was interrupted goes on from its newest snapshot. In the end OUT has a
 table (families.md) and the curves (families.png) of all families trained so far.
 """
@@ -36,7 +36,7 @@ def run(words, folder):
 
 
 def make_data(out, num_train, num_test):
-    """Draw the pictures and make their data bases, as far as `out` has none."""
+    """Draw the pictures and make their databases, as far as `out` has none."""
     if not (out / "shapes").exists():
         draw = ["-m", "lmdb_tools.shapes", "shapes", "--train", num_train, "--test", num_test]
         run([sys.executable, *draw], out)

@@ -49,7 +49,7 @@ def numbers(path: Path) -> dict[str, float]:
 def test_reference_numbers_of_recorded_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Files and data base agree; the files' whole pixels move RBC by 5e-4 at most."""
+    """Files and database agree; the files' whole pixels move RBC by 5e-4 at most."""
     for index, truth in enumerate((XML, [*DATABASE, "-protocol", "reference,voc2007,VOC2012"])):
         assert main(["evaluate", RESULTS, *truth, "-json", str(tmp_path / f"{index}.json")]) == 0
     first, second = (numbers(tmp_path / f"{index}.json") for index in range(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,33 @@ def test_failure_is_status_1_in_one_line(
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"none\.prototxt"):
         main(["train", "--debug", "-solver", str(tmp_path / "none.prototxt")])
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_help_shows_one_spelling_of_a_flag(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([action, "--help"]) == 0
+    flags = capsys.readouterr().out.partition("\nflags:\n")[2].partition("\nexamples:")[0]
+    names = re.findall(r"^  (-\S+)", flags, re.MULTILINE)
+    assert len(names) == len(set(names)) >= 2
+    assert [name for name in names if name.startswith("--")] == ["--help"]
+
+
+@pytest.mark.parametrize(
+    ("action", "flag", "told"),
+    [
+        ("summary", "phase", "TRAIN or TEST (TEST)"),
+        ("draw", "phase", "TRAIN or TEST (TEST)"),
+        ("time", "phase", "(TRAIN; TEST with -engine)"),
+        ("train", "weights", "not together with -snapshot"),
+        ("test", "weights", "the net's weights"),
+        ("test", "iterations", "every record once for detectors, else 50"),
+    ],
+)
+def test_help_says_what_a_flag_does_here(
+    action: str, flag: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([action, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    about = text.partition(f" -{flag} ")[2][:200]
+    assert told in about
+    assert action == "train" or "-snapshot" not in text

@@ -1,4 +1,4 @@
-"""The truth about a test set from XML files, a COCO file and a data base."""
+"""The truth about a test set from XML files, a COCO file and a database."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     commands = [line for line in compare(tmp_path, "--max-iter", "2") if line.startswith("$ ")]
-    assert len(commands) == 5  # pictures, two data bases, training, curves
+    assert len(commands) == 5  # pictures, two databases, training, curves
     head, _, row = (tmp_path / "families.md").read_text().splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert head.split(" | ")[5:10] == ["circle", "square", "triangle", "star", "ring"]

@@ -17,7 +17,7 @@ BATCH_SIZE = 4
 
 
 def inputs(size_px: int) -> list[Any]:
-    """Layers that stand in for the data base: images, and one object in each."""
+    """Layers that stand in for the database: images, and one object in each."""
     shapes = {"data": [BATCH_SIZE, 3, size_px, size_px], "label": [1, 1, BATCH_SIZE, 8]}
     layers = []
     for name, dim in shapes.items():

@@ -10,7 +10,7 @@ from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffe_ssd.proto.text import parse_text
 from caffe_ssd.solver.solver import Solver
 
-# A data base-free net: BatchNorm gives it blobs that do not learn, and one blob is frozen.
+# A database-free net: BatchNorm gives it blobs that do not learn, and one blob is frozen.
 NET = """
 name: "small"
 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 2 dim: 3 dim: 5 } } }

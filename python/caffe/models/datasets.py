@@ -90,8 +90,8 @@ class Dataset(
     """A data set for training and scoring.
 
     name: part of file names.
-    train_data: data base of annotated images.
-    test_data: data base of annotated images.
+    train_data: database of annotated images.
+    test_data: database of annotated images.
     label_map: prototxt of class names.
     name_size_file: `name height width` of each test image, in the order of `test_data`.
     num_test_image: images in `test_data`.
@@ -104,7 +104,7 @@ class Dataset(
     prior_ratios: see `PriorRatios`.
     large_prior_ratios: the same for images of 512 px and more, which show smaller objects.
     augmentation: see `Augmentation`.
-    preparation: command that makes the data bases, the lists and the sizes.
+    preparation: command that makes the databases, the lists and the sizes.
     """
 
     def ratios_for(self, image_size):
