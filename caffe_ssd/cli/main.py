@@ -27,6 +27,7 @@ ACTIONS = {
     "evaluate": "score result files as the reference, VOC and COCO do",
     "summary": "list a net's layers, shapes, sizes and operations",
     "draw": "draw a net as an SVG file",
+    "run": "run a script written for the original, in Python 2 or 3",
     "models": "list the published models with scores, sizes and commands",
     "examples": "list the example scripts, or write them and the label maps to a folder",
     "upgrade_net": "bring an old net or weights file up to date",

@@ -10,18 +10,8 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-# Syntax of Python 3 alone, and what has another meaning before.
-_NEW_NODES = {
-    ast.JoinedStr: "an f-string",
-    ast.AnnAssign: "an annotation",
-    ast.Nonlocal: "nonlocal",
-    ast.YieldFrom: "yield from",
-    ast.AsyncFunctionDef: "async",
-    ast.Await: "await",
-    ast.NamedExpr: ":=",
-    ast.MatMult: "@",
-    ast.Match: "match",
-}
+from caffe.old_scripts.dialect import future_features, newer_syntax
+
 # Functions and exceptions that came later.
 _NEW_NAMES = {
     *("math.gcd", "math.isclose", "os.replace", "shlex.quote", "contextlib.suppress"),
@@ -35,65 +25,21 @@ def complaints(text: str) -> list[str]:
     tree = ast.parse(text)
     found = [*_tokens(text)]
     for node in ast.walk(tree):
-        found += [f"line {getattr(node, 'lineno', '?')}: {what}" for what in _node(node)]
-    if any(isinstance(node, ast.Div) for node in ast.walk(tree)) and not _has_true_division(tree):
+        wrong = [*newer_syntax(node), *_newer_names(node)]
+        found += [f"line {getattr(node, 'lineno', '?')}: {what}" for what in wrong]
+    divides = any(isinstance(node, ast.Div) for node in ast.walk(tree))
+    if divides and "division" not in future_features(tree):
         found.append("/ without `from __future__ import division`")
     return found
 
 
-def _has_true_division(tree: ast.Module) -> bool:
-    return any(
-        isinstance(node, ast.ImportFrom)
-        and node.module == "__future__"
-        and any(alias.name == "division" for alias in node.names)
-        for node in tree.body
-    )
-
-
-def _node(node: ast.AST) -> Iterator[str]:
-    if type(node) in _NEW_NODES:
-        yield _NEW_NODES[type(node)]
-    elif isinstance(node, ast.Raise) and node.cause is not None:
-        yield "raise ... from"
-    elif isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        if any(isinstance(each, ast.Starred) for each in node.elts):
-            yield "* in a display or on the left of ="
-    elif isinstance(node, ast.Dict) and None in node.keys:
-        yield "** in a display"
-    elif isinstance(node, ast.arguments):
-        yield from _arguments(node)
-    elif isinstance(node, ast.FunctionDef) and node.returns is not None:
-        yield "an annotation"
-    elif isinstance(node, ast.Call):
-        yield from _call(node)
-    elif isinstance(node, (ast.Name, ast.Attribute)):
-        if ast.unparse(node) in _NEW_NAMES or getattr(node, "attr", None) in _NEW_METHODS:
-            yield f"{ast.unparse(node)}, which is newer"
-    elif isinstance(node, ast.ClassDef) and node.keywords:
-        yield "a metaclass in a class's bases"
-
-
-def _arguments(node: ast.arguments) -> Iterator[str]:
-    if node.kwonlyargs or node.posonlyargs:
-        yield "arguments that are only keywords or only positions"
-    if any(each.annotation is not None for each in ast.walk(node) if isinstance(each, ast.arg)):
-        yield "an annotation"
-
-
-def _call(node: ast.Call) -> Iterator[str]:
-    stars = [i for i, each in enumerate(node.args) if isinstance(each, ast.Starred)]
-    if stars and stars != [len(node.args) - 1]:
-        yield "* before the last argument of a call"
-    doubles = [i for i, each in enumerate(node.keywords) if each.arg is None]
-    if doubles and doubles != [len(node.keywords) - 1]:
-        yield "** before the last argument of a call"
-    if isinstance(node.func, ast.Name):
-        if node.func.id == "print":
-            yield "print"
-        if node.func.id == "super" and not node.args:
-            yield "super() without arguments"
-        if node.func.id == "open" and any(each.arg == "encoding" for each in node.keywords):
-            yield "open(encoding=...): io.open has it"
+def _newer_names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, (ast.Name, ast.Attribute)) and (
+        ast.unparse(node) in _NEW_NAMES or getattr(node, "attr", None) in _NEW_METHODS
+    ):
+        yield f"{ast.unparse(node)}, which is newer"
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
+        yield "print"
 
 
 def _tokens(text: str) -> Iterator[str]:
