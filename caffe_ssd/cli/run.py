@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from caffe_ssd.cli.console import set_up_logging
-from caffe_ssd.cli.flags import FlagParser
+from caffe.old_scripts import run_script
+
+from caffe_ssd.desk.flags import FlagParser
 
 DESCRIPTION = """\
 Run a script that was written for the original Caffe.
@@ -23,18 +24,24 @@ EXAMPLES = """\
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the script's exit status."""
-    set_up_logging()
-    args = _parse(arguments)
-    from caffe.old_scripts import run_script
+    own, rest = _split(arguments)
+    args = _parse(own)
+    return run_script(args.script, rest, args.python)
 
-    return run_script(args.script, args.arguments, args.python)
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Our flags with the script, and everything behind it, which is the script's own."""
+    end = 0
+    while end < len(arguments) and arguments[end].startswith("-"):
+        # A flag with its value in a word of its own; the others bring it along, or have none.
+        end += 2 if arguments[end].lstrip("-") == "python" else 1
+    return arguments[: end + 1], arguments[end + 1 :]
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = FlagParser("run", description=DESCRIPTION, examples=EXAMPLES)
+    parser = FlagParser("caffe run", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_flag(
         "python", type=int, choices=(2, 3), help="which it is written in (told from the script)"
     )
-    parser.add_argument("script", metavar="SCRIPT", help="the script")
-    parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its flags")
+    parser.add_argument("script", metavar="SCRIPT", help="the script; what follows is its own")
     return parser.parse_flags(arguments)
