@@ -58,10 +58,12 @@ class Memory:
 
     Attributes:
         onlooker: is told before an array is handed out.
+        looks: how often an array was handed out.
     """
 
     def __init__(self) -> None:
         self.onlooker: Onlooker | None = None
+        self.looks = 0
         self._value: Tensor | None = None  # the newest content, unless the host's is newer
         self._host: Array | None = None  # flat; set once somebody holds an array of it
         self._host_is_newer = False
@@ -79,6 +81,7 @@ class Memory:
 
     def hand_out(self, array: Array) -> Array:
         """The array, in a form that lets `is_held` tell how long it lives."""
+        self.looks += 1
         lease = _Lease(array)
         self._lease = weakref.ref(lease)
         if self.onlooker is not None:

@@ -20,7 +20,14 @@ from torch.nn import functional as F
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import check_same_shapes, learnt_blobs
 from caffe_ssd.layers.conv_geometry import ConvGeometry, read_geometry
-from caffe_ssd.layers.registry import AT_LEAST_ONE, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    AT_LEAST_ONE,
+    EVERY_BOTTOM,
+    Layer,
+    LayerSpec,
+    Shape,
+    register_layer,
+)
 from caffe_ssd.proto.caffe_pb2 import ConvolutionParameter
 
 _CONV: tuple[Callable[..., Tensor], ...] = (torch.conv1d, torch.conv1d, torch.conv2d, torch.conv3d)
@@ -70,6 +77,8 @@ class Convolution(Layer):
         group: G.
         geometry: see `ConvGeometry`.
     """
+
+    backward_reads = EVERY_BOTTOM
 
     def __init__(
         self, *, num_output: int, channels: int, group: int, geometry: ConvGeometry

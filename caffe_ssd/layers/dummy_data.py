@@ -7,7 +7,7 @@ Quirk: constant tops are filled once, so what is written into them stays; others
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -55,6 +55,13 @@ class DummyData(SourceLayer):
     def forward(self) -> Tensor | tuple[Tensor, ...]:
         tops = tuple(self._top(i, filler) for i, filler in enumerate(self.fillers))
         return tops if len(tops) > 1 else tops[0]
+
+    def made_once(self) -> Mapping[int, Tensor]:
+        return {
+            i: self.get_buffer(f"top_{i}")
+            for i, filler in enumerate(self.fillers)
+            if filler.type == "constant"
+        }
 
     def seek(self, batch: int) -> None:
         if batch > 0 and any(filler.type != "constant" for filler in self.fillers):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.layers.common import check_same_shapes
-from caffe_ssd.layers.registry import MANY, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, MANY, Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import EltwiseParameter
 
 
@@ -78,6 +78,8 @@ class Eltwise(Layer):
         self.operation = operation
         self.coeffs = coeffs
         self.stable_prod_grad = stable_prod_grad
+        if operation == EltwiseParameter.PROD:
+            self.backward_reads = EVERY_BOTTOM
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         check_same_shapes(bottoms)

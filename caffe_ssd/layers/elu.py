@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, register_layer
 
 
 class ELU(Layer):
@@ -17,6 +17,8 @@ class ELU(Layer):
     Args:
         alpha: minus the limit far below 0.
     """
+
+    backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, alpha: float = 1.0) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from caffe_ssd.errors import LayerError, LayerParamError
 from caffe_ssd.layers.common import forbid_gradient, learnt_blobs
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, Shape, register_layer
 
 
 class Embed(Layer):
@@ -23,6 +23,8 @@ class Embed(Layer):
         num_output: M.
         input_dim: K; indices are 0..K-1, floats cut toward zero.
     """
+
+    backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, num_output: int, input_dim: int) -> None:
         super().__init__()

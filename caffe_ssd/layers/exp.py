@@ -33,6 +33,9 @@ class Exp(Layer):
     def forward(self, bottom: Tensor) -> Tensor:
         return (bottom * self.inner).exp() * self.outer
 
+    def backward_from_top(self, top: Tensor, diff: Tensor) -> Tensor:
+        return diff * top * self.inner
+
 
 @register_layer("Exp")
 def _build(spec: LayerSpec) -> Exp:

@@ -34,6 +34,8 @@ class InfogainLoss(Layer):
         matrix: the matrix; None if it is bottom 2.
     """
 
+    backward_reads = range(1, 2)  # scores are kept from forward, labels are not
+
     matrix: Tensor | None
 
     def __init__(self, *, matrix: Tensor | None = None) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import canonical_axis, learnt_blobs
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, Shape, register_layer
 
 
 class InnerProduct(Layer):
@@ -26,6 +26,8 @@ class InnerProduct(Layer):
         axis: first axis of an item, not negative.
         transpose: whether the weight is stored transposed.
     """
+
+    backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, num_output: int, num_inputs: int, axis: int, transpose: bool) -> None:
         super().__init__()

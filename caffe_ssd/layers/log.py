@@ -11,7 +11,7 @@ import math
 from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, register_layer
 
 
 class Log(Layer):
@@ -21,6 +21,8 @@ class Log(Layer):
         base: positive and not 1; None for e.
         scale, shift: of the argument.
     """
+
+    backward_reads = EVERY_BOTTOM
 
     def __init__(
         self, *, base: float | None = None, scale: float = 1.0, shift: float = 0.0

@@ -15,11 +15,13 @@ from caffe_ssd.layers.loss_common import (
     floored_log,
     one_label_per_item,
 )
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, Shape, register_layer
 
 
 class MultinomialLogisticLoss(Layer):
     """The layer; bottoms are probabilities (N, ...) and labels (N)."""
+
+    backward_reads = EVERY_BOTTOM
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         check_batch(bottoms)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from caffe_ssd.errors import ShapeError
 from caffe_ssd.layers.common import constant, learnt_blobs
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, Shape, register_layer
 
 
 class PReLU(Layer):
@@ -20,6 +20,8 @@ class PReLU(Layer):
     Args:
         channels: C, the size of axis 1.
     """
+
+    backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()

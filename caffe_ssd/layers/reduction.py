@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from caffe_ssd.layers.common import canonical_axis
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import ReductionParameter
 
 
@@ -20,6 +20,8 @@ class Reduction(Layer):
         axis: first axis reduced, not negative.
         coeff: what the result is multiplied by.
     """
+
+    backward_reads = EVERY_BOTTOM
 
     def __init__(
         self, *, operation: ReductionParameter.ReductionOp, axis: int = 0, coeff: float = 1.0

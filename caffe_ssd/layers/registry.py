@@ -17,6 +17,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 MANY = sys.maxsize
 AT_LEAST_ONE = range(1, MANY)
+EVERY_BOTTOM = range(MANY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +74,16 @@ class Layer(nn.Module):
     `blob_lr_mult` is the learning rate factor of blobs for which the prototxt has no `param`. A
     layer with `takes_context` is called with `context`, the pass's `RunContext`. One that does not
     `can_repeat` may do something else if it is run once more with the same bottoms. The tops of one
-    that `reads_only_shapes` follow from the shapes of its bottoms.
+    that `reads_only_shapes` follow from the shapes of its bottoms. `backward_reads` are the bottoms
+    whose content counts at the time of backward in the reference; what it keeps from forward does
+    not.
     """
 
     blob_lr_mult: float = 1.0
     takes_context: bool = False
     can_repeat: bool = True
     reads_only_shapes: bool = False
+    backward_reads: range = range(0)
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,9 +101,17 @@ class Layer(nn.Module):
         """The tensors that a forward pass changes; who runs the layer once more restores them."""
         return ()
 
+    def made_once(self) -> Mapping[int, Tensor]:
+        """Tops, by index, that are made at set-up and keep what somebody writes into them."""
+        return {}
+
     def left_in_diffs(self, *bottoms: Tensor) -> Mapping[int, Tensor]:
         """What a forward pass leaves in the diffs of bottoms, by index; a quirk of few layers."""
         return {}
+
+    def backward_from_top(self, top: Tensor, diff: Tensor) -> Tensor | None:
+        """Bottom 0's diff where the reference finds it from the top's content; else None."""
+        return None
 
     def reason_for_zero(self, *bottoms: Tensor) -> str:
         """Why a loss layer gives 0 where that means that nothing was learnt; empty if it does not.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, register_layer
 
 
 class ReLU(Layer):
@@ -18,6 +18,8 @@ class ReLU(Layer):
     Args:
         negative_slope: factor of the values below zero.
     """
+
+    backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, negative_slope: float = 0.0) -> None:
         super().__init__()

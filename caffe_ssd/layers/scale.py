@@ -13,7 +13,7 @@ from torch import Tensor
 from caffe_ssd.errors import ShapeError
 from caffe_ssd.layers.affine import given_axis, learnt_axis, spread
 from caffe_ssd.layers.common import constant, learnt_blobs
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, Shape, register_layer
 
 
 def scale(x: Tensor, factor: Tensor, bias: Tensor | None, *, axis: int) -> Tensor:
@@ -38,6 +38,8 @@ class Scale(Layer):
         shape: shape of factor and bias.
         learnt: whether the factor is a blob rather than bottom 1.
     """
+
+    backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, axis: int, shape: Shape, learnt: bool) -> None:
         super().__init__()

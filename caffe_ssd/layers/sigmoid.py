@@ -17,6 +17,9 @@ class Sigmoid(Layer):
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.sigmoid(bottom)
 
+    def backward_from_top(self, top: Tensor, diff: Tensor) -> Tensor:
+        return diff * top * (1 - top)
+
 
 @register_layer("Sigmoid")
 def _build(spec: LayerSpec) -> Sigmoid:

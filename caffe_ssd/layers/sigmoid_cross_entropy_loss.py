@@ -56,6 +56,8 @@ class SigmoidCrossEntropyLoss(CountingLoss):
         mode, ignore_label: see `sigmoid_loss`.
     """
 
+    backward_reads = range(1, 2)  # scores are kept from forward, labels are not
+
     def __init__(self, *, mode: Mode, ignore_label: int | None = None) -> None:
         super().__init__()
         self.mode = mode

@@ -26,6 +26,9 @@ class Softmax(Layer):
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.softmax(bottom, self.axis)
 
+    def backward_from_top(self, top: Tensor, diff: Tensor) -> Tensor:
+        return (diff - (diff * top).sum(self.axis, keepdim=True)) * top
+
 
 @register_layer("Softmax")
 def _build(spec: LayerSpec) -> Softmax:

@@ -86,6 +86,8 @@ class SoftmaxWithLoss(CountingLoss):
         axis, mode, ignore_label: see `softmax_loss`.
     """
 
+    backward_reads = range(1, 2)  # scores are kept from forward, labels are not
+
     def __init__(self, *, axis: int, mode: Mode, ignore_label: int | None = None) -> None:
         super().__init__()
         self.axis = axis

@@ -17,6 +17,9 @@ class TanH(Layer):
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.tanh(bottom)
 
+    def backward_from_top(self, top: Tensor, diff: Tensor) -> Tensor:
+        return diff * (1 - top * top)
+
 
 @register_layer("TanH")
 def _build(spec: LayerSpec) -> TanH:

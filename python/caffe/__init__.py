@@ -1,6 +1,17 @@
 """pycaffe: SSD-Caffe's Python interface, on the engine `caffe_ssd`."""
 
-from caffe import io, proto
+from caffe import _caffe, io, proto
+from caffe._caffe import (
+    NCCL,
+    Timer,
+    has_nccl,
+    layer_type_list,
+    set_multiprocess,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
 from caffe.classifier import Classifier
 from caffe.detector import Detector
 from caffe.logs import init_log, log
@@ -17,17 +28,11 @@ from caffe.solvers import (
     get_solver,
 )
 from caffe_ssd.layers.python_interface import PythonLayer as Layer
-from caffe_ssd.layers.registry import layer_types as _layer_types
 
-__version__ = "1.0.0-rc3"
-
-
-def layer_type_list() -> list[str]:
-    """The layer types that can be built, in byte order."""
-    return list(_layer_types())
-
+__version__ = _caffe.__version__
 
 __all__ = [
+    "NCCL",
     "TEST",
     "TRAIN",
     "AdaDeltaSolver",
@@ -41,7 +46,9 @@ __all__ = [
     "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
+    "Timer",
     "get_solver",
+    "has_nccl",
     "init_log",
     "io",
     "layer_type_list",
@@ -52,6 +59,11 @@ __all__ = [
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
+    "set_multiprocess",
     "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
     "to_proto",
 ]

@@ -21,16 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from caffe.backward_records import BackwardRecords
 from caffe.blob_store import BlobStore
+from caffe.blob_vec import BlobVec
 from caffe.quick_pass import QuickPasses
 from caffe.thread_guard import ThreadGuard
-from caffe_ssd.errors import NetError
 from caffe_ssd.layers.blob import Blob, Memory, blob_of, diff_of
 from caffe_ssd.layers.registry import Layer, Shape
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net import Net as EngineNet
 from caffe_ssd.net.instruction import Instruction
-from caffe_ssd.net.layerwise import LayerPass, leaves_of, run_layer_backward
+from caffe_ssd.net.layerwise import leaves_of, run_layer_backward
 from caffe_ssd.net.plan import Step, Value, naming
 from caffe_ssd.net.runner import LossTerm, Runner
 from caffe_ssd.solver.debug_info import DebugReport
@@ -44,7 +45,7 @@ class LayerView:
     """One entry of `Net.layers`: the layer's type name and its learnt blobs."""
 
     type: str
-    blobs: list[Blob]
+    blobs: BlobVec
 
 
 class LayerwiseNet:
@@ -67,23 +68,25 @@ class LayerwiseNet:
         self._layers: list[Layer] = engine.layers
         self._memories: dict[int, tuple[Any, Any]] = {}
         self._report: DebugReport | None = None  # while a pass with debug_info runs
-        self._records: dict[int, LayerPass] = {}
         self._seen_shapes: dict[int, tuple[Shape, ...]] = {}
         self._aliases: set[Value] = set()  # values whose writing is their bottom's
         self._numbers = {id(step): i for i, step in enumerate(engine.steps)}
         self._blobs: list[Blob] = []
         for step in engine.steps:
             self._make_blobs(step)
+        self._records = BackwardRecords(engine, self._blobs)
         self.blobs: OrderedDict[str, Blob] = OrderedDict(
             zip(engine.blob_names, self._blobs, strict=True)
         )
+        self.given = {id(op.step): self._given(op) for op in engine.plain_program}
         for step in engine.steps:
             for value, weight in zip(step.tops, step.loss_weights, strict=True):
                 if weight:
                     self._loss_diff(self._blobs[value.blob], weight)
         self._quick = QuickPasses(self, self._blobs) if alone else None
         self._threads = ThreadGuard()
-        self._input_memories = {id(self.blobs[name].data_memory) for name in engine.inputs}
+        given = [value for values in self.given.values() for value in values]
+        self._input_memories = {id(self._blobs[value.blob].data_memory) for value in given}
         for blob in self._blobs:
             blob.data_memory.onlooker = self
         self.wrap_parameters()
@@ -102,13 +105,22 @@ class LayerwiseNet:
                 blob.diff_memory = self._blobs[step.bottoms[0].blob].diff_memory
             self._blobs.append(blob)
 
+    def _given(self, op: Instruction) -> list[Value]:
+        """The tops that a pass takes from their blobs, where scripts may have written into them."""
+        if op.step.param.type == "Input":
+            return list(op.tops)
+        made = op.layer.made_once()  # type: ignore[operator]
+        for i, top in made.items():
+            self._blobs[op.tops[i].blob].data_memory.write(top.clone())
+        return [op.tops[i] for i in made]
+
     def wrap_parameters(self) -> None:
         """Look at the engine's learnt blobs anew, after it has adopted others."""
         self._memories.clear()
-        self.params: OrderedDict[str, list[Blob]] = OrderedDict()
+        self.params: OrderedDict[str, BlobVec] = OrderedDict()
         self.layers: list[LayerView] = []
         for step, layer in zip(self.engine.steps, self._layers, strict=True):
-            blobs = [blob_of(parameter, self._memories) for parameter in layer.blobs]
+            blobs = BlobVec(blob_of(parameter, self._memories) for parameter in layer.blobs)
             self.layers.append(LayerView(step.param.type, blobs))
             if blobs:
                 self.params[step.param.name] = blobs
@@ -198,7 +210,7 @@ class LayerwiseNet:
             store: where they read and write; None for the blobs as they are.
         """
         device = self.engine.device
-        inputs = [v for op in program if op.step.param.type == "Input" for v in op.tops]
+        inputs = [value for op in program for value in self.given.get(id(op.step), ())]
         for value in inputs:
             self._blobs[value.blob].data_memory.prefer_host()
         store = BlobStore(self._blobs, device) if store is None else store
@@ -268,7 +280,7 @@ class LayerwiseNet:
             for i, scraps in layer.left_in_diffs(*bottoms).items():
                 self._blobs[op.bottoms[i].blob].diff_memory.write(scraps)
         if op.needs_backward:
-            self._records[self._number(op)] = LayerPass(bottoms, tops)
+            self._records.keep(op, bottoms, tops)
         if self._report is not None:
             self._report.forward(op.step, layer, tops)
 
@@ -297,11 +309,9 @@ class LayerwiseNet:
                     self._run_layer_backward(i, op)
 
     def _run_layer_backward(self, i: int, op: Instruction) -> None:
-        record = self._records.get(i)
-        if record is None:
-            raise NetError(f"backward before forward in layer {op.step.param.name!r}")
+        record = self._records.record_for(op)
         diffs = [self._top_diff(v.blob, top) for v, top in zip(op.tops, record.tops, strict=True)]
-        found = run_layer_backward(op, record, diffs)
+        found = self._records.corrected(op, diffs, run_layer_backward(op, record, diffs))
         for value, diff in zip(op.bottoms, found, strict=True):
             if diff is not None:
                 self._blobs[value.blob].diff_memory.write(diff)

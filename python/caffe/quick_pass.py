@@ -53,7 +53,7 @@ class QuickPasses:
         self._shapes: list[list[int]] = []  # of all blobs behind that pass
         self._looked = False
         program = net.engine.plain_program
-        self._fed = [op for op in program if op.step.param.type == "Input"]
+        self._fed = [value for op in program for value in net.given[id(op.step)]]
         self._repeated = tuple(op for op in program if _may_repeat(op))
         self._is_possible = not net.engine.is_train and all(map(_is_harmless, program))
         outputs = [net.engine.final_value(name) for name in net.engine.outputs]
@@ -96,10 +96,9 @@ class QuickPasses:
             self._looked = False
             return None
         engine = self._net.engine
-        for op in self._fed:
-            for value in op.tops:
-                self._blobs[value.blob].data_memory.prefer_host()
-        fed = {value: self._content(value).clone() for op in self._fed for value in op.tops}
+        for value in self._fed:
+            self._blobs[value.blob].data_memory.prefer_host()
+        fed = {value: self._content(value).clone() for value in self._fed}
         shapes = tuple(tuple(x.shape) for x in fed.values())
         self._spread_shapes(shapes)
         context = engine.context()

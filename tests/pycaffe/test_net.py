@@ -187,11 +187,6 @@ def test_backward_arguments_are_checked(tmp_path: Path) -> None:
         net.backward(prob=np.zeros((3, 5)))
 
 
-def test_backward_before_forward(tmp_path: Path) -> None:
-    with pytest.raises(CaffeError, match="backward before forward in layer 'prob'"):
-        make_net(tmp_path, CONV).backward()
-
-
 def test_overwritten_loss_weight_scales_loss_and_gradient(tmp_path: Path) -> None:
     net = make_net(tmp_path, REGRESSION, caffe.TRAIN)
     net.blobs["x"].data[...] = 1
