@@ -131,6 +131,12 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
+def give_back_freed_memory() -> None:
+    """Let the GNU C library return to the system what reading a large file has left behind."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _ids(gpu: str) -> list[int]:
     try:
         ids = [int(word) for word in gpu.split(",")]

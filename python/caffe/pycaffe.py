@@ -14,6 +14,7 @@ import numpy as np
 
 from caffe.layerwise import LayerView, LayerwiseNet
 from caffe.mode import current_device, current_runtime
+from caffe_ssd.devices import give_back_freed_memory
 from caffe_ssd.errors import CaffeError, NetError
 from caffe_ssd.layers.blob import Array
 from caffe_ssd.layers.memory_data import MemoryData
@@ -278,6 +279,7 @@ class Net(LayerwiseNet):
         """Load a caffemodel (binary, or HDF5 if it ends in `.h5`) by layer name."""
         self.before_weights_change()
         copy_trained_file(self.engine, str(filename), advice=RENAME_ADVICE)
+        give_back_freed_memory()
 
     def share_with(self, other: Net) -> None:
         """Use the other net's learnt blobs for layers of the same name."""
