@@ -97,12 +97,24 @@ def check_priors(
             that is not positive; names the first such prior.
     """
     if code_type != CodeType.CORNER:
-        flat = (priors[:, 2:] <= priors[:, :2]).any(1)
         rule = "a width and a height, xmin < xmax and ymin < ymax"
-        _refuse_first(priors, flat, numbers, rule)
+        _refuse_first(priors, _are_flat(priors), numbers, rule)
     if variances is not None:
-        wrong = (variances <= 0).any(1)
-        _refuse_first(variances, wrong, numbers, "positive variances")
+        _refuse_first(variances, (variances <= 0).any(1), numbers, "positive variances")
+
+
+def unusable_priors(priors: Tensor, variances: Tensor | None, code_type: CodeType) -> Tensor:
+    """Which priors `check_priors` would refuse, without an error: [P] bool."""
+    wrong = torch.zeros(len(priors), dtype=torch.bool, device=priors.device)
+    if code_type != CodeType.CORNER:
+        wrong |= _are_flat(priors)
+    if variances is not None:
+        wrong |= (variances <= 0).any(1)
+    return wrong
+
+
+def _are_flat(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] <= boxes[:, :2]).any(1)
 
 
 def _refuse_first(values: Tensor, wrong: Tensor, numbers: Tensor | None, rule: str) -> None:

@@ -24,14 +24,16 @@ class GroundTruth:
     """What is in the images of a batch.
 
     Args:
-        boxes: [N, G, 4]; padded with boxes without area.
+        boxes: [N, G, 4], G at least 1; padded with boxes without area.
         labels: [N, G] int64; padded with -1.
         counts: [N] int64, how many are not padding.
+        label_range: the smallest and the largest label; (0, 0) if there is no box.
     """
 
     boxes: Tensor
     labels: Tensor
     counts: Tensor
+    label_range: tuple[int, int]
 
     def labels_of(self, match: Tensor, otherwise: int) -> Tensor:
         """Labels of matched boxes.
@@ -43,28 +45,32 @@ class GroundTruth:
         Returns:
             [N, P] int64.
         """
-        if self.labels.shape[1] == 0:
-            return torch.full_like(match, otherwise)
         return torch.where(match >= 0, self.labels.gather(1, match.clamp(min=0)), otherwise)
 
 
 @torch.no_grad()
 def read_ground_truth(
-    blob: Tensor, *, num_images: int, background_label_id: int, use_difficult: bool
+    blob: Tensor,
+    *,
+    num_images: int,
+    background_label_id: int,
+    use_difficult: bool,
+    device: torch.device | None = None,
 ) -> GroundTruth:
     """Sort the rows of the blob by image; an image's boxes stay in the order of their rows.
 
     Args:
-        blob: (1, 1, rows, 8), rows (item, label, instance, xmin, ymin, xmax, ymax, difficult); rows
-            of item -1 are padding.
+        blob: on the host, rows of 8: (item, label, instance, xmin, ymin, xmax, ymax, difficult);
+            rows of item -1 are padding.
         num_images: N; rows of later items are ignored.
         background_label_id: a label that must not occur.
         use_difficult: keep boxes that are marked difficult.
+        device: where the result is wanted; None: on the host.
 
     Raises:
         LayerError: the background label occurs.
     """
-    rows = blob.detach().reshape(-1, 8).cpu()
+    rows = blob.detach().reshape(-1, 8)
     rows = rows[rows[:, _ITEM].long() != _PADDING]
     if bool((rows[:, _LABEL].long() == background_label_id).any()):
         raise LayerError(
@@ -81,10 +87,19 @@ def read_ground_truth(
 
     counts = torch.bincount(item, minlength=num_images)
     place = torch.arange(len(item)) - (counts.cumsum(0) - counts)[item]
-    longest = int(counts.max()) if num_images else 0
+    longest = max(1, int(counts.max()) if num_images else 0)
     boxes = rows.new_zeros(num_images, longest, 4)
     boxes[item, place] = rows[:, 3:7]
+    found = rows[:, _LABEL].long()
     labels = torch.full((num_images, longest), -1)
-    labels[item, place] = rows[:, _LABEL].long()
-    device = blob.device
-    return GroundTruth(boxes=boxes.to(device), labels=labels.to(device), counts=counts.to(device))
+    labels[item, place] = found
+
+    def there(x: Tensor) -> Tensor:
+        return x if device is None else x.to(device, non_blocking=True)
+
+    return GroundTruth(
+        boxes=there(boxes),
+        labels=there(labels),
+        counts=there(counts),
+        label_range=(int(found.min()), int(found.max())) if len(found) else (0, 0),
+    )

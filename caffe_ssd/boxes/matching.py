@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from caffe_ssd.boxes.iou import crosses_boundary, pairwise_iou
 
@@ -21,7 +22,7 @@ IGNORED = -2
 
 _LEAST_OVERLAP = 1e-6
 # Overlaps computed at once: a CPU is fastest inside its cache, a GPU with few launches.
-_PAIRS_CPU = 1 << 18
+_PAIRS_CPU = 1 << 16
 _PAIRS_GPU = 1 << 26
 
 
@@ -57,6 +58,9 @@ def match_priors(
         ignore_cross_boundary: leave boxes that reach out of the image aside (IGNORED).
     """
     num_images, num_gts = gts.shape[:2]
+    shared = boxes.dim() == 2
+    # One more box, without area: what is written for it means nothing (see `_match_each_gt`).
+    boxes = F.pad(boxes, (0, 0, 0, 1))
     num_boxes = boxes.shape[-2]
     match = torch.full((num_images, num_boxes), UNMATCHED, dtype=torch.int64, device=gts.device)
     overlap = torch.zeros(match.shape, dtype=boxes.dtype, device=gts.device)
@@ -67,41 +71,44 @@ def match_priors(
     step = max(1, limit // max(1, num_gts * num_boxes))
     for start in range(0, num_images if num_gts else 0, step):
         part = slice(start, start + step)
-        shared = boxes.dim() == 2
         iou = pairwise_iou(gts[part], boxes if shared else boxes[part])  # [N, G, P]
         if crossing is not None:
             iou.masked_fill_((crossing if shared else crossing[part]).unsqueeze(-2), 0)
-        best = iou.amax(1)
-        overlap[part] = best.where(best > _LEAST_OVERLAP, 0)
+        best, gt = iou.max(1)  # the first gt on ties
+        real = best > _LEAST_OVERLAP
+        overlap[part] = best.where(real, 0)
         if per_prediction:
-            enough = (best >= overlap_threshold) & (best > _LEAST_OVERLAP)
-            image, box = enough.nonzero(as_tuple=True)
-            match[part][image, box] = iou[image, :, box].argmax(1)  # the first gt on ties
+            match[part] = gt.where(real & (best >= overlap_threshold), match[part])
         _match_each_gt(iou, match[part], overlap[part])
-    return Matches(gt=match, overlap=overlap)
+    return Matches(gt=match[:, :-1], overlap=overlap[:, :-1])
 
 
 def _match_each_gt(iou: Tensor, match: Tensor, overlap: Tensor) -> None:
-    """The bipartite step; overwrites its three arguments.
+    """The bipartite step; overwrites its three arguments. The last box is nobody's.
 
     The reference repeatedly takes the pair with the largest overlap, ties going to the first box
     and then to the first gt. A pair that is the best of both its box and its gt under that order
     will be taken sooner or later whatever happens elsewhere, so each round takes all such pairs at
-    once; a few rounds settle every gt.
+    once. Every round settles a gt of each image, and mostly many: as many rounds as gts always
+    suffice, and only where asking costs nothing is it asked whether fewer do.
     """
-    best, box = iou.max(2)  # [N, G], the first box on ties
-    image, gt = torch.ones_like(best, dtype=torch.bool).nonzero(as_tuple=True)
-    best, box = best.flatten(), box.flatten()
-    while True:
-        left = best > _LEAST_OVERLAP
-        image, gt, best, box = image[left], gt[left], best[left], box[left]
-        if len(image) == 0:
+    num_images, num_gts, num_boxes = iou.shape
+    gt = torch.arange(num_gts, device=iou.device)
+    image = torch.arange(num_images, device=iou.device)[:, None]
+    for _ in range(num_gts):
+        best, box = iou.amax(2), _first_largest(iou)  # [N, G], the first box on ties
+        open_ = best > _LEAST_OVERLAP
+        if iou.device.type == "cpu" and not bool(open_.any()):
             return
-        mutual = iou[image, :, box].argmax(1) == gt
-        taken = (image[mutual], gt[mutual], box[mutual])
-        match[taken[0], taken[2]] = taken[1]
-        overlap[taken[0], taken[2]] = best[mutual]
-        iou[taken[0], taken[1]] = 0
-        iou[taken[0], :, taken[2]] = 0
-        image, gt = image[~mutual], gt[~mutual]
-        best, box = iou[image, gt].max(1) if len(image) else (best[:0], box[:0])
+        rivals = iou.gather(2, box[:, None].expand(-1, num_gts, -1))  # [N, gt, box of a gt]
+        taken = open_ & (rivals.argmax(1) == gt)
+        box = box.where(taken, num_boxes - 1)
+        match[image, box] = gt.expand_as(box)
+        overlap[image, box] = best
+        iou.mul_((~taken).to(iou.dtype)[..., None])
+        iou[image, :, box] = 0
+
+
+def _first_largest(x: Tensor) -> Tensor:
+    """argmax(-1), the first one on ties; on the CPU NumPy's is many times as fast."""
+    return torch.from_numpy(x.numpy().argmax(-1)) if x.device.type == "cpu" else x.argmax(-1)

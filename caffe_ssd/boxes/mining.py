@@ -29,8 +29,10 @@ def hardest(loss: Tensor, eligible: Tensor, budget: Tensor) -> Tensor:
     """
     budget = torch.minimum(budget, eligible.sum(1))
     masked = loss.masked_fill(~eligible, -torch.inf)
-    # The loss of the last one chosen splits the rest into taken, tied and left.
-    largest = masked.topk(max(1, int(budget.max())), dim=1).values
+    # The loss of the last one chosen splits the rest into taken, tied and left. Sorting fewer pays
+    # where it can be known how many without waiting for a device.
+    on_host = loss.device.type == "cpu"
+    largest = masked.topk(max(1, int(budget.max())) if on_host else loss.shape[1], dim=1).values
     last = largest.gather(1, (budget - 1).clamp(min=0)[:, None])
     above = (masked > last) & eligible
     tied = (masked == last) & eligible

@@ -10,15 +10,16 @@ Letters: N images, P priors, C classes, T tables (1, or C for locations per clas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from caffe_ssd.boxes.coding import CodeType, check_priors, decode
+from caffe_ssd.boxes.coding import CodeType, check_priors, decode, unusable_priors
 from caffe_ssd.boxes.ground_truth import GroundTruth
 from caffe_ssd.boxes.matching import UNMATCHED, Matches, match_priors
 from caffe_ssd.boxes.mining import hardest, hardest_apart
+from caffe_ssd.layers.late_check import LateCheck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +31,14 @@ class Priors:
         variances: [P, 4].
         code_type: the code.
         variance_in_target: codes already contain the variances.
+        late: where priors on a device are found wrong.
     """
 
     boxes: Tensor
     variances: Tensor
     code_type: CodeType
     variance_in_target: bool
+    late: LateCheck = field(default_factory=LateCheck)
 
     @property
     def divisors(self) -> Tensor | None:
@@ -44,12 +47,21 @@ class Priors:
 
     def decode(self, loc: Tensor) -> Tensor:
         """Boxes of location predictions for all priors, [..., P, 4] -> [..., P, 4]."""
-        check_priors(self.boxes, None, self.code_type)
+        wrong = unusable_priors(self.boxes, None, self.code_type)
+        self.late.note(wrong.any(), lambda: check_priors(self.boxes, None, self.code_type))
         return decode(loc, self.boxes, self.divisors, self.code_type)
 
-    def __getitem__(self, numbers: Tensor) -> Priors:
-        """Some of the priors."""
-        return replace(self, boxes=self.boxes[numbers], variances=self.variances[numbers])
+    def check_matched(self, matched: Tensor) -> None:
+        """Refuse priors that cannot be coded and are matched: [..., P] bool."""
+        wrong = unusable_priors(self.boxes, self.variances, self.code_type)
+        wrong &= matched.flatten(0, -2).any(0)
+        self.late.note(wrong.any(), lambda: self._refuse(wrong))
+
+    def _refuse(self, wrong: Tensor) -> None:
+        numbers = wrong.nonzero()[:, 0]
+        check_priors(
+            self.boxes[numbers], self.variances[numbers], self.code_type, numbers=numbers
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,18 +198,18 @@ def _match(boxes: Tensor, gts: Tensor, rule: MatchRule) -> Matches:
 def _hardest_apart(
     loss: Tensor, loc: Tensor, priors: Priors, eligible: Tensor, budget: Tensor, rule: MiningRule
 ) -> Tensor:
+    """Chosen on the host, as it goes from box to box: this rule is rare, and waits for a device."""
     boxes = priors.boxes.expand_as(loc) if rule.use_prior_for_nms else priors.decode(loc)
-    images = zip(loss, boxes, eligible, budget.tolist(), strict=True)
-    return torch.stack(
-        [
-            hardest_apart(
-                image_loss,
-                image_boxes,
-                image_eligible,
-                budget=image_budget,
-                nms_threshold=rule.nms_threshold,
-                top_k=rule.nms_top_k,
-            )
-            for image_loss, image_boxes, image_eligible, image_budget in images
-        ]
-    )
+    images = zip(loss.cpu(), boxes.cpu(), eligible.cpu(), budget.tolist(), strict=True)
+    chosen = [
+        hardest_apart(
+            image_loss,
+            image_boxes,
+            image_eligible,
+            budget=image_budget,
+            nms_threshold=rule.nms_threshold,
+            top_k=rule.nms_top_k,
+        )
+        for image_loss, image_boxes, image_eligible, image_budget in images
+    ]
+    return torch.stack(chosen).to(loss.device)

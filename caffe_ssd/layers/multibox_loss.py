@@ -19,22 +19,25 @@ from caffe_ssd.boxes.ground_truth import GroundTruth, read_ground_truth
 from caffe_ssd.boxes.matching import Matches
 from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.layers.detection_common import check_head_shapes, check_num_classes, split_priors
+from caffe_ssd.layers.late_check import LateCheck
 from caffe_ssd.layers.loss_common import CountingLoss, read_mode, share_of_count
 from caffe_ssd.layers.multibox_examples import MatchRule, MiningRule, Priors, match_tables, mine
 from caffe_ssd.layers.multibox_terms import (
+    Rows,
     class_loss,
     location_loss,
     location_pair,
     ranking_loss,
 )
 from caffe_ssd.layers.registry import LayerSpec, Shape, register_layer
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.proto.caffe_pb2 import LossParameter, MultiBoxLossParameter
 
 DEFAULT_PROPAGATE_DOWN = (True, True, False, False)
 
 
 class MultiBoxLoss(CountingLoss):
-    """The layer.
+    """The layer; on a device its forward does not wait for it (see `Layer.check`).
 
     Args:
         num_classes: C, the background included.
@@ -53,6 +56,8 @@ class MultiBoxLoss(CountingLoss):
         normalization: what both terms are divided by.
         terms: whether locations and classes enter the loss.
     """
+
+    takes_context = True
 
     def __init__(
         self,
@@ -89,6 +94,10 @@ class MultiBoxLoss(CountingLoss):
         self.loc_weight = loc_weight
         self.normalization = normalization
         self.terms = terms
+        self.late = LateCheck()
+
+    def check(self) -> None:
+        self.late.read()
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         loc, conf, priors, label = bottoms
@@ -99,22 +108,31 @@ class MultiBoxLoss(CountingLoss):
             raise ShapeError(f"bottom 3 must have shape (1, 1, rows, 8), got {label}")
         return ((),)
 
-    def forward(self, loc: Tensor, conf: Tensor, priors: Tensor, label: Tensor) -> Tensor:
+    def forward(
+        self,
+        loc: Tensor,
+        conf: Tensor,
+        priors: Tensor,
+        label: Tensor,
+        context: RunContext | None = None,
+    ) -> Tensor:
         boxes, variances = split_priors(priors)
         prior = Priors(
             boxes=boxes,
             variances=variances,
             code_type=self.code_type,
             variance_in_target=self.encode_variance_in_target,
+            late=self.late,
         )
         # Half precision predictions are brought to the priors' float32 before anything is summed.
         loc = loc.to(boxes.dtype).reshape(len(loc), len(boxes), self.num_loc_classes, 4)
         conf = conf.to(boxes.dtype).reshape(len(conf), len(boxes), self.num_classes)
         gts = read_ground_truth(
-            label,
+            label.cpu() if context is None else context.on_host(label),
             num_images=len(loc),
             background_label_id=self.background_label_id,
             use_difficult=self.use_difficult_gt,
+            device=boxes.device,
         )
         found = match_tables(
             loc.detach(), prior, gts, self.match, background_label_id=self.background_label_id
@@ -127,7 +145,7 @@ class MultiBoxLoss(CountingLoss):
         normalizer = self._normalizer(match)
         total = boxes.new_zeros(())
         if self.terms[0]:
-            loc_loss = self._location_loss(loc, prior, gts, match).sum()
+            loc_loss = self._location_loss(loc, prior, gts, match)[1].sum()
             total = total + self.loc_weight * loc_loss / normalizer
         if self.terms[1]:
             label = self._class_of(gts, match[:, 0])
@@ -151,8 +169,8 @@ class MultiBoxLoss(CountingLoss):
         label = self._class_of(gts, found.gt[:, 0])
         loss = ranking_loss(conf.detach(), label, logistic=self.logistic)
         if rule.hard_example:
-            image, _, place = (found.gt >= 0).nonzero(as_tuple=True)
-            loss[image, place] += self._location_loss(loc.detach(), prior, gts, found.gt).sum(1)
+            positives, loc_loss = self._location_loss(loc.detach(), prior, gts, found.gt)
+            loss = loss + positives.spread(loc_loss.sum(1))[:, 0]
         shared = Matches(gt=found.gt[:, 0], overlap=found.overlap[:, 0])
         match, negative = mine(shared, loss, loc.detach()[:, :, 0], prior, gts.counts, rule)
         return match[:, None], negative
@@ -163,20 +181,24 @@ class MultiBoxLoss(CountingLoss):
             background = torch.full_like(match, self.background_label_id)
             return background + (match >= 0)
         label = gts.labels_of(match, self.background_label_id)
-        wrong = (match >= 0) & ((label < 0) | (label >= self.num_classes))
-        if bool(wrong.any()):
-            raise LayerError(
-                f"ground truth labels must be from 0 to {self.num_classes - 1}, "
-                f"got {int(label[wrong][0])}"
-            )
+        smallest, largest = gts.label_range
+        if smallest < 0 or largest >= self.num_classes:  # only labels that match must be right
+            wrong = (match >= 0) & ((label < 0) | (label >= self.num_classes))
+            if bool(wrong.any()):
+                raise LayerError(
+                    f"ground truth labels must be from 0 to {self.num_classes - 1}, "
+                    f"got {int(label[wrong][0])}"
+                )
         return label
 
-    def _location_loss(self, loc: Tensor, prior: Priors, gts: GroundTruth, match: Tensor) -> Tensor:
-        """Losses of the positives, in the order of `nonzero`, [positives, 4]."""
-        pair = location_pair(
+    def _location_loss(
+        self, loc: Tensor, prior: Priors, gts: GroundTruth, match: Tensor
+    ) -> tuple[Rows, Tensor]:
+        """The positives among [N, L, P], and their losses, [R, 4]."""
+        positives, prediction, target = location_pair(
             loc, prior, gts, match, bp_inside=self.bp_inside, use_prior=self.match.use_prior
         )
-        return location_loss(*pair, smooth=self.smooth_location)
+        return positives, location_loss(prediction, target, smooth=self.smooth_location)
 
     def _normalizer(self, match: Tensor) -> Tensor | int:
         """What both terms are divided by; [N, L, P]."""

@@ -17,11 +17,47 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from caffe_ssd.boxes.coding import check_priors, encode
+from caffe_ssd.boxes.coding import decode, encode
 from caffe_ssd.boxes.ground_truth import GroundTruth
 from caffe_ssd.layers.multibox_examples import Priors
 
 LEAST_PROBABILITY = torch.finfo(torch.float32).tiny
+
+
+class Rows:
+    """Places of a mask, for losses that are summed over them.
+
+    On the CPU they are gathered. On a device that would mean to wait until their number is known,
+    so all places are computed there and those not meant are set to 0, which adds up to the same.
+
+    Args:
+        mask: [...] bool, which places are meant.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self._mask = mask
+        self._places = mask.nonzero(as_tuple=True) if mask.device.type == "cpu" else None
+
+    def of(self, values: Tensor) -> Tensor:
+        """Their values: [*mask.shape, ...] -> [R, ...]."""
+        if self._places is not None:
+            return values[self._places]
+        return values.flatten(0, self._mask.dim() - 1)
+
+    def only(self, values: Tensor) -> Tensor:
+        """0 in rows that are not meant: [R, ...] -> [R, ...]."""
+        if self._places is not None:
+            return values
+        meant = self._mask.flatten().view(-1, *[1] * (values.dim() - 1))
+        return values.where(meant, 0)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Each row's value at its place, 0 elsewhere: [R] -> [*mask.shape]."""
+        if self._places is None:
+            return self.only(values).view(self._mask.shape)
+        spread = values.new_zeros(self._mask.shape)
+        spread[self._places] = values
+        return spread
 
 
 def location_loss(prediction: Tensor, target: Tensor, *, smooth: bool) -> Tensor:
@@ -73,17 +109,18 @@ def class_loss(
     """
     if negative is None:
         rows, target = conf.flatten(0, 1), label.flatten()
-    else:
-        chosen = (matched | negative).nonzero(as_tuple=True)
-        rows, target = conf[chosen], label[chosen]
+        if not logistic:
+            return softmax_loss(rows, target).sum()
+        # Without mining no output stands for the background.
+        objects = matched.flatten()
+        one_hot = F.one_hot(target.where(objects, 0), conf.shape[-1]) * objects[:, None]
+        return logistic_loss(rows, one_hot.to(rows.dtype)).sum()
+    chosen = Rows(matched | negative)
+    rows, target = chosen.of(conf), chosen.of(label)
     if not logistic:
-        return softmax_loss(rows, target).sum()
-    if negative is not None:
-        return logistic_loss(rows, F.one_hot(target, conf.shape[-1]).to(rows.dtype)).sum()
-    # Without mining no output stands for the background.
-    objects = matched.flatten()
-    one_hot = F.one_hot(target.where(objects, 0), conf.shape[-1]) * objects[:, None]
-    return logistic_loss(rows, one_hot.to(rows.dtype)).sum()
+        return chosen.only(softmax_loss(rows, target)).sum()
+    one_hot = F.one_hot(target, conf.shape[-1]).to(rows.dtype)
+    return chosen.only(logistic_loss(rows, one_hot)).sum()
 
 
 def location_pair(
@@ -94,7 +131,7 @@ def location_pair(
     *,
     bp_inside: bool,
     use_prior: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Rows, Tensor, Tensor]:
     """Predictions and targets of the positives.
 
     Args:
@@ -107,25 +144,27 @@ def location_pair(
         use_prior: that coordinate is the prior's rather than the predicted box's.
 
     Returns:
-        Two tensors [positives, 4], in the order of `nonzero`.
+        The positives among [N, L, P], and two tensors [R, 4].
 
     Raises:
-        LayerError: a positive's prior cannot be coded.
+        LayerError: a positive's prior cannot be coded; on a device `priors.late` raises it.
     """
-    positives = (match >= 0).nonzero(as_tuple=True)
-    image, table, place = positives
-    used = priors[place]
-    check_priors(used.boxes, used.variances, used.code_type, numbers=place)
-    prediction = loc[image, place, table]
-    gt_boxes = gts.boxes[image, match[positives]].to(used.boxes.dtype)
-    target = encode(gt_boxes, used.boxes, used.divisors, used.code_type)
+    positives = Rows(match >= 0)
+    priors.check_matched(match >= 0)
+    boxes = positives.of(priors.boxes.expand(*match.shape, 4))
+    variances = positives.of(priors.variances.expand(*match.shape, 4))
+    prediction = positives.of(loc.transpose(1, 2))
+    images = torch.arange(len(match), device=match.device)[:, None, None].expand_as(match)
+    gt = gts.boxes[positives.of(images), positives.of(match).clamp(min=0)].to(boxes.dtype)
+    divisors = None if priors.variance_in_target else variances
+    target = positives.only(encode(gt, boxes, divisors, priors.code_type))
     if bp_inside:
-        where = used.boxes if use_prior else used.decode(prediction.detach())
+        where = boxes if use_prior else decode(prediction.detach(), boxes, divisors, priors.code_type)
         prediction = torch.where((where < 0) | (where > 1), target, prediction)
-    if used.variance_in_target:
-        target = target / used.variances
-        prediction = divide_without_gradient(prediction, used.variances)
-    return prediction, target
+    if priors.variance_in_target:
+        target = positives.only(target / variances)
+        prediction = divide_without_gradient(prediction, variances)
+    return positives, positives.only(prediction), target
 
 
 def divide_without_gradient(value: Tensor, divisor: Tensor) -> Tensor:

@@ -105,6 +105,9 @@ class Layer(nn.Module):
         """Tops, by index, that are made at set-up and keep what somebody writes into them."""
         return {}
 
+    def check(self) -> None:
+        """Raise what past forward passes found wrong on a device without waiting for it."""
+
     def left_in_diffs(self, *bottoms: Tensor) -> Mapping[int, Tensor]:
         """What a forward pass leaves in the diffs of bottoms, by index; a quirk of few layers."""
         return {}

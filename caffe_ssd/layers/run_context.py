@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 _AS_IT_IS: AbstractContextManager[None] = nullcontext()
+
+# Numbers of a blob whose host copy is kept for those who ask; labels have fewer, images more.
+_KEPT_ON_HOST = 1 << 16
+
+
+class _Sent(NamedTuple):
+    """A blob that went to the device: what it is there, its version then, and what it was here."""
+
+    there: Tensor
+    version: int
+    here: Tensor
 
 
 @dataclass(kw_only=True)
@@ -28,6 +40,7 @@ class RunContext:
     bfloat16: bool = False
     channels_last: bool = False
     batch_size: int | None = None
+    _sent: list[_Sent] = field(default_factory=list, repr=False)
 
     def received(self, tops: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What a source made or a caller feeds, where and as the layers want it."""
@@ -36,8 +49,21 @@ class RunContext:
             self.batch_size = placed[0].shape[0]
         return placed
 
+    def on_host(self, blob: Tensor) -> Tensor:
+        """A blob's content on the host, for labels that decide what is to be computed.
+
+        If a source of this pass sent it from there, as it is or through Splits, nobody waits for
+        the device.
+        """
+        for sent in self._sent:
+            if _is_still(blob, sent):
+                return sent.here.reshape(blob.shape)
+        return blob.detach().cpu()
+
     def _placed(self, top: Tensor) -> Tensor:
-        top = top.to(self.device, non_blocking=True)
+        here, top = top, top.to(self.device, non_blocking=True)
+        if top.device != here.device and top.numel() <= _KEPT_ON_HOST and not top.is_inference():
+            self._sent.append(_Sent(top, top._version, here.detach()))
         if self.channels_last and top.dim() == 4:
             return top.contiguous(memory_format=torch.channels_last)
         return top
@@ -47,3 +73,16 @@ class RunContext:
         if not self.bfloat16:
             return _AS_IT_IS
         return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def _is_still(blob: Tensor, sent: _Sent) -> bool:
+    """Whether a blob is what was sent, all of it, and nobody has written to it since."""
+    there = sent.there
+    return (
+        blob.data_ptr() == there.data_ptr()
+        and blob.shape.numel() == there.shape.numel()
+        and blob.dtype == there.dtype
+        and blob.is_contiguous()
+        and not blob.is_inference()
+        and blob._version == sent.version
+    )
