@@ -97,7 +97,7 @@ def set_up_device(device: torch.device, *, tf32: bool) -> None:
     """Choose exact arithmetic unless `tf32` is wanted, and fast kernels for fixed sizes."""
     allow_tf32(tf32)
     torch.backends.cudnn.benchmark = True
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:  # else the current one stays it
         torch.cuda.set_device(device)
 
 

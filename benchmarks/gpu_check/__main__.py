@@ -71,7 +71,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", default="cuda", help="cpu for a try (%(default)s)")
+    parser.add_argument("--device", default="cuda:0", help="cpu for a try (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a third of the time")
     parser.add_argument("--out", type=Path, default=Path("gpu_check"), metavar="DIR")
     parser.add_argument("--limit", type=float, default=570, help="seconds for all (%(default)s)")

@@ -47,13 +47,15 @@ class MemorySolver(Solver):
     Args:
         param: the settings.
         inputs: the batch.
-        device: where to train; the batch is moved there once.
+        device: where to train; the images are moved there once, the labels in every iteration.
     """
 
     def __init__(
         self, param: SolverParameter, inputs: dict[str, Tensor], device: torch.device | str
     ) -> None:
-        self.inputs = {name: value.to(device) for name, value in inputs.items()}
+        self.inputs = {
+            name: value.to(device) if name == "data" else value for name, value in inputs.items()
+        }
         self.losses: list[Tensor] = []
         super().__init__(param, device=device)
 

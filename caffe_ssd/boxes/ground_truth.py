@@ -15,6 +15,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerError
 
+LABEL_WIDTH = 8
 _ITEM, _LABEL, _DIFFICULT = 0, 1, 7
 _PADDING = -1
 
@@ -70,7 +71,7 @@ def read_ground_truth(
     Raises:
         LayerError: the background label occurs.
     """
-    rows = blob.detach().reshape(-1, 8)
+    rows = blob.detach().reshape(-1, LABEL_WIDTH)
     rows = rows[rows[:, _ITEM].long() != _PADDING]
     if bool((rows[:, _LABEL].long() == background_label_id).any()):
         raise LayerError(

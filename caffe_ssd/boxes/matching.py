@@ -106,7 +106,7 @@ def _match_each_gt(iou: Tensor, match: Tensor, overlap: Tensor) -> None:
         match[image, box] = gt.expand_as(box)
         overlap[image, box] = best
         iou.mul_((~taken).to(iou.dtype)[..., None])
-        iou[image, :, box] = 0
+        iou[image, :, box] = iou.new_zeros(())  # a plain 0 would be sent from the host
 
 
 def _first_largest(x: Tensor) -> Tensor:

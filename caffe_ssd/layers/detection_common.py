@@ -43,14 +43,16 @@ def check_head_shapes(
     Args:
         loc: shape of bottom 0, wanted (N, P * L * 4).
         conf: shape of bottom 1, wanted (N, P * C).
-        priors: shape of bottom 2, wanted (1, 2, P * 4).
+        priors: shape of bottom 2, wanted (1, 2, P * 4); it may have several items, of which the
+            first counts, and further axes of length 1.
         num_classes: C.
         num_loc_classes: L.
 
     Raises:
         ShapeError: one of them does not fit.
     """
-    if len(priors) != 3 or priors[:2] != (1, 2) or priors[2] % 4:
+    fits = len(priors) >= 3 and priors[0] > 0 and priors[1] == 2 and priors[2] % 4 == 0
+    if not fits or any(axis != 1 for axis in priors[3:]):
         raise ShapeError(f"bottom 2 must be priors of shape (1, 2, P * 4), got {priors}")
     num_priors = priors[2] // 4
     for index, shape, width in (
@@ -68,8 +70,11 @@ def check_head_shapes(
 
 
 def split_priors(blob: Tensor) -> tuple[Tensor, Tensor]:
-    """The boxes and variances in a PriorBox blob: (1, 2, P * 4) -> [P, 4] and [P, 4]."""
-    boxes, variances = blob.detach().reshape(2, -1, 4)
+    """The boxes and variances in a PriorBox blob: (1, 2, P * 4) -> [P, 4] and [P, 4].
+
+    Quirk: of a blob with several items the first one counts.
+    """
+    boxes, variances = blob.detach()[0].reshape(2, -1, 4)
     return boxes, variances
 
 

@@ -71,18 +71,18 @@ class DetectionEvaluate(Layer):
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         for index, (shape, width) in enumerate(zip(bottoms, (7, 8), strict=True)):
-            if len(shape) != 4 or shape[:2] != (1, 1) or shape[3] != width:
+            if len(shape) < 2 or shape[-1] != width or any(axis != 1 for axis in shape[:-2]):
                 raise ShapeError(
                     f"bottom {index} must have shape (1, 1, rows, {width}), got {shape}"
                 )
-        return ((1, 1, len(self.classes) + bottoms[0][2], 5),)
+        return ((1, 1, len(self.classes) + bottoms[0][-2], 5),)
 
     @torch.no_grad()
     def forward(
         self, detections: Tensor, label: Tensor, context: RunContext | None = None
     ) -> Tensor:
         self.top_shapes(tuple(detections.shape), tuple(label.shape))
-        found, gts = detections[0, 0].cpu(), _until_padding(label[0, 0].cpu())
+        found, gts = detections.reshape(-1, 7).cpu(), _until_padding(label.reshape(-1, 8).cpu())
         num_rows = int((found[:, _LABEL] != NONE).sum())
         found = found[found[:, _IMAGE] != NONE]
         self._check_labels(found, gts)

@@ -10,10 +10,12 @@ from torch import Tensor
 class LateCheck:
     """Collects what was found wrong until somebody asks.
 
-    On the CPU nothing is put off.
+    Attributes:
+        puts_off: whether to put off what would mean to wait; on the CPU nothing is put off.
     """
 
     def __init__(self) -> None:
+        self.puts_off = True
         self._wrong: Tensor | None = None
         self._explain: Callable[[], None] | None = None
 
@@ -24,7 +26,7 @@ class LateCheck:
             wrong: a boolean without axes.
             explain: raises the error, called if it is true.
         """
-        if wrong.device.type == "cpu":
+        if wrong.device.type == "cpu" or not self.puts_off:
             if bool(wrong):
                 explain()
             return

@@ -59,9 +59,7 @@ class Priors:
 
     def _refuse(self, wrong: Tensor) -> None:
         numbers = wrong.nonzero()[:, 0]
-        check_priors(
-            self.boxes[numbers], self.variances[numbers], self.code_type, numbers=numbers
-        )
+        check_priors(self.boxes[numbers], self.variances[numbers], self.code_type, numbers=numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

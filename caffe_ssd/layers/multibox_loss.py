@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from caffe_ssd.boxes.coding import CodeType
-from caffe_ssd.boxes.ground_truth import GroundTruth, read_ground_truth
+from caffe_ssd.boxes.ground_truth import LABEL_WIDTH, GroundTruth, read_ground_truth
 from caffe_ssd.boxes.matching import Matches
 from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.layers.detection_common import check_head_shapes, check_num_classes, split_priors
@@ -104,8 +104,8 @@ class MultiBoxLoss(CountingLoss):
         check_head_shapes(
             loc, conf, priors, num_classes=self.num_classes, num_loc_classes=self.num_loc_classes
         )
-        if len(label) != 4 or label[:2] != (1, 1) or label[3] != 8:
-            raise ShapeError(f"bottom 3 must have shape (1, 1, rows, 8), got {label}")
+        if not label or label[-1] != LABEL_WIDTH:
+            raise ShapeError(f"bottom 3 must have rows of {LABEL_WIDTH} numbers, got shape {label}")
         return ((),)
 
     def forward(
@@ -116,34 +116,17 @@ class MultiBoxLoss(CountingLoss):
         label: Tensor,
         context: RunContext | None = None,
     ) -> Tensor:
-        boxes, variances = split_priors(priors)
-        prior = Priors(
-            boxes=boxes,
-            variances=variances,
-            code_type=self.code_type,
-            variance_in_target=self.encode_variance_in_target,
-            late=self.late,
-        )
-        # Half precision predictions are brought to the priors' float32 before anything is summed.
-        loc = loc.to(boxes.dtype).reshape(len(loc), len(boxes), self.num_loc_classes, 4)
-        conf = conf.to(boxes.dtype).reshape(len(conf), len(boxes), self.num_classes)
-        gts = read_ground_truth(
-            label.cpu() if context is None else context.on_host(label),
-            num_images=len(loc),
-            background_label_id=self.background_label_id,
-            use_difficult=self.use_difficult_gt,
-            device=boxes.device,
-        )
-        found = match_tables(
-            loc.detach(), prior, gts, self.match, background_label_id=self.background_label_id
-        )
+        loc, conf, prior = self._predictions(loc, conf, priors)
+        self.late.puts_off = torch.is_grad_enabled()
+        gts = self._ground_truth(label.cpu() if context is None else context.on_host(label), loc)
+        found = self._matches(loc, prior, gts)
         negative = None
         match = found.gt
         if self.mining is not None:
             match, negative = self._mine(self.mining, loc, conf, prior, gts, found)
 
         normalizer = self._normalizer(match)
-        total = boxes.new_zeros(())
+        total = prior.boxes.new_zeros(())
         if self.terms[0]:
             loc_loss = self._location_loss(loc, prior, gts, match)[1].sum()
             total = total + self.loc_weight * loc_loss / normalizer
@@ -155,6 +138,50 @@ class MultiBoxLoss(CountingLoss):
             conf_loss = class_loss(conf, label, matched, negative, logistic=self.logistic)
             total = total + conf_loss / normalizer
         return total
+
+    @torch.no_grad()
+    def reason_for_zero(self, *bottoms: Tensor) -> str:
+        loc, _, prior = self._predictions(*bottoms[:3])
+        gts = self._ground_truth(bottoms[3].cpu(), loc)
+        if not bool(gts.counts.any()):
+            return "there is no box in this batch's data"
+        if bool((self._matches(loc, prior, gts).gt >= 0).any()):
+            return ""
+        return (
+            "no prior matches any box of this batch "
+            f"(overlap_threshold {self.match.overlap_threshold:g})"
+        )
+
+    def _predictions(
+        self, loc: Tensor, conf: Tensor, priors: Tensor
+    ) -> tuple[Tensor, Tensor, Priors]:
+        """Locations [N, P, L, 4], logits [N, P, C] and the priors."""
+        boxes, variances = split_priors(priors)
+        prior = Priors(
+            boxes=boxes,
+            variances=variances,
+            code_type=self.code_type,
+            variance_in_target=self.encode_variance_in_target,
+            late=self.late,
+        )
+        # Half precision predictions are brought to the priors' float32 before anything is summed.
+        loc = loc.to(boxes.dtype).reshape(len(loc), len(boxes), self.num_loc_classes, 4)
+        conf = conf.to(boxes.dtype).reshape(len(conf), len(boxes), self.num_classes)
+        return loc, conf, prior
+
+    def _ground_truth(self, label: Tensor, loc: Tensor) -> GroundTruth:
+        return read_ground_truth(
+            label,
+            num_images=len(loc),
+            background_label_id=self.background_label_id,
+            use_difficult=self.use_difficult_gt,
+            device=loc.device,
+        )
+
+    def _matches(self, loc: Tensor, prior: Priors, gts: GroundTruth) -> Matches:
+        return match_tables(
+            loc.detach(), prior, gts, self.match, background_label_id=self.background_label_id
+        )
 
     def _mine(
         self,

@@ -159,7 +159,9 @@ def location_pair(
     divisors = None if priors.variance_in_target else variances
     target = positives.only(encode(gt, boxes, divisors, priors.code_type))
     if bp_inside:
-        where = boxes if use_prior else decode(prediction.detach(), boxes, divisors, priors.code_type)
+        where = (
+            boxes if use_prior else decode(prediction.detach(), boxes, divisors, priors.code_type)
+        )
         prediction = torch.where((where < 0) | (where > 1), target, prediction)
     if priors.variance_in_target:
         target = positives.only(target / variances)

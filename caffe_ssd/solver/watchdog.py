@@ -94,7 +94,10 @@ class Watchdog:
 
         Raises:
             DivergedError: a loss or a gradient is not finite, and the effect is "stop".
+            LayerError: a layer found something wrong on a device, see `Layer.check`.
         """
+        for layer in self._net.layers:
+            layer.check()
         pending, self._pending = self._pending, []
         if not pending:
             return

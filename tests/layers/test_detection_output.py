@@ -188,3 +188,11 @@ def test_bottoms_are_left_alone():
     build("keep_top_k: 3")(*bottoms)
     for bottom, copy in zip(bottoms, copies, strict=True):
         assert np.array_equal(bottom, copy)
+
+
+def test_priors_of_other_shapes_mean_the_same():
+    loc, scores, priors = example()
+    want = build()(loc, scores, priors)
+    for other in (priors[..., None], torch.cat([priors, torch.full_like(priors, torch.nan)])):
+        layer = build(shapes=(*SHAPES[:2], tuple(other.shape)))
+        assert torch.equal(layer(loc, scores, other), want)

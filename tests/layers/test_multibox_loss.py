@@ -163,3 +163,27 @@ def test_a_gradient_to_the_priors_is_refused():
 def test_mining_needs_shared_locations():
     with pytest.raises(LayerParamError, match="mining needs share_location"):
         build("share_location: false", shapes=((2, 72), *SHAPES[1:]))
+
+
+def test_priors_and_labels_of_other_shapes_mean_the_same():
+    loc, conf, priors, label = example()
+    want = build()(loc, conf, priors, label)
+    deep, batched = priors[..., None], torch.cat([priors, torch.full_like(priors, torch.nan)])
+    for other in (deep, batched):
+        shapes = (*SHAPES[:2], tuple(other.shape), (2, 2, 8))
+        assert torch.equal(build(shapes=shapes)(loc, conf, other, label.view(2, 2, 8)), want)
+    with pytest.raises(ShapeError, match="bottom 3 must have rows of 8 numbers"):
+        build(shapes=(*SHAPES[:3], (1, 1, 8, 4)))
+
+
+def test_why_a_loss_is_zero():
+    loc, conf, priors, label = example()
+    layer = build("overlap_threshold: .35")
+    assert layer.reason_for_zero(loc, conf, priors, label) == ""
+    nothing = layer.reason_for_zero(loc, conf, priors, torch.full((1, 1, 1, 8), -1.0))
+    assert nothing == "there is no box in this batch's data"
+    label[..., 3:7] = torch.tensor([0.95, 0.1, 0.99, 0.2])
+    assert layer(loc, conf, priors, label).item() == 0
+    assert layer.reason_for_zero(loc, conf, priors, label) == (
+        "no prior matches any box of this batch (overlap_threshold 0.35)"
+    )
