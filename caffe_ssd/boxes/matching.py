@@ -22,7 +22,7 @@ IGNORED = -2
 
 _LEAST_OVERLAP = 1e-6
 # Overlaps computed at once: a CPU is fastest inside its cache, a GPU with few launches.
-_PAIRS_CPU = 1 << 16
+_PAIRS_CPU = 1 << 17
 _PAIRS_GPU = 1 << 26
 
 
