@@ -143,3 +143,15 @@ def test_training_is_not_changed() -> None:
         solver.step(5)
     for mine, theirs in zip(watched.net.learnable, plain.net.learnable, strict=True):
         assert torch.equal(mine.blob, theirs.blob)
+
+
+def test_large_is_not_infinite() -> None:
+    solver = make()
+    solver.step(1)
+    for entry in solver.net.learnable:
+        if entry.blob.grad is not None:
+            entry.blob.grad.fill_(1e30)  # whose square is infinite
+    solver.watchdog.look(1, torch.ones(()), solver.watchdog._last)
+    solver.net.learnable[0].blob.grad[0] = float("inf")  # type: ignore[index]
+    with pytest.raises(DivergedError):
+        solver.watchdog.look(2, torch.ones(()), solver.watchdog._last)
