@@ -53,6 +53,8 @@ def _offers_packing() -> bool:
 def _can_be_packed(layer: nn.Module) -> TypeGuard[FrozenConvolution]:
     if not isinstance(layer, FrozenConvolution) or layer.transposed:
         return False
+    if layer.geometry.far_pad is not None:
+        return False
     return layer.unscaled.device.type == "cpu" and layer.unscaled.dtype == torch.float32
 
 

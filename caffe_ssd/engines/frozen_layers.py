@@ -108,7 +108,8 @@ class FrozenConvolution(nn.Module):
     def reads_no_padding(self) -> bool:
         """Whether every top cell is a weighted sum of bottom cells alone, never of padding."""
         ones = (1, *self.geometry.kernel)
-        return not self.transposed and not any(self.geometry.pad) and max(ones) == 1
+        pads = (*self.geometry.pad, *self.geometry.pad_behind)
+        return not self.transposed and not any(pads) and max(ones) == 1
 
     def forward(self, bottom: Tensor) -> Tensor:
         apply = deconvolve if self.transposed else convolve
@@ -190,7 +191,7 @@ class ChannelClamp(nn.Module):
 
 
 class FrozenMaxPool(nn.Module):
-    """Max pooling of windows as the framework makes them in ceil mode, without indices.
+    """Max pooling of windows as the framework makes them, without indices.
 
     Quirk: a NaN wins; in the layer it never does (docs/fidelity.md).
 
@@ -203,8 +204,12 @@ class FrozenMaxPool(nn.Module):
         self.window = window
 
     def forward(self, bottom: Tensor) -> Tensor:
-        window = self.window
-        return F.max_pool2d(bottom, window.kernel, window.stride, window.pad, ceil_mode=True)
+        window, pad = self.window, self.window.pad
+        if window.pad_behind is not None:
+            below, right = window.far_pad((bottom.shape[2], bottom.shape[3]))
+            bottom = F.pad(bottom, (pad[1], right, pad[0], below), value=-torch.inf)
+            pad = (0, 0)
+        return F.max_pool2d(bottom, window.kernel, window.stride, pad, ceil_mode=window.rounds_up)
 
 
 class FrozenNormalize(nn.Module):

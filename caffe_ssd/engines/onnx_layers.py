@@ -117,7 +117,7 @@ def _convolution(layer: FrozenConvolution, place: Place) -> None:
         [place.bottoms[0], *map(place.graph.constant, constants)],
         kernel_shape=geometry.kernel,
         strides=geometry.stride,
-        pads=geometry.pad * 2,
+        pads=(*geometry.pad, *geometry.pad_behind),
         dilations=geometry.dilation,
         group=layer.group,
     )

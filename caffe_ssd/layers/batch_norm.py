@@ -123,7 +123,7 @@ class BatchNorm(Layer):
         peers: devices to share batch statistics with while all are in step; None: none.
     """
 
-    blob_lr_mult = 0.0
+    statistics = range(3)
     peers: Peers | None = None
 
     def __init__(

@@ -51,14 +51,18 @@ def convolve(
     num_axes = len(geometry.kernel)
     batch = x.shape[: geometry.axis]
     stride, pad, dilation = geometry.stride, geometry.pad, geometry.dilation
-    missing = [
-        max(extent - size - 2 * p, 0)
-        for size, extent, p in zip(x.shape[geometry.axis + 1 :], geometry.extents, pad, strict=True)
+    # What lies behind beyond `pad`: a side's own padding, or what the kernel sticks out by.
+    behind = [
+        far - p + max(extent - size - p - far, 0)
+        for size, extent, p, far in zip(
+            x.shape[geometry.axis + 1 :], geometry.extents, pad, geometry.pad_behind, strict=True
+        )
     ]
     if geometry.axis != 1:
         x = x.reshape(math.prod(batch), *x.shape[geometry.axis :])
-    if any(missing):
-        x = F.pad(x, [n for m in reversed(missing) for n in (0, m)])
+    if any(behind):
+        x = F.pad(x, [n for p, b in zip(pad[::-1], behind[::-1], strict=True) for n in (p, p + b)])
+        pad = (0,) * len(pad)
     if num_axes == 0:  # a 1 x 1 kernel over a single cell
         x, weight = x.unsqueeze(-1), weight.unsqueeze(-1)
         stride, pad, dilation = (1,), (0,), (1,)
@@ -158,8 +162,12 @@ def check_conv_settings(
 
 @register_layer("Convolution", bottoms=AT_LEAST_ONE, tops=AT_LEAST_ONE)
 def _build(spec: LayerSpec) -> Convolution:
-    param = spec.param.convolution_param
-    geometry = read_geometry(param, spec.bottoms[0])
+    return build_convolution(spec, spec.param.convolution_param)
+
+
+def build_convolution(spec: LayerSpec, param: ConvolutionParameter) -> Convolution:
+    """A convolution with these settings, its blobs filled."""
+    geometry = read_geometry(param, spec.bottoms[0], takes_sides=True)
     channels = check_conv_settings(spec, param, geometry)
     layer = Convolution(
         num_output=param.num_output, channels=channels, group=param.group, geometry=geometry

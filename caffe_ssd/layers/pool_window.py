@@ -1,6 +1,7 @@
 """Pooling's windows: where they lie, how many there are, and the two fixed ways to pool them.
 
-Spec: caffe-layers.md section B. Pooling and SPP use it.
+Spec: caffe-layers.md section B; other-forks.md sections 9.1 (rounding down) and 9.2 (a pad per
+side). Pooling and SPP use it.
 Quirk: with padding, a last window that would start in the far padding is dropped; without padding
 nothing is dropped, so a stride above the kernel can leave empty windows.
 Quirk: NaN never wins a maximum; a window without a winner gives the most negative finite number.
@@ -26,20 +27,31 @@ class Window:
 
     Args:
         kernel, stride, pad: (rows, columns); pad is below kernel.
+        pad_behind: padding behind the last cell where it is not `pad`; None: it is.
+        rounds_up: whether a last window may stick out of the padded plane.
     """
 
     kernel: Pair
     stride: Pair = (1, 1)
     pad: Pair = (0, 0)
+    pad_behind: Pair | None = None
+    rounds_up: bool = True
+
+    @property
+    def far_pads(self) -> Pair:
+        """Padding behind the last cell."""
+        return self.pad if self.pad_behind is None else self.pad_behind
 
     def counts(self, sizes: Pair) -> Pair:
         """Numbers of windows over a plane of these sizes; not positive if it is too small."""
-        clip = self.pad != (0, 0)
+        clip = self.pad != (0, 0) or self.far_pads != (0, 0)
         rows, columns = (self._count(sizes[i], i, clip) for i in (0, 1))
         return rows, columns
 
     def is_native(self, sizes: Pair) -> bool:
-        """Whether the framework's ceil mode makes the same windows."""
+        """Whether the framework makes the same windows."""
+        if self.pad_behind is not None:
+            return False
         if any(2 * pad > kernel for pad, kernel in zip(self.pad, self.kernel, strict=True)):
             return False
         return all(
@@ -57,7 +69,8 @@ class Window:
 
     def _count(self, size: int, axis: int, clip: bool) -> int:
         kernel, stride, pad = self.kernel[axis], self.stride[axis], self.pad[axis]
-        count = -(-(size + 2 * pad - kernel) // stride) + 1
+        room = size + pad + self.far_pads[axis] - kernel
+        count = (-(-room // stride) if self.rounds_up else room // stride) + 1
         if clip and (count - 1) * stride >= size + pad:
             count -= 1
         return count
@@ -103,14 +116,16 @@ def average_pool(x: Tensor, window: Window) -> Tensor:
     """
     sizes = (x.shape[2], x.shape[3])
     if window.is_native(sizes):
-        return F.avg_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=True)
+        return F.avg_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=window.rounds_up)
     sums = F.avg_pool2d(_pad(x, window, 0.0), window.kernel, window.stride, divisor_override=1)
     rows, columns = (_cells(x, window, axis) for axis in (0, 1))
     return sums / (rows[:, None] * columns)
 
 
 def _native_max(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-    return F.max_pool2d_with_indices(x, window.kernel, window.stride, window.pad, ceil_mode=True)
+    return F.max_pool2d_with_indices(
+        x, window.kernel, window.stride, window.pad, ceil_mode=window.rounds_up
+    )
 
 
 def _padded_max(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:

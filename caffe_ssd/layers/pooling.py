@@ -1,6 +1,7 @@
 """Pooling: the maximum, the average or a random cell of each window of a plane.
 
-Spec: caffe-layers.md section B; the rules of the windows are in `pool_window`.
+Spec: caffe-layers.md section B; other-forks.md section 9 (rounding, a pad per side). The rules of
+the windows are in `pool_window`.
 Quirk: STOCHASTIC, which the reference has on GPUs only, runs on any device here.
 
 Shapes: N images, C channels, H rows, W columns.
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import check_rank
+from caffe_ssd.layers.conv_geometry import read_sides
 from caffe_ssd.layers.pool_window import Pair, Window, average_pool, max_pool
 from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import PoolingParameter
@@ -103,8 +105,11 @@ class Pooling(Layer):
 
     def is_native_max(self, bottom: Shape) -> bool:
         """Whether it takes maxima alone, of windows that the framework makes too."""
+        window = self.window_for(bottom)
         plain = self.method == PoolingParameter.MAX and self.num_tops == 1
-        return plain and self._window((bottom[2], bottom[3])).is_native((bottom[2], bottom[3]))
+        return plain and (
+            window.pad_behind is not None or window.is_native((bottom[2], bottom[3]))
+        )
 
     def _window(self, sizes: Pair) -> Window:
         return Window(kernel=sizes) if self.window is None else self.window
@@ -130,18 +135,21 @@ def _build(spec: LayerSpec) -> Pooling:
 
 def _read_window(param: PoolingParameter) -> Window | None:
     stride = _pair(param, "stride", "stride")
-    pad = _pair(param, "pad", "pad")
+    sides = _sides(param)
+    pad = _pair(param, "pad", "pad") if sides is None else sides[0]
     stride = (1, 1) if stride is None else stride
     pad = (0, 0) if pad is None else pad
+    behind = pad if sides is None else sides[1]
+    rounds_up = _rounds_up(param)
     kernel = _pair(param, "kernel_size", "kernel")
     if min(stride) < 1:
         raise LayerParamError(f"stride must be positive, got {list(stride)}")
-    if pad != (0, 0) and param.pool == PoolingParameter.STOCHASTIC:
+    if (*pad, *behind) != (0, 0, 0, 0) and param.pool == PoolingParameter.STOCHASTIC:
         raise LayerParamError(f"pad needs pool: MAX or AVE, got pad {list(pad)} with STOCHASTIC")
     if param.global_pooling:
         if kernel is not None:
             raise LayerParamError(f"global_pooling takes no kernel size, got {list(kernel)}")
-        if pad != (0, 0) or stride != (1, 1):
+        if (*pad, *behind) != (0, 0, 0, 0) or stride != (1, 1):
             raise LayerParamError(
                 "global_pooling needs pad 0 and stride 1, "
                 f"got pad {list(pad)} and stride {list(stride)}"
@@ -151,9 +159,40 @@ def _read_window(param: PoolingParameter) -> Window | None:
         raise LayerParamError("kernel_size is missing; give kernel_size or kernel_h and kernel_w")
     if min(kernel) < 1:
         raise LayerParamError(f"kernel size must be positive, got {list(kernel)}")
-    if any(p >= k for p, k in zip(pad, kernel, strict=True)):
-        raise LayerParamError(f"pad {list(pad)} must be below the kernel size {list(kernel)}")
-    return Window(kernel=kernel, stride=stride, pad=pad)
+    for each in (pad, behind):
+        if any(p >= k for p, k in zip(each, kernel, strict=True)):
+            raise LayerParamError(f"pad {list(each)} must be below the kernel size {list(kernel)}")
+    return Window(
+        kernel=kernel,
+        stride=stride,
+        pad=pad,
+        pad_behind=None if pad == behind else behind,
+        rounds_up=rounds_up,
+    )
+
+
+def _sides(param: PoolingParameter) -> tuple[Pair, Pair] | None:
+    """See `read_sides`."""
+    sides = read_sides(param, param.HasField("pad"))
+    if sides is not None and sides[0] != sides[1] and param.pool == PoolingParameter.AVE:
+        raise LayerParamError(
+            "what an average over a pad of its own on each side is divided by is not known; with "
+            f"pool: AVE opposite sides must be equal, got top and left {list(sides[0])}, "
+            f"bottom and right {list(sides[1])}"
+        )
+    return sides
+
+
+def _rounds_up(param: PoolingParameter) -> bool:
+    """Whether the number of windows is rounded up, as in the original."""
+    up = param.round_mode == PoolingParameter.CEIL
+    both = param.HasField("ceil_mode") and param.HasField("round_mode")
+    if both and param.ceil_mode != up:
+        raise LayerParamError(
+            f"ceil_mode: {str(param.ceil_mode).lower()} contradicts round_mode: "
+            f"{PoolingParameter.RoundMode.Name(param.round_mode)}; give one of them"
+        )
+    return param.ceil_mode if param.HasField("ceil_mode") else up
 
 
 def _pair(param: PoolingParameter, both: str, prefix: str) -> Pair | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from caffe_ssd.errors import LayerError, ShapeError, UnknownLayerError
+from caffe_ssd.errors import LayerError, LayerParamError, ShapeError, UnknownLayerError
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, Phase
+from caffe_ssd.proto.extensions import refuse_fixed_fields
 from caffe_ssd.random import CaffeRandom
 
 Shape: TypeAlias = tuple[int, ...]
@@ -71,15 +72,16 @@ class Layer(nn.Module):
     `forward(*bottoms)` returns one tensor, or a tuple when the layer has several tops or none. It
     never changes its bottoms. `blobs` holds blob i of the layer at index i, as in a caffemodel.
 
-    `blob_lr_mult` is the learning rate factor of blobs for which the prototxt has no `param`. A
-    layer with `takes_context` is called with `context`, the pass's `RunContext`. One that does not
+    `statistics` are the numbers of the blobs that the layer keeps itself rather than learns, such
+    as BatchNorm's means; they have learning rate 0 whatever the prototxt says. A layer with
+    `takes_context` is called with `context`, the pass's `RunContext`. One that does not
     `can_repeat` may do something else if it is run once more with the same bottoms. The tops of one
     that `reads_only_shapes` follow from the shapes of its bottoms. `backward_reads` are the bottoms
     whose content counts at the time of backward in the reference; what it keeps from forward does
     not.
     """
 
-    blob_lr_mult: float = 1.0
+    statistics: Collection[int] = ()
     takes_context: bool = False
     can_repeat: bool = True
     reads_only_shapes: bool = False
@@ -154,6 +156,8 @@ class LayerType:
             added.
         not_forced: bottoms that `force_backward` does not reach, such as labels.
         has_backward: False makes a requested backward pass an error.
+        when: for a variant, whether a message means this one.
+        told_by: for a variant, what in the message tells it from the original's type.
     """
 
     name: str
@@ -163,9 +167,12 @@ class LayerType:
     is_loss: bool = False
     not_forced: frozenset[int] = frozenset()
     has_backward: bool = True
+    when: Callable[[LayerParameter], bool] | None = None
+    told_by: str = ""
 
 
 _TYPES: dict[str, LayerType] = {}
+_VARIANTS: dict[str, list[LayerType]] = {}
 
 
 def register_layer(
@@ -176,17 +183,21 @@ def register_layer(
     is_loss: bool = False,
     not_forced: Sequence[int] = (),
     has_backward: bool = True,
+    when: Callable[[LayerParameter], bool] | None = None,
+    told_by: str = "",
 ) -> Callable[[LayerBuilder], LayerBuilder]:
-    """Register the builder of one layer type; see `LayerType`.
+    """Register the builder of one layer type, or with `when` of a variant; see `LayerType`.
+
+    A variant is another fork's layer of the same name, which the message tells from the original's.
 
     Raises:
         ValueError: the name is taken, which is a programming error.
     """
 
     def register(build: LayerBuilder) -> LayerBuilder:
-        if name in _TYPES:
+        if when is None and name in _TYPES:
             raise ValueError(f"layer type {name!r} is already registered")
-        _TYPES[name] = LayerType(
+        kind = LayerType(
             name=name,
             build=build,
             bottoms=_as_range(bottoms),
@@ -194,7 +205,13 @@ def register_layer(
             is_loss=is_loss,
             not_forced=frozenset(not_forced),
             has_backward=has_backward,
+            when=when,
+            told_by=told_by,
         )
+        if when is None:
+            _TYPES[name] = kind
+        else:
+            _VARIANTS.setdefault(name, []).append(kind)
         return build
 
     return register
@@ -217,6 +234,26 @@ def layer_type(name: str) -> LayerType:
         raise UnknownLayerError(name, _TYPES) from None
 
 
+def variants(name: str) -> tuple[LayerType, ...]:
+    """The variants of a type, in the order of their registration."""
+    return tuple(_VARIANTS.get(name, ()))
+
+
+def layer_type_of(param: LayerParameter) -> LayerType:
+    """What a layer's message means: its type, or the variant that the message tells.
+
+    Raises:
+        UnknownLayerError: nothing is registered under its type.
+        LayerParamError: the message tells two variants at once.
+    """
+    kind = layer_type(param.type)
+    found = [each for each in variants(param.type) if each.when is not None and each.when(param)]
+    if len(found) > 1:
+        both = " and ".join(each.told_by for each in found)
+        raise LayerParamError(f"{both} belong to different layers of this name; give one of them")
+    return found[0] if found else kind
+
+
 def build_layer(spec: LayerSpec) -> Layer:
     """Build the module of one layer.
 
@@ -226,7 +263,8 @@ def build_layer(spec: LayerSpec) -> Layer:
     """
     param = spec.param
     try:
-        kind = layer_type(param.type)
+        kind = layer_type_of(param)
+        refuse_fixed_fields(param)
         _check_count("bottom", len(spec.bottoms), kind.bottoms)
         _check_count("top", len(param.top), kind.tops)
         return kind.build(spec)

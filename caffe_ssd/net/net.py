@@ -101,9 +101,11 @@ class Net(nn.Module):
         layer = build_layer(LayerSpec(param=step.param, bottoms=bottoms, runtime=runtime))
         for value, shape in zip(step.tops, layer.top_shapes(*bottoms), strict=True):
             self._shapes[value.blob] = shape
-        for _ in range(len(step.param.param), len(layer.blobs)):
-            if layer.blob_lr_mult != 1:
-                step.param.param.add(lr_mult=layer.blob_lr_mult)
+        for i in layer.statistics:
+            while len(step.param.param) <= i:
+                step.param.param.add()
+            if step.param.param[i].lr_mult != 0:
+                step.param.param[i].lr_mult = 0
         self.modules_by_layer[self._module_key(step.param.name)] = layer
         return layer
 

@@ -28,7 +28,7 @@ from caffe_ssd.errors import (
     LayerParamError,
     NetError,
 )
-from caffe_ssd.layers.registry import LayerType, layer_type
+from caffe_ssd.layers.registry import LayerType, layer_type_of
 from caffe_ssd.net.splits import unknown_bottom
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter
 
@@ -68,8 +68,8 @@ class Step:
 
     @property
     def type(self) -> LayerType:
-        """What is registered for the layer's type."""
-        return layer_type(self.param.type)
+        """What the layer's message means."""
+        return layer_type_of(self.param)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,7 @@ class _Wiring:
         if not param.HasField("phase"):
             param.phase = phase  # type: ignore[assignment]
         try:
-            kind = layer_type(param.type)
+            kind = layer_type_of(param)
             if param.propagate_down and len(param.propagate_down) != len(param.bottom):
                 raise LayerParamError(
                     f"propagate_down has {len(param.propagate_down)} entries, "

@@ -31,7 +31,7 @@ def recompute_statistics(net: Net, passes: int) -> None:
         raise NetError("no BatchNorm layer gathers statistics here; give the training net")
     with torch.no_grad():
         for layer in gathering:
-            for blob in layer.blobs:
-                blob.zero_()
+            for i in layer.statistics:
+                layer.blobs[i].zero_()
         for _ in range(passes):
             net()
