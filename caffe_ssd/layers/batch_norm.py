@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe_ssd.errors import LayerParamError, ShapeError
+from caffe_ssd.layers.common import check_channels
 from caffe_ssd.layers.peers import Peers, in_step
 from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.layers.synced_batch_norm import joint_statistics, synced_batch_norm
@@ -144,9 +145,7 @@ class BatchNorm(Layer):
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         (bottom,) = bottoms
-        if len(bottom) < 2:
-            raise ShapeError(f"bottom 0 must have at least 2 axes, got shape {list(bottom)}")
-        if bottom[1] != self.channels:
+        if check_channels(bottom) != self.channels:
             raise ShapeError(
                 f"bottom 0 must have {self.channels} channels, got shape {list(bottom)}"
             )
@@ -162,7 +161,7 @@ class BatchNorm(Layer):
         self, bottom: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
         """The layer followed by a scale and shift per channel; see `batch_norm_train`."""
-        mean_sum, variance_sum, factor = self.blobs
+        mean_sum, variance_sum, factor = self.blobs[0], self.blobs[1], self.blobs[2]
         if self.use_global_stats:
             return batch_norm_global(
                 bottom, mean_sum, variance_sum, factor, weight, bias, eps=self.eps
@@ -179,6 +178,15 @@ class BatchNorm(Layer):
             peers=in_step(self.peers),
         )
 
+    def channel_affine(self) -> tuple[Tensor, Tensor] | None:
+        """Scale and shift per channel, (C,), where the layer is nothing else."""
+        if not self.use_global_stats:
+            return None
+        mean_sum, variance_sum, factor = (self.blobs[i].detach() for i in range(3))
+        mean, variance = running_statistics(mean_sum, variance_sum, factor)
+        scale = (variance + self.eps).rsqrt()
+        return scale, -mean * scale
+
 
 @register_layer("BatchNorm")
 def _build(spec: LayerSpec) -> BatchNorm:
@@ -189,13 +197,15 @@ def _build(spec: LayerSpec) -> BatchNorm:
                 f"the statistics cannot be learnt: lr_mult of param {i} must be 0, "
                 f"got {entry.lr_mult:g}"
             )
-    (bottom,) = spec.bottoms
-    if len(bottom) < 2:
-        raise ShapeError(f"bottom 0 must have at least 2 axes, got shape {list(bottom)}")
-    given = param.HasField("use_global_stats")
     return BatchNorm(
-        channels=bottom[1],
-        use_global_stats=param.use_global_stats if given else not spec.is_train,
+        channels=check_channels(spec.bottoms[0]),
+        use_global_stats=uses_global_stats(spec),
         eps=param.eps,
         moving_average_fraction=param.moving_average_fraction,
     )
+
+
+def uses_global_stats(spec: LayerSpec) -> bool:
+    """Whether a layer normalises by its running statistics."""
+    param = spec.param.batch_norm_param
+    return param.use_global_stats if param.HasField("use_global_stats") else not spec.is_train

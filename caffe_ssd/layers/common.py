@@ -74,6 +74,17 @@ def check_rank(shape: Shape, rank: int) -> None:
         raise ShapeError(f"bottom 0 must have {rank} axes, got shape {list(shape)}")
 
 
+def check_channels(shape: Shape) -> int:
+    """The number of channels of bottom 0, (N, C, ...).
+
+    Raises:
+        ShapeError: it has no such axis.
+    """
+    if len(shape) < 2:
+        raise ShapeError(f"bottom 0 must have at least 2 axes, got shape {list(shape)}")
+    return shape[1]
+
+
 def check_same_shapes(bottoms: tuple[Shape, ...]) -> None:
     """Check that all bottoms are shaped like the first.
 

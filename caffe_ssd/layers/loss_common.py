@@ -22,8 +22,23 @@ Mode = LossParameter.NormalizationMode
 SMALLEST_PROBABILITY = 1e-20
 
 
-def read_mode(param: LossParameter, default: Mode) -> Mode:
-    """The normalisation: `normalization`, else the older `normalize`, else the default."""
+def read_mode(param: LossParameter, default: Mode, *, takes_fixed: bool = False) -> Mode:
+    """The normalisation: `normalization`, else the older `normalize`, else the default.
+
+    Args:
+        param: the settings.
+        default: without any.
+        takes_fixed: whether PRE_FIXED and its number mean anything to the layer.
+
+    Raises:
+        LayerParamError: they are given and do not.
+    """
+    fixed = param.normalization == LossParameter.PRE_FIXED or param.HasField("pre_fixed_normalizer")
+    if fixed and not takes_fixed:
+        raise LayerParamError(
+            "normalization: PRE_FIXED and pre_fixed_normalizer are for SmoothL1LossOHEM and "
+            "SoftmaxWithLossOHEM"
+        )
     if param.HasField("normalization"):
         return param.normalization
     if param.HasField("normalize"):

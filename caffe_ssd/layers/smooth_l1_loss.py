@@ -26,10 +26,19 @@ class SmoothL1Loss(Layer):
 
 @register_layer("SmoothL1Loss", bottoms=2, is_loss=True)
 def _build(spec: LayerSpec) -> SmoothL1Loss:
-    prediction, target = (shape + (1,) * (4 - len(shape)) for shape in spec.bottoms)
-    if prediction != target or not spec.bottoms[0]:
+    check_pair(*spec.bottoms)
+    return SmoothL1Loss()
+
+
+def check_pair(prediction: Shape, target: Shape) -> None:
+    """Check that two bottoms have the same shape but for axes of length 1 at the end.
+
+    Raises:
+        ShapeError: they have not, or are scalars.
+    """
+    first, second = (shape + (1,) * (4 - len(shape)) for shape in (prediction, target))
+    if first != second or not prediction:
         raise ShapeError(
             "prediction and target must have the same shape, got "
-            f"{list(spec.bottoms[0])} and {list(spec.bottoms[1])}"
+            f"{list(prediction)} and {list(target)}"
         )
-    return SmoothL1Loss()

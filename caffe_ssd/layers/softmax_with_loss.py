@@ -65,18 +65,36 @@ def softmax_loss(
         ignore_label: positions with this label count nothing.
         peers: see `loss_common.share_of_count`.
     """
+    loss, valid = position_losses(scores, labels, axis=axis, ignore_label=ignore_label)
+    outer, inner = math.prod(scores.shape[:axis]), math.prod(scores.shape[axis + 1 :])
+    return loss.sum() / normalizer(mode, outer=outer, inner=inner, valid=valid, peers=peers)
+
+
+def position_losses(
+    scores: Tensor, labels: Tensor, *, axis: int, ignore_label: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """The cross-entropy of each position, and which of them count; see `softmax_loss`.
+
+    Returns:
+        Shaped like the scores with 1 on the class axis; the second None where all count.
+    """
     shape = tuple(scores.shape)
     index, valid = class_labels(
         labels, (*shape[:axis], 1, *shape[axis + 1 :]), shape[axis], ignore_label
     )
-    loss = -torch.log_softmax(scores, axis).gather(axis, index)
+    loss: Tensor = -torch.log_softmax(scores, axis).gather(axis, index)
     loss = _Capped.apply(loss)  # type: ignore[no-untyped-call]
-    if valid is not None:
-        loss = torch.where(valid, loss, 0)
-    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    divisor = normalizer(mode, outer=outer, inner=inner, valid=valid, peers=peers)
-    total: Tensor = loss.sum() / divisor
-    return total
+    return (loss if valid is None else torch.where(valid, loss, 0)), valid
+
+
+def check_scores(scores: Shape, labels: Shape, *, axis: int) -> None:
+    """Check that there is one label per position of the scores.
+
+    Raises:
+        ShapeError: there is not.
+    """
+    check_batch((scores, labels))
+    check_label_count(scores, labels, axis=axis)
 
 
 class SoftmaxWithLoss(CountingLoss):
@@ -95,8 +113,7 @@ class SoftmaxWithLoss(CountingLoss):
         self.ignore_label = ignore_label
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
-        check_batch(bottoms)
-        check_label_count(*bottoms, axis=self.axis)
+        check_scores(*bottoms, axis=self.axis)
         return ((),)
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ value of its own, `Value(blob, version)`, so that a plan is in single-assignment
     relu1: conv1        Value(1, 0) -> Value(1, 1)
 
 Quirk: a loss top that a layer with a backward pass reads loses its weight in the gradients.
+Quirk: in the reference nothing runs backward in a net that has neither a loss nor
+    `force_backward`. Here a net in phase TRAIN does: what a script writes into the diffs of its
+    outputs goes back (docs/fidelity.md).
 Quirk: the sweep that decides who runs backward takes a BatchNorm without `param` entries for one
     with learnable blobs, because it reads the message as written.
 """
@@ -30,7 +33,7 @@ from caffe_ssd.errors import (
 )
 from caffe_ssd.layers.registry import LayerType, layer_type_of
 from caffe_ssd.net.splits import unknown_bottom
-from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter
+from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, Phase
 
 AUTOMATIC = "(automatic)"
 
@@ -247,7 +250,7 @@ def plan_backward(plan: Plan, num_blobs: list[int]) -> Plan:
         num_blobs: how many learnt blobs each layer has.
     """
     steps = _sweep_forward(plan.steps, num_blobs)
-    steps = _sweep_backward(steps, plan.blob_names)
+    steps = _sweep_backward(steps, plan.blob_names, _roots(plan))
     if plan.force_backward:
         steps = [
             replace(
@@ -283,9 +286,23 @@ def _sweep_forward(steps: tuple[Step, ...], num_blobs: list[int]) -> list[Step]:
     return swept
 
 
-def _sweep_backward(steps: list[Step], names: tuple[str, ...]) -> list[Step]:
+def _roots(plan: Plan) -> set[str]:
+    """Outputs of a training net without a loss, from whose diffs its backward pass begins."""
+    if any(any(step.loss_weights) for step in plan.steps):
+        return set()
+    return {
+        plan.blob_names[value.blob]
+        for step in plan.steps
+        for value in step.tops
+        if value.blob in plan.outputs
+        and step.type.has_backward
+        and step.param.phase == Phase.Value("TRAIN")
+    }
+
+
+def _sweep_backward(steps: list[Step], names: tuple[str, ...], roots: set[str]) -> list[Step]:
     """Who does run backward: what contributes to a loss and is not skipped by its readers."""
-    under_loss: set[str] = set()
+    under_loss = set(roots)
     skip: set[str] = set()
     swept = []
     for step in reversed(steps):
