@@ -62,7 +62,7 @@ def prior_boxes(
     map_size: tuple[int, int],
     image_size: tuple[int, int],
     step: tuple[float, float],
-    offset: float,
+    offsets: Sequence[tuple[float, float]],
     clip: bool,
 ) -> Tensor:
     """The priors of a feature map.
@@ -72,21 +72,22 @@ def prior_boxes(
         map_size: height and width of the feature map, in cells.
         image_size: height and width of the image, in pixels.
         step: height and width of a cell, in pixels.
-        offset: where in a cell the centre lies; 0.5 is the middle.
+        offsets: where in a cell the centres lie, (vertical, horizontal), 0.5 for the middle: one
+            for each of the K, or one for all.
         clip: cut to [0, 1].
 
     Returns:
         [H * W * K, 4] float32, cell by cell from the top left, row by row.
     """
     # Centres and sizes are float32; the corners are computed in double and rounded once.
+    where = np.asarray(offsets, np.float32)  # [K or 1, 2]
     center_y, center_x = (
-        ((np.arange(cells, dtype=np.float32) + np.float32(offset)) * np.float32(length)).astype(
-            np.float64
-        )
-        for cells, length in zip(map_size, step, strict=True)
+        ((np.arange(cells, dtype=np.float32)[:, None] + where[:, axis]) * np.float32(length))
+        .astype(np.float64)
+        for axis, (cells, length) in enumerate(zip(map_size, step, strict=True))
     )
     half = np.asarray(sizes, np.float64) / 2  # [K, 2]
-    centers = np.stack(np.broadcast_arrays(center_x, center_y[:, None]), -1)[:, :, None]
+    centers = np.stack(np.broadcast_arrays(center_x, center_y[:, None]), -1)  # [H, W, K or 1, 2]
     corners = np.concatenate([centers - half, centers + half], -1)  # [H, W, K, 4]
     height, width = image_size
     boxes = (corners / [width, height, width, height]).astype(np.float32).reshape(-1, 4)

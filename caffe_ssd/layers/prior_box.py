@@ -32,7 +32,7 @@ class PriorBox(Layer):
         variances: one for all four numbers of a code, or four.
         image_size: height and width in pixels; None: those of bottom 1.
         step: height and width of a cell in pixels; None: the image's divided by the map's.
-        offset: where in a cell the centre lies.
+        offset: where in a cell the centre lies; or, for each of the sizes, (vertical, horizontal).
         clip: cut the priors to the image.
     """
 
@@ -45,7 +45,7 @@ class PriorBox(Layer):
         variances: Sequence[float] = (DEFAULT_VARIANCE,),
         image_size: tuple[int, int] | None = None,
         step: tuple[float, float] | None = None,
-        offset: float = 0.5,
+        offset: float | Sequence[tuple[float, float]] = 0.5,
         clip: bool = False,
     ) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class PriorBox(Layer):
         self.variances = tuple(variances) * (4 // len(variances))
         self.image_size = image_size
         self.step = step
-        self.offset = offset
+        self.offsets = [(offset, offset)] if isinstance(offset, float | int) else list(offset)
         self.clip = clip
         self._made: dict[tuple[object, ...], Tensor] = {}
 
@@ -77,7 +77,7 @@ class PriorBox(Layer):
             map_size=(height, width),
             image_size=(image_h, image_w),
             step=(image_h / height, image_w / width) if self.step is None else self.step,
-            offset=self.offset,
+            offsets=self.offsets,
             clip=self.clip,
         )
         variances = torch.tensor(self.variances).expand_as(boxes)
@@ -88,25 +88,56 @@ class PriorBox(Layer):
 
 @register_layer("PriorBox", bottoms=2)
 def _build(spec: LayerSpec) -> PriorBox:
+    param = spec.param.prior_box_param
+    return prior_box(spec, read_cell_sizes(param), param.offset)
+
+
+def prior_box(
+    spec: LayerSpec,
+    sizes: Sequence[tuple[float, float]],
+    offset: float | Sequence[tuple[float, float]],
+) -> PriorBox:
+    """A layer with these priors in a cell, and all else as its message says.
+
+    Raises:
+        ShapeError: a bottom has not 4 axes.
+        LayerParamError: variances, image size or step make no sense.
+    """
     for i, shape in enumerate(spec.bottoms):
         if len(shape) != 4:
             raise ShapeError(f"bottom {i} must have 4 axes (N, C, H, W), got shape {shape}")
     param = spec.param.prior_box_param
-    _check_sizes(param)
     image_size = _pair_or_single(param, "img_size", "img_h", "img_w")
     return PriorBox(
-        sizes=cell_sizes(
-            param.min_size, param.max_size, expand_ratios(param.aspect_ratio, flip=param.flip)
-        ),
+        sizes=sizes,
         variances=_variances(param),
         image_size=None if image_size is None else (int(image_size[0]), int(image_size[1])),
         step=_pair_or_single(param, "step", "step_h", "step_w"),
-        offset=param.offset,
+        offset=offset,
         clip=param.clip,
     )
 
 
-def _check_sizes(param: PriorBoxParameter) -> None:
+def read_cell_sizes(param: PriorBoxParameter) -> tuple[tuple[float, float], ...]:
+    """Widths and heights in pixels of the priors of a cell.
+
+    Raises:
+        LayerParamError: sizes or ratios make no sense.
+    """
+    check_sizes(param)
+    for small, large in zip(param.min_size, param.max_size, strict=False):
+        if large <= small:
+            raise LayerParamError(f"max_size must exceed min_size, got {large:g} <= {small:g}")
+    ratios = expand_ratios(param.aspect_ratio, flip=param.flip)
+    return cell_sizes(param.min_size, param.max_size, ratios)
+
+
+def check_sizes(param: PriorBoxParameter) -> None:
+    """Check sizes and ratios one by one.
+
+    Raises:
+        LayerParamError: one is missing or not positive, or there are not as many as needed.
+    """
     low, high = list(param.min_size), list(param.max_size)
     if not low:
         raise LayerParamError("min_size is missing; at least one is needed")
@@ -117,9 +148,6 @@ def _check_sizes(param: PriorBoxParameter) -> None:
         raise LayerParamError(
             f"needs as many max_size as min_size ({len(low)}), or none, got {len(high)}"
         )
-    for small, large in zip(low, high, strict=False):
-        if large <= small:
-            raise LayerParamError(f"max_size must exceed min_size, got {large:g} <= {small:g}")
     for ratio in param.aspect_ratio:
         if ratio <= 0:
             raise LayerParamError(f"aspect_ratio must be positive, got {ratio:g}")
