@@ -104,17 +104,17 @@ def check_priors(
 
 
 def unusable_priors(priors: Tensor, variances: Tensor | None, code_type: CodeType) -> Tensor:
-    """Which priors `check_priors` would refuse, without an error: [P] bool."""
-    wrong = torch.zeros(len(priors), dtype=torch.bool, device=priors.device)
+    """Which priors `check_priors` would refuse, without an error: [..., P] bool."""
+    wrong = torch.zeros(priors.shape[:-1], dtype=torch.bool, device=priors.device)
     if code_type != CodeType.CORNER:
         wrong |= _are_flat(priors)
     if variances is not None:
-        wrong |= (variances <= 0).any(1)
+        wrong |= (variances <= 0).any(-1)
     return wrong
 
 
 def _are_flat(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    return (boxes[..., 2:] <= boxes[..., :2]).any(-1)
 
 
 def _refuse_first(values: Tensor, wrong: Tensor, numbers: Tensor | None, rule: str) -> None:

@@ -1,6 +1,6 @@
 """From the network's raw outputs to a list of detections.
 
-Spec: ssd-layers.md section 3.
+Spec: ssd-layers.md section 3; other-forks.md sections 12 (clip) and 13.1 (priors of each image).
 Quirk: boxes are not clipped, and an image's rows are ordered by class, then by score.
 Quirk: equal scores keep the order of the priors; the reference's GPU build leaves it open.
 
@@ -34,6 +34,7 @@ class DetectionRule:
         top_k: candidates per class before suppression; -1: all.
         eta: see `grouped_nms`.
         keep_top_k: detections per image after suppression; -1: all.
+        clip: cut boxes to the image before suppression.
     """
 
     background_label_id: int = 0
@@ -42,6 +43,7 @@ class DetectionRule:
     top_k: int = -1
     eta: float = 1.0
     keep_top_k: int = -1
+    clip: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ def detect(
     Args:
         loc: [N, P, L, 4] location codes.
         scores: [N, P, C], as probabilities.
-        priors: [P, 4].
+        priors: [P, 4], or [N, P, 4] for priors of each image.
         variances: [P, 4]; None if the codes already contain them.
         code_type: of `loc`.
         rule: the thresholds.
@@ -93,10 +95,11 @@ def detect(
         loc_class = found.label if loc.shape[2] > 1 else torch.zeros_like(found.label)
         boxes = decode(
             loc[found.image, found.prior, loc_class],
-            priors[found.prior],
+            priors[found.prior] if priors.dim() == 2 else priors[found.image, found.prior],
             None if variances is None else variances[found.prior],
             code_type,
         )
+        boxes = boxes.clamp(0, 1) if rule.clip else boxes
         kept = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
         return found[kept], boxes[kept]
 

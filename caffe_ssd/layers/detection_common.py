@@ -7,6 +7,8 @@ Letters: N images, P priors, C classes, L location classes (1 or C).
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from caffe_ssd.boxes.image_space import Resize, ResizeMode
@@ -55,6 +57,7 @@ def check_head_shapes(
     if not fits or any(axis != 1 for axis in priors[3:]):
         raise ShapeError(f"bottom 2 must be priors of shape (1, 2, P * 4), got {priors}")
     num_priors = priors[2] // 4
+    hint = _other_count(loc, conf, num_priors, num_classes=num_classes, width=num_loc_classes * 4)
     for index, shape, width in (
         (0, loc, num_loc_classes * 4),
         (1, conf, num_classes),
@@ -63,10 +66,27 @@ def check_head_shapes(
         if len(shape) < 2 or shape[1] != size or any(axis != 1 for axis in shape[2:]):
             raise ShapeError(
                 f"bottom {index} must have shape (N, {size}), {width} numbers for each of "
-                f"{num_priors} priors, got {shape}"
+                f"{num_priors} priors, got {shape}{hint}"
             )
     if loc[0] != conf[0]:
         raise ShapeError(f"bottoms 0 and 1 must have the same batch size, got {loc[0]}, {conf[0]}")
+
+
+def _other_count(loc: Shape, conf: Shape, num_priors: int, *, num_classes: int, width: int) -> str:
+    """What may be wrong where both predictions are for the same other number of priors."""
+    count = math.prod(loc[1:]) // width
+    if count == num_priors or (math.prod(loc[1:]), math.prod(conf[1:])) != (
+        count * width,
+        count * num_classes,
+    ):
+        return ""
+    hint = f"; the predictions are for {count} priors"
+    if count == 2 * num_priors:
+        return (
+            f"{hint}, twice as many: the PriorBox layers of TextBoxes need "
+            "prior_box_param { denser_prior_boxes: true }"
+        )
+    return f"{hint} (offset_w and offset_h, if given, make all combinations here, not pairs)"
 
 
 def split_priors(blob: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,6 +96,23 @@ def split_priors(blob: Tensor) -> tuple[Tensor, Tensor]:
     """
     boxes, variances = blob.detach()[0].reshape(2, -1, 4)
     return boxes, variances
+
+
+def check_arm_shapes(loc: Shape, *arm: Shape) -> None:
+    """Refuse RefineDet's first predictions if they do not fit the second ones.
+
+    Args:
+        loc: shape of bottom 0, (N, P * 4).
+        arm: shapes of arm_conf, wanted (N, P * 2), and perhaps of arm_loc, wanted (N, P * 4).
+
+    Raises:
+        ShapeError: one of them does not fit.
+    """
+    num_images, num_priors = loc[0], loc[1] // 4
+    for name, shape, width in zip(("arm_conf", "arm_loc"), arm, (2, 4), strict=False):
+        wanted = (num_images, num_priors * width)
+        if shape[:2] != wanted or any(axis != 1 for axis in shape[2:]):
+            raise ShapeError(f"{name} must have shape {list(wanted)}, got {list(shape)}")
 
 
 def read_resize(param: ResizeParameter) -> Resize:

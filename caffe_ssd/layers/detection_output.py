@@ -10,6 +10,8 @@ Letters: N images, P priors, C classes, L location classes (1 or C), D detection
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,17 @@ def detection_rows(detections: Tensor, num_images: int) -> Tensor:
         detections = detections.new_full((num_images, ROW_WIDTH), -1)
         detections[:, 0] = torch.arange(num_images)
     return detections[None, None]
+
+
+class Settings(TypedDict):
+    """The arguments of `DetectionOutput`, which see."""
+
+    num_classes: int
+    rule: DetectionRule
+    share_location: bool
+    code_type: CodeType
+    variance_encoded: bool
+    writer: ResultWriter | None
 
 
 class DetectionOutput(Layer):
@@ -87,15 +100,18 @@ class DetectionOutput(Layer):
         return ((1, 1, 1, ROW_WIDTH),)
 
     @torch.no_grad()
-    def forward(self, loc: Tensor, conf: Tensor, priors: Tensor, *_image: Tensor) -> Tensor:
+    def forward(self, loc: Tensor, conf: Tensor, priors: Tensor, *more: Tensor) -> Tensor:
         boxes, variances = split_priors(priors)
         check_priors(boxes, None, self.code_type)
         num_images, num_priors = len(loc), len(boxes)
+        divisors = None if self.variance_encoded else variances
+        scores = conf.to(boxes.dtype).reshape(num_images, num_priors, self.num_classes)
+        boxes, scores = self.refined(boxes, divisors, scores, *more)
         detections = detect(
             loc.to(boxes.dtype).reshape(num_images, num_priors, self.num_loc_classes, 4),
-            conf.to(boxes.dtype).reshape(num_images, num_priors, self.num_classes),
+            scores,
             boxes,
-            None if self.variance_encoded else variances,
+            divisors,
             code_type=self.code_type,
             rule=self.rule,
         )
@@ -103,15 +119,47 @@ class DetectionOutput(Layer):
             self.writer.add(detections.float().cpu().numpy(), num_images)
         return detection_rows(detections, num_images)
 
+    def refined(
+        self, priors: Tensor, variances: Tensor | None, scores: Tensor, *more: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The priors and scores that detection works with: here those it was given.
+
+        Args:
+            priors: [P, 4].
+            variances: [P, 4]; None if the codes already contain them.
+            scores: [N, P, C].
+            more: bottoms from the fourth on.
+
+        Returns:
+            Priors, [P, 4] or [N, P, 4], and scores.
+        """
+        return priors, scores
+
+    @property
+    def steps(self) -> str:
+        """What it does beside decoding, thresholds and suppression; empty for nothing."""
+        return "clip boxes to the image before NMS" if self.rule.clip else ""
+
 
 @register_layer("DetectionOutput", bottoms=range(3, 5), has_backward=False)
 def _build(spec: LayerSpec) -> DetectionOutput:
+    layer = DetectionOutput(**read_settings(spec))
+    layer.top_shapes(*spec.bottoms)
+    return layer
+
+
+def read_settings(spec: LayerSpec) -> Settings:
+    """The arguments of `DetectionOutput` that a message stands for.
+
+    Raises:
+        LayerParamError: they make no sense.
+    """
     param = spec.param.detection_output_param
     if param.visualize:
         raise LayerParamError(
             "visualize is not supported; save the detections (save_output_param) and draw them"
         )
-    layer = DetectionOutput(
+    return Settings(
         num_classes=check_num_classes(param.num_classes if param.HasField("num_classes") else None),
         rule=_read_rule(param),
         share_location=param.share_location,
@@ -119,8 +167,6 @@ def _build(spec: LayerSpec) -> DetectionOutput:
         variance_encoded=param.variance_encoded_in_target,
         writer=_read_writer(param.save_output_param, param.background_label_id),
     )
-    layer.top_shapes(*spec.bottoms)
-    return layer
 
 
 def _read_rule(param: DetectionOutputParameter) -> DetectionRule:
@@ -137,6 +183,7 @@ def _read_rule(param: DetectionOutputParameter) -> DetectionRule:
         top_k=nms.top_k if nms.HasField("top_k") else -1,
         eta=nms.eta,
         keep_top_k=param.keep_top_k,
+        clip=param.clip,
     )
 
 

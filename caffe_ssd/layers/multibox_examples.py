@@ -1,6 +1,6 @@
 """Which priors the MultiBoxLoss learns from: matching and mining.
 
-Spec: ssd-layers.md sections 2.2 and 2.3.
+Spec: ssd-layers.md sections 2.2 and 2.3; other-forks.md section 13.2 (anchors of each image).
 Quirk: images without ground truth yield no negatives, and the ratio holds for each image.
 Quirk: mining with an nms_param that does not set top_k finds nothing in the reference; here an
     absent top_k means no limit.
@@ -10,6 +10,7 @@ Letters: N images, P priors, C classes, T tables (1, or C for locations per clas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,7 +28,7 @@ class Priors:
     """The priors and how locations are coded.
 
     Args:
-        boxes: [P, 4].
+        boxes: [P, 4], or [N, P, 4] for priors of each image.
         variances: [P, 4].
         code_type: the code.
         variance_in_target: codes already contain the variances.
@@ -48,18 +49,26 @@ class Priors:
     def decode(self, loc: Tensor) -> Tensor:
         """Boxes of location predictions for all priors, [..., P, 4] -> [..., P, 4]."""
         wrong = unusable_priors(self.boxes, None, self.code_type)
-        self.late.note(wrong.any(), lambda: check_priors(self.boxes, None, self.code_type))
+        flat = self.boxes.reshape(-1, 4)
+        self.late.note(wrong.any(), lambda: check_priors(flat, None, self.code_type))
         return decode(loc, self.boxes, self.divisors, self.code_type)
 
+    def of_tables(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Boxes and variances for each image's tables, [N, L, P] -> [N, L, P, 4] each."""
+        boxes = self.boxes if self.boxes.dim() == 2 else self.boxes[:, None]
+        return boxes.expand(*shape, 4), self.variances.expand(*shape, 4)
+
     def check_matched(self, matched: Tensor) -> None:
-        """Refuse priors that cannot be coded and are matched: [..., P] bool."""
+        """Refuse priors that cannot be coded and are matched: [N, L, P] bool."""
         wrong = unusable_priors(self.boxes, self.variances, self.code_type)
-        wrong &= matched.flatten(0, -2).any(0)
+        found = matched.any(1)
+        wrong = wrong & (found.any(0) if wrong.dim() == 1 else found)
         self.late.note(wrong.any(), lambda: self._refuse(wrong))
 
     def _refuse(self, wrong: Tensor) -> None:
-        numbers = wrong.nonzero()[:, 0]
-        check_priors(self.boxes[numbers], self.variances[numbers], self.code_type, numbers=numbers)
+        numbers = wrong.nonzero()[:, -1]
+        boxes, variances = self.boxes[wrong], self.variances[numbers]
+        check_priors(boxes, variances, self.code_type, numbers=numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +118,7 @@ def match_tables(
     gts: GroundTruth,
     rule: MatchRule,
     *,
+    anchors: Priors | None = None,
     background_label_id: int,
 ) -> Matches:
     """Match every location class.
@@ -118,6 +128,7 @@ def match_tables(
         priors: the priors.
         gts: the ground truth.
         rule: how.
+        anchors: what is matched in place of priors, if priors are.
         background_label_id: its table stays empty if T > 1.
 
     Returns:
@@ -125,7 +136,8 @@ def match_tables(
     """
     num_tables = loc.shape[2]
     if rule.use_prior:
-        found = _match(priors.boxes, gts.boxes, rule)
+        matched = priors if anchors is None else anchors
+        found = _match(matched.boxes, gts.boxes, rule)
         if num_tables == 1:
             return Matches(gt=found.gt[:, None], overlap=found.overlap[:, None])
         label = gts.labels_of(found.gt, UNMATCHED)[:, None]  # [N, 1, P]
@@ -149,7 +161,13 @@ def match_tables(
 
 @torch.no_grad()
 def mine(
-    found: Matches, loss: Tensor, loc: Tensor, priors: Priors, counts: Tensor, rule: MiningRule
+    found: Matches,
+    loss: Tensor,
+    loc: Tensor,
+    priors: Priors,
+    counts: Tensor,
+    rule: MiningRule,
+    allowed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose examples by their loss.
 
@@ -160,6 +178,7 @@ def mine(
         priors: the priors.
         counts: [N], number of ground truth boxes.
         rule: how.
+        allowed: [N, P] bool, which priors may be chosen; None for all.
 
     Returns:
         The matches that remain, [N, P] int64, and the negatives, [N, P] bool.
@@ -172,6 +191,8 @@ def mine(
         eligible = (found.gt == UNMATCHED) & (found.overlap < rule.neg_overlap)
         budget = (positive.sum(1).to(torch.float32) * rule.neg_pos_ratio).long()
     eligible &= counts[:, None] > 0
+    if allowed is not None:
+        eligible &= allowed
     if rule.nms_threshold > 0:
         chosen = _hardest_apart(loss, loc, priors, eligible, budget, rule)
     else:

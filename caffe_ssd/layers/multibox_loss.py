@@ -1,15 +1,20 @@
 """MultiBoxLoss: the training loss of SSD, locations of positives and classes of mined examples.
 
-Spec: ssd-layers.md section 2.
+Spec: ssd-layers.md section 2; other-forks.md section 13.2 (two classes).
 Quirk: both terms are divided by the number of positives (VALID), at least 1.
 Quirk: with encode_variance_in_target the gradient is that of the divided prediction.
 Quirk: the reference keeps matches between two forwards without a backward; here nothing is kept.
 Quirk: priors and ground truth never get a gradient, with or without propagate_down.
+Quirk: with two classes every ground truth label above 1 counts as 1, as in RefineDet's fork; the
+    original aborts.
 
 Letters: N images, P priors, C classes, L location classes (1 or C), R rows of the class loss.
 """
 
 from __future__ import annotations
+
+import logging
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -33,7 +38,27 @@ from caffe_ssd.layers.registry import LayerSpec, Shape, register_layer
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.proto.caffe_pb2 import LossParameter, MultiBoxLossParameter
 
-DEFAULT_PROPAGATE_DOWN = (True, True, False, False)
+logger = logging.getLogger(__name__)
+
+
+class Settings(TypedDict):
+    """The arguments of `MultiBoxLoss`, which see."""
+
+    num_classes: int
+    match: MatchRule
+    mining: MiningRule | None
+    share_location: bool
+    background_label_id: int
+    use_difficult_gt: bool
+    map_object_to_agnostic: bool
+    code_type: CodeType
+    encode_variance_in_target: bool
+    bp_inside: bool
+    smooth_location: bool
+    logistic: bool
+    loc_weight: float
+    normalization: LossParameter.NormalizationMode
+    terms: tuple[bool, bool]
 
 
 class MultiBoxLoss(CountingLoss):
@@ -95,12 +120,13 @@ class MultiBoxLoss(CountingLoss):
         self.normalization = normalization
         self.terms = terms
         self.late = LateCheck()
+        self._told_folding = False
 
     def check(self) -> None:
         self.late.read()
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
-        loc, conf, priors, label = bottoms
+        loc, conf, priors, label, *_ = bottoms
         check_head_shapes(
             loc, conf, priors, num_classes=self.num_classes, num_loc_classes=self.num_loc_classes
         )
@@ -114,21 +140,23 @@ class MultiBoxLoss(CountingLoss):
         conf: Tensor,
         priors: Tensor,
         label: Tensor,
+        *arm: Tensor,
         context: RunContext | None = None,
     ) -> Tensor:
         loc, conf, prior = self._predictions(loc, conf, priors)
         self.late.puts_off = torch.is_grad_enabled()
         gts = self._ground_truth(label.cpu() if context is None else context.on_host(label), loc)
-        found = self._matches(loc, prior, gts)
+        anchors, allowed = self.first_step(prior, len(loc), *(bottom.detach() for bottom in arm))
+        found = self._matches(loc, prior, gts, anchors)
         negative = None
         match = found.gt
         if self.mining is not None:
-            match, negative = self._mine(self.mining, loc, conf, prior, gts, found)
+            match, negative = self._mine(self.mining, loc, conf, prior, gts, found, allowed)
 
         normalizer = self._normalizer(match)
         total = prior.boxes.new_zeros(())
         if self.terms[0]:
-            loc_loss = self._location_loss(loc, prior, gts, match)[1].sum()
+            loc_loss = self._location_loss(loc, anchors, gts, match)[1].sum()
             total = total + self.loc_weight * loc_loss / normalizer
         if self.terms[1]:
             label = self._class_of(gts, match[:, 0])
@@ -145,7 +173,8 @@ class MultiBoxLoss(CountingLoss):
         gts = self._ground_truth(bottoms[3].cpu(), loc)
         if not bool(gts.counts.any()):
             return "there is no box in this batch's data"
-        if bool((self._matches(loc, prior, gts).gt >= 0).any()):
+        anchors, _ = self.first_step(prior, len(loc), *bottoms[4:])
+        if bool((self._matches(loc, prior, gts, anchors).gt >= 0).any()):
             return ""
         return (
             "no prior matches any box of this batch "
@@ -178,10 +207,30 @@ class MultiBoxLoss(CountingLoss):
             device=loc.device,
         )
 
-    def _matches(self, loc: Tensor, prior: Priors, gts: GroundTruth) -> Matches:
+    def _matches(self, loc: Tensor, prior: Priors, gts: GroundTruth, anchors: Priors) -> Matches:
         return match_tables(
-            loc.detach(), prior, gts, self.match, background_label_id=self.background_label_id
+            loc.detach(),
+            prior,
+            gts,
+            self.match,
+            anchors=anchors,
+            background_label_id=self.background_label_id,
         )
+
+    def first_step(
+        self, prior: Priors, num_images: int, *arm: Tensor
+    ) -> tuple[Priors, Tensor | None]:
+        """What a first prediction makes of the priors, which this layer does not have.
+
+        Args:
+            prior: as given.
+            num_images: N.
+            arm: bottoms from the fifth on.
+
+        Returns:
+            The priors to match, and which of them may be mined, [N, P] bool (None for all).
+        """
+        return prior, None
 
     def _mine(
         self,
@@ -191,6 +240,7 @@ class MultiBoxLoss(CountingLoss):
         prior: Priors,
         gts: GroundTruth,
         found: Matches,
+        allowed: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Matches [N, 1, P] and negatives [N, P] after mining; locations are shared."""
         label = self._class_of(gts, found.gt[:, 0])
@@ -199,7 +249,9 @@ class MultiBoxLoss(CountingLoss):
             positives, loc_loss = self._location_loss(loc.detach(), prior, gts, found.gt)
             loss = loss + positives.spread(loc_loss.sum(1))[:, 0]
         shared = Matches(gt=found.gt[:, 0], overlap=found.overlap[:, 0])
-        match, negative = mine(shared, loss, loc.detach()[:, :, 0], prior, gts.counts, rule)
+        match, negative = mine(
+            shared, loss, loc.detach()[:, :, 0], prior, gts.counts, rule, allowed
+        )
         return match[:, None], negative
 
     def _class_of(self, gts: GroundTruth, match: Tensor) -> Tensor:
@@ -209,6 +261,11 @@ class MultiBoxLoss(CountingLoss):
             return background + (match >= 0)
         label = gts.labels_of(match, self.background_label_id)
         smallest, largest = gts.label_range
+        if self.num_classes == 2 and largest > 1:
+            if not self._told_folding:
+                logger.info("with 2 classes, ground truth labels above 1 count as 1")
+            self._told_folding, largest = True, 1
+            label = label.clamp(max=1)
         if smallest < 0 or largest >= self.num_classes:  # only labels that match must be right
             wrong = (match >= 0) & ((label < 0) | (label >= self.num_classes))
             if bool(wrong.any()):
@@ -242,17 +299,29 @@ class MultiBoxLoss(CountingLoss):
 
 @register_layer("MultiBoxLoss", bottoms=4, is_loss=True, not_forced=(2, 3))
 def _build(spec: LayerSpec) -> MultiBoxLoss:
+    layer = MultiBoxLoss(**read_settings(spec))
+    layer.top_shapes(*spec.bottoms)
+    return layer
+
+
+def read_settings(spec: LayerSpec) -> Settings:
+    """The arguments of `MultiBoxLoss` that a message stands for.
+
+    Raises:
+        LayerParamError: they make no sense.
+    """
     param = spec.param.multibox_loss_param
     num_classes = check_num_classes(param.num_classes if param.HasField("num_classes") else None)
     _check_classes(param)
+    count = len(spec.bottoms)
     given = tuple(spec.param.propagate_down)
-    reached = given if given else DEFAULT_PROPAGATE_DOWN
-    if len(reached) != 4 or any(reached[2:]):
+    reached = given if given else (True, True, *(False,) * (count - 2))
+    if len(reached) != count or any(reached[2:]):
         raise LayerParamError(
-            "propagate_down must be given for all 4 bottoms and be false for priors and ground "
-            f"truth, got {', '.join(str(flag).lower() for flag in reached)}"
+            f"propagate_down must be given for all {count} bottoms and be false for all but "
+            f"locations and classes, got {', '.join(str(flag).lower() for flag in reached)}"
         )
-    layer = MultiBoxLoss(
+    return Settings(
         num_classes=num_classes,
         match=MatchRule(
             per_prediction=param.match_type == MultiBoxLossParameter.PER_PREDICTION,
@@ -274,8 +343,6 @@ def _build(spec: LayerSpec) -> MultiBoxLoss:
         normalization=read_mode(spec.param.loss_param, LossParameter.VALID),
         terms=(reached[0], reached[1]),
     )
-    layer.top_shapes(*spec.bottoms)
-    return layer
 
 
 def _check_classes(param: MultiBoxLossParameter) -> None:

@@ -151,8 +151,7 @@ def location_pair(
     """
     positives = Rows(match >= 0)
     priors.check_matched(match >= 0)
-    boxes = positives.of(priors.boxes.expand(*match.shape, 4))
-    variances = positives.of(priors.variances.expand(*match.shape, 4))
+    boxes, variances = (positives.of(each) for each in priors.of_tables(match.shape))
     prediction = positives.of(loc.transpose(1, 2))
     images = torch.arange(len(match), device=match.device)[:, None, None].expand_as(match)
     gt = gts.boxes[positives.of(images), positives.of(match).clamp(min=0)].to(boxes.dtype)

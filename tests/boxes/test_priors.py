@@ -10,7 +10,7 @@ from caffe_ssd.boxes.priors import cell_sizes, expand_ratios, prior_boxes
 def test_the_vector_of_the_spec():
     sizes = cell_sizes([9.6], [20.7], expand_ratios([2], flip=True))
     boxes = prior_boxes(
-        sizes, map_size=(2, 2), image_size=(32, 40), step=(16, 20), offset=0.5, clip=False
+        sizes, map_size=(2, 2), image_size=(32, 40), step=(16, 20), offsets=[(0.5, 0.5)], clip=False
     )
     want = torch.tensor(
         [
