@@ -5,6 +5,8 @@ Spec: caffe-net.md sections 11 and 12.
 A file's layer goes to the net's layer of the same name; types, bottoms and tops are ignored. Every
 fault is found before anything is copied, so a failed load leaves the net as it was.
 
+What other forks' files do differently is in `foreign_blobs`.
+
 Quirk: a binary file's layer goes to the first net layer of its name (an HDF5 file's to the last).
 Quirk: a legacy bias saved as 1x1x1xN fits a blob (N), one saved as Nx1x1x1 does not.
 """
@@ -34,17 +36,10 @@ from caffe_ssd.net.blob_copy import (
     shapes_text,
     to_numpy,
 )
+from caffe_ssd.net.foreign_blobs import arranged, count_hint, fits
 from caffe_ssd.net.weights_hdf5 import load_hdf5, save_hdf5
 from caffe_ssd.proto.binary import read_weights, write_binary
-from caffe_ssd.proto.blobs import (
-    LEGACY_AXES,
-    blob_shape,
-    blob_to_array,
-    check_length,
-    fill_blob,
-    has_diff,
-    is_legacy,
-)
+from caffe_ssd.proto.blobs import blob_shape, blob_to_array, check_length, fill_blob, has_diff
 from caffe_ssd.proto.caffe_pb2 import BlobProto, LayerParameter, NetParameter
 
 __all__ = [
@@ -161,15 +156,16 @@ def fill_blobs(layer: LayerParameter, blobs: Iterable[Tensor], diff: bool = Fals
 
 
 def _match_blobs(layer: LayerParameter, targets: Sequence[nn.Parameter]) -> list[BlobCopy]:
+    wanted = [tuple(target.shape) for target in targets]
     if len(layer.blobs) != len(targets):
         raise WeightsError(
             f"Incompatible number of blobs for layer {layer.name}: "
             f"the source has {shapes_text(map(blob_shape, layer.blobs))}, "
-            f"the net wants {shapes_text(blob.shape for blob in targets)}."
+            f"the net wants {shapes_text(wanted)}.{count_hint(layer, len(targets))}"
         )
     copies = []
-    for index, (blob, target) in enumerate(zip(layer.blobs, targets, strict=True)):
-        if not _fits(blob, tuple(target.shape)):
+    for index, (blob, target) in enumerate(zip(arranged(layer, wanted), targets, strict=True)):
+        if not fits(blob, wanted[index]):
             raise WeightsError(
                 f"Cannot copy param {index} weights from layer '{layer.name}'; shape mismatch. "
                 f"The source has {shape_text(blob_shape(blob))}, the net "
@@ -189,9 +185,3 @@ def _copy_of(layer: str, blob: BlobProto, target: nn.Parameter) -> BlobCopy:
     diff = partial(blob_to_array, blob, diff=True) if has_diff(blob) else None
     return BlobCopy(layer, target, partial(blob_to_array, blob), diff)
 
-
-def _fits(blob: BlobProto, shape: tuple[int, ...]) -> bool:
-    if not is_legacy(blob):
-        return blob_shape(blob) == shape
-    missing = len(LEGACY_AXES) - len(shape)
-    return missing >= 0 and blob_shape(blob) == (1,) * missing + shape

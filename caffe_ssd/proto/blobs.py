@@ -1,6 +1,7 @@
 """BlobProto <-> numpy arrays.
 
-Spec: caffe-net.md sections 1 and 11.
+Spec: caffe-net.md sections 1 and 11; other-forks.md section 16 (values as bytes, perhaps in half
+precision, as NVCaffe and OpenCV write them; they are read only).
 Quirk: a blob with any of num, channels, height, width set has those four axes, whatever its
     `shape` says.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from caffe_ssd.proto.caffe_pb2 import BlobProto
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 LEGACY_AXES = ("num", "channels", "height", "width")
+
+_RAW_TYPES = {BlobProto.DOUBLE: "<f8", BlobProto.FLOAT: "<f4", BlobProto.FLOAT16: "<f2"}
 
 
 def is_legacy(blob: BlobProto) -> bool:
@@ -51,7 +54,7 @@ def check_length(blob: BlobProto) -> None:
 
 
 def blob_to_array(blob: BlobProto, diff: bool = False) -> FloatArray:
-    """The values of a blob; doubles are preferred where both kinds are present.
+    """The values of a blob: its doubles, else its floats, else its bytes.
 
     Args:
         blob: the message.
@@ -61,7 +64,7 @@ def blob_to_array(blob: BlobProto, diff: bool = False) -> FloatArray:
         A new array shaped like the blob.
 
     Raises:
-        ProtoError: the number of values is not that of the shape.
+        ProtoError: the number of values is not that of the shape, or bytes are of no known type.
     """
     _check_count(blob, diff=diff)
     return np.array(_values(blob, diff=diff), dtype=np.float32).reshape(blob_shape(blob))
@@ -99,9 +102,28 @@ def fill_blob(blob: BlobProto, array: npt.ArrayLike, diff: npt.ArrayLike | None 
         _add_packed(blob, BlobProto.DIFF_FIELD_NUMBER, gradient)
 
 
-def _values(blob: BlobProto, *, diff: bool) -> Sequence[float]:
+def _values(blob: BlobProto, *, diff: bool) -> Sequence[float] | npt.NDArray[np.floating[Any]]:
     single, double = (blob.diff, blob.double_diff) if diff else (blob.data, blob.double_data)
+    if len(single) == len(double) == 0 and not diff and blob.HasField("raw_data"):
+        return _raw_values(blob)
     return double if len(double) > 0 else single
+
+
+def _raw_values(blob: BlobProto) -> npt.NDArray[np.floating[Any]]:
+    if not blob.HasField("raw_data_type"):
+        raise ProtoError("a blob with raw_data lacks raw_data_type, which says what the bytes are")
+    kind = _RAW_TYPES.get(blob.raw_data_type)
+    if kind is None:
+        known = ", ".join(BlobProto.Type.Name(each) for each in _RAW_TYPES)
+        name = BlobProto.Type.Name(blob.raw_data_type)
+        raise ProtoError(f"raw_data_type {name} is not supported; there are: {known}")
+    dtype = np.dtype(kind)
+    if len(blob.raw_data) % dtype.itemsize:
+        raise ProtoError(
+            f"raw_data has {len(blob.raw_data)} bytes, no multiple of {dtype.itemsize} as "
+            f"{BlobProto.Type.Name(blob.raw_data_type)} needs"
+        )
+    return np.frombuffer(blob.raw_data, dtype)
 
 
 def _check_count(blob: BlobProto, *, diff: bool) -> None:
