@@ -82,8 +82,9 @@ def prior_boxes(
     # Centres and sizes are float32; the corners are computed in double and rounded once.
     where = np.asarray(offsets, np.float32)  # [K or 1, 2]
     center_y, center_x = (
-        ((np.arange(cells, dtype=np.float32)[:, None] + where[:, axis]) * np.float32(length))
-        .astype(np.float64)
+        (
+            (np.arange(cells, dtype=np.float32)[:, None] + where[:, axis]) * np.float32(length)
+        ).astype(np.float64)
         for axis, (cells, length) in enumerate(zip(map_size, step, strict=True))
     )
     half = np.asarray(sizes, np.float64) / 2  # [K, 2]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -21,6 +21,7 @@ from caffe_ssd.engines.engine import FLOAT
 from caffe_ssd.engines.precision import PRECISIONS
 from caffe_ssd.errors import FileError, UsageError
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.lenient import Lenience
 from caffe_ssd.scoring.calibration import ADVICE, DEFAULT_IMAGES
 from caffe_ssd.scoring.engine_choice import PLAIN, EngineChoice, choose_engine
 from caffe_ssd.scoring.multi_scale import MERGES
@@ -174,11 +175,40 @@ def net_state(args: argparse.Namespace, phase: str) -> NetState:
 
 
 def add_lenient_flag(parser: FlagParser) -> None:
-    """Add the flag of actions that read prototxt of other forks."""
-    parser.add_switch(
+    """Add the flags of actions that read prototxt of other forks."""
+    parser.set_defaults(lenient=Lenience(harmless=False))
+    parser.add_flag(
         "lenient",
-        help="skip fields that this Caffe does not know, with a warning, instead of stopping",
+        action=_Lenient,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="skip unknown fields that cannot change a result, with a warning, instead of stopping",
     )
+    parser.add_flag(
+        "skip",
+        action=_Skip,
+        metavar="FIELD",
+        default=argparse.SUPPRESS,
+        help="skip this unknown field, too; several are separated by ','",
+    )
+
+
+class _Lenient(argparse.Action):
+    """Lets harmless fields pass; fields that are named already still do."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, *_: object, **__: object
+    ) -> None:
+        namespace.lenient = replace(namespace.lenient, harmless=True)
+
+
+class _Skip(argparse.Action):
+    """Lets the fields that are named pass."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: object, *_: object
+    ) -> None:
+        namespace.lenient = namespace.lenient.naming(str(values))
 
 
 def add_workers_flag(parser: FlagParser, whose: str = "") -> None:

@@ -33,7 +33,6 @@ from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Runtime, SourceLayer
 from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.proto.extensions import extensions_in, summary
 from caffe_ssd.proto.text import naming_solver, read_solver
 from caffe_ssd.solver.launch import launch
 from caffe_ssd.solver.parallel import (
@@ -148,7 +147,6 @@ def train(
             stack.enter_context(process_group(place, device))
             stop_the_others = join(solver, place, sync_bn=args.sync_bn, sync_loss=args.sync_loss)
         if is_root:
-            _tell_extensions(solver)
             _observe(solver, stack)
         return _solve(solver, stop_the_others)
 
@@ -245,14 +243,6 @@ def _load(args: argparse.Namespace, solver: Solver) -> None:
         log.FINETUNING.write(path=path)
         for net in (solver.net, *solver.test_nets):
             copy_trained_file(net, path, advice=_MISFIT_ADVICE, skip_misfits=args.skip_mismatched)
-
-
-def _tell_extensions(solver: Solver) -> None:
-    """Say so once if the original could not train this net."""
-    layers = (step.param for step in solver.net.steps)
-    used = summary(use for layer in layers for use in extensions_in(layer))
-    if used:
-        logger.warning("%s: extensions that the original SSD-Caffe does not know", used)
 
 
 def _observe(solver: Solver, stack: ExitStack) -> None:

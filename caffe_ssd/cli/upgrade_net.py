@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
     args = _parse(arguments)
     if is_binary(args.source):
-        net = read_weights(args.source)
+        net = read_weights(args.source, whole=True)
         if args.strict:
             refuse_in_message(args.source, net)
         write_binary(args.target, net)

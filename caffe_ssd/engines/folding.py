@@ -30,11 +30,12 @@ from caffe_ssd.engines.frozen_layers import (
     FrozenInnerProduct,
     FrozenNormalize,
 )
-from caffe_ssd.layers.batch_norm import BatchNorm, running_statistics
+from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.bias import Bias
 from caffe_ssd.layers.convolution import Convolution
 from caffe_ssd.layers.deconvolution import Deconvolution
 from caffe_ssd.layers.dropout import Dropout
+from caffe_ssd.layers.extensions.bn import PSPNetBN, SegNetBN
 from caffe_ssd.layers.inner_product import InnerProduct
 from caffe_ssd.layers.normalize import Normalize
 from caffe_ssd.layers.relu import ReLU
@@ -151,11 +152,8 @@ def _affine_of(op: Instruction) -> _Affine | None:
     layer = op.layer
     if len(op.bottoms) != 1:
         return None
-    if isinstance(layer, BatchNorm) and layer.use_global_stats:
-        mean_sum, variance_sum, factor = _values(layer)
-        mean, variance = running_statistics(mean_sum, variance_sum, factor)
-        scale = (variance + layer.eps).rsqrt()
-        return scale, -mean * scale
+    if isinstance(layer, BatchNorm | PSPNetBN | SegNetBN):
+        return layer.channel_affine() if len(op.tops) == 1 else None
     if isinstance(layer, Scale) and layer.is_per_channel:
         scale, *bias = _values(layer)
         return scale, bias[0] if bias else torch.zeros_like(scale)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import nn
 
+import caffe_ssd.engines.onnx_extensions  # noqa: F401  (registers its writers)
 from caffe_ssd.engines.frozen_net import Constant, FrozenNet
 from caffe_ssd.engines.onnx_graph import OnnxGraph
 from caffe_ssd.engines.onnx_layers import Place, writer_of

@@ -99,7 +99,9 @@ def writer_of(layer: nn.Module) -> Writer | None:
     return writer
 
 
-def _writes(*types: type[nn.Module]) -> Callable[[Writer], Writer]:
+def writes(*types: type[nn.Module]) -> Callable[[Writer], Writer]:
+    """Register what writes modules of these types."""
+
     def register(writer: Writer) -> Writer:
         _WRITERS.update(dict.fromkeys(types, writer))
         return writer
@@ -107,7 +109,7 @@ def _writes(*types: type[nn.Module]) -> Callable[[Writer], Writer]:
     return register
 
 
-@_writes(FrozenConvolution)
+@writes(FrozenConvolution)
 def _convolution(layer: FrozenConvolution, place: Place) -> None:
     geometry = layer.geometry
     constants = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
@@ -123,7 +125,7 @@ def _convolution(layer: FrozenConvolution, place: Place) -> None:
     )
 
 
-@_writes(FrozenInnerProduct)
+@writes(FrozenInnerProduct)
 def _inner_product(layer: FrozenInnerProduct, place: Place) -> None:
     flat = [*place.bottom_shapes[0][: layer.axis], layer.weight.shape[1]]
     items = place.node("Reshape", [place.bottoms[0], place.graph.constant(flat)])
@@ -135,13 +137,13 @@ def _inner_product(layer: FrozenInnerProduct, place: Place) -> None:
         place.last_with_relu(layer.relu, "Add", [product, place.graph.constant(layer.bias)])
 
 
-@_writes(ChannelAffine)
+@writes(ChannelAffine)
 def _affine(layer: ChannelAffine, place: Place) -> None:
     scaled = place.node("Mul", [place.bottoms[0], place.per_channel(layer.scale)])
     place.last_with_relu(layer.relu, "Add", [scaled, place.per_channel(layer.shift)])
 
 
-@_writes(ChannelClamp)
+@writes(ChannelClamp)
 def _clamp(layer: ChannelClamp, place: Place) -> None:
     inputs = [place.bottoms[0], place.per_channel(layer.low)]
     if layer.high is None:
@@ -150,7 +152,7 @@ def _clamp(layer: ChannelClamp, place: Place) -> None:
         place.last("Min", [place.node("Max", inputs), place.per_channel(layer.high)])
 
 
-@_writes(FrozenNormalize)
+@writes(FrozenNormalize)
 def _normalize(layer: FrozenNormalize, place: Place) -> None:
     graph = place.graph
     (bottom,) = place.bottoms
@@ -161,7 +163,7 @@ def _normalize(layer: FrozenNormalize, place: Place) -> None:
     place.last("Mul", [place.node("Div", [bottom, norm]), scale])
 
 
-@_writes(FrozenMaxPool)
+@writes(FrozenMaxPool)
 def _max_pool(layer: FrozenMaxPool, place: Place) -> None:
     window = layer.window
     place.last(
@@ -180,7 +182,7 @@ def _explicit_pads(window: Window, place: Place) -> tuple[int, ...]:
     return (*window.pad, *(max(pad, 0) for pad in behind))
 
 
-@_writes(Pooling)
+@writes(Pooling)
 def _average_pool(layer: Pooling, place: Place) -> None:
     if layer.window is None:
         place.last("GlobalAveragePool", place.bottoms)
@@ -209,7 +211,7 @@ def _torch_pads(pads: Sequence[int]) -> list[int]:
     return [left, right, top, bottom]
 
 
-@_writes(ReLU)
+@writes(ReLU)
 def _relu(layer: ReLU, place: Place) -> None:
     if layer.negative_slope == 0:
         place.last("Relu", place.bottoms)
@@ -217,13 +219,13 @@ def _relu(layer: ReLU, place: Place) -> None:
         place.last("LeakyRelu", place.bottoms, alpha=layer.negative_slope)
 
 
-@_writes(PReLU)
+@writes(PReLU)
 def _prelu(layer: PReLU, place: Place) -> None:
     slopes = layer.blobs[0].detach().reshape(-1)
     place.last("PRelu", [*place.bottoms, place.per_channel(slopes)])
 
 
-@_writes(Sigmoid, TanH, AbsVal, BNLL)
+@writes(Sigmoid, TanH, AbsVal, BNLL)
 def _unary(layer: nn.Module, place: Place) -> None:
     names: dict[type[nn.Module], str] = {
         Sigmoid: "Sigmoid",
@@ -234,19 +236,19 @@ def _unary(layer: nn.Module, place: Place) -> None:
     place.last(names[type(layer)], place.bottoms)
 
 
-@_writes(ELU)
+@writes(ELU)
 def _elu(layer: ELU, place: Place) -> None:
     place.last("Elu", place.bottoms, alpha=layer.alpha)
 
 
-@_writes(Exp)
+@writes(Exp)
 def _exp(layer: Exp, place: Place) -> None:
     exponent = place.node("Mul", [place.bottoms[0], place.graph.constant(float(layer.inner))])
     powers = place.node("Exp", [exponent])
     place.last("Mul", [powers, place.graph.constant(float(layer.outer))])
 
 
-@_writes(Log)
+@writes(Log)
 def _log(layer: Log, place: Place) -> None:
     scaled = place.node("Mul", [place.bottoms[0], place.graph.constant(float(layer.scale))])
     argument = place.node("Add", [scaled, place.graph.constant(float(layer.shift))])
@@ -254,14 +256,14 @@ def _log(layer: Log, place: Place) -> None:
     place.last("Div", [logarithm, place.graph.constant(float(layer.log_base))])
 
 
-@_writes(Power)
+@writes(Power)
 def _power(layer: Power, place: Place) -> None:
     scaled = place.node("Mul", [place.bottoms[0], place.graph.constant(float(layer.scale))])
     base = place.node("Add", [scaled, place.graph.constant(float(layer.shift))])
     place.last("Pow", [base, place.graph.constant(float(layer.power))])
 
 
-@_writes(Scale)
+@writes(Scale)
 def _scale(layer: Scale, place: Place) -> None:
     rank = len(place.bottom_shapes[0])
     behind = (1,) * (rank - layer.axis - len(layer.shape))
@@ -278,7 +280,7 @@ def _scale(layer: Scale, place: Place) -> None:
         place.last("Mul", [place.bottoms[0], factor])
 
 
-@_writes(Eltwise)
+@writes(Eltwise)
 def _eltwise(layer: Eltwise, place: Place) -> None:
     if layer.operation == EltwiseParameter.MAX:
         place.last("Max", place.bottoms)
@@ -296,18 +298,18 @@ def _eltwise(layer: Eltwise, place: Place) -> None:
     place.last(op_type, [total, terms[-1]])
 
 
-@_writes(Concat)
+@writes(Concat)
 def _concat(layer: Concat, place: Place) -> None:
     place.last("Concat", place.bottoms, axis=layer.axis)
 
 
-@_writes(Slice)
+@writes(Slice)
 def _slice(layer: Slice, place: Place) -> None:
     sizes = [shape[layer.axis] for shape in place.top_shapes]
     place.graph.split(place.bottoms[0], sizes, place.tops, axis=layer.axis)
 
 
-@_writes(Crop)
+@writes(Crop)
 def _crop(layer: Crop, place: Place) -> None:
     axes = list(range(layer.axis, len(place.top_shapes[0])))
     starts = list(layer.offsets)
@@ -316,22 +318,22 @@ def _crop(layer: Crop, place: Place) -> None:
     place.last("Slice", [place.bottoms[0], *window])
 
 
-@_writes(Flatten, Reshape)
+@writes(Flatten, Reshape)
 def _reshape(layer: nn.Module, place: Place) -> None:
     place.last("Reshape", [place.bottoms[0], place.graph.constant(place.top_shapes[0])])
 
 
-@_writes(Permute)
+@writes(Permute)
 def _permute(layer: Permute, place: Place) -> None:
     place.last("Transpose", place.bottoms, perm=layer.order)
 
 
-@_writes(Softmax)
+@writes(Softmax)
 def _softmax(layer: Softmax, place: Place) -> None:
     place.last("Softmax", place.bottoms, axis=layer.axis)
 
 
-@_writes(LRN)
+@writes(LRN)
 def _lrn(layer: LRN, place: Place) -> None:
     place.last(
         "LRN", place.bottoms, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k

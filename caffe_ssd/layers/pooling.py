@@ -107,9 +107,7 @@ class Pooling(Layer):
         """Whether it takes maxima alone, of windows that the framework makes too."""
         window = self.window_for(bottom)
         plain = self.method == PoolingParameter.MAX and self.num_tops == 1
-        return plain and (
-            window.pad_behind is not None or window.is_native((bottom[2], bottom[3]))
-        )
+        return plain and (window.pad_behind is not None or window.is_native((bottom[2], bottom[3])))
 
     def _window(self, sizes: Pair) -> Window:
         return Window(kernel=sizes) if self.window is None else self.window

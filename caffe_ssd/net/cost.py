@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 from caffe_ssd.layers.convolution import Convolution
 from caffe_ssd.layers.deconvolution import Deconvolution
 from caffe_ssd.layers.dropout import Dropout
+from caffe_ssd.layers.extensions.squeeze import Squeeze
 from caffe_ssd.layers.flatten import Flatten
 from caffe_ssd.layers.inner_product import InnerProduct
 from caffe_ssd.layers.prior_box import PriorBox
@@ -136,9 +137,9 @@ def net_to_look_at(param: NetParameter, state: NetState) -> Net:
     for layer in plain.layer:
         for _, settings in layer.ListFields():
             fields = settings.ListFields() if isinstance(settings, Message) else ()
-            for field, value in fields:
+            for _, value in fields:
                 if isinstance(value, FillerParameter):
-                    settings.ClearField(field.name)
+                    value.Clear()  # still there: which fillers are given tells what a layer is
     whole = NetState()
     whole.MergeFrom(param.state)
     whole.MergeFrom(state)
@@ -233,4 +234,4 @@ def _makes_views(op: Instruction) -> bool:
     layer = op.layer
     if isinstance(layer, Dropout):
         return not layer.is_train
-    return isinstance(layer, Split | Flatten | Reshape)
+    return isinstance(layer, Split | Flatten | Reshape | Squeeze)

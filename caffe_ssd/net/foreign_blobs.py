@@ -25,7 +25,9 @@ _FROM_OLD_ORDER = (2, 3, 4, 0, 1)
 def fits(blob: BlobProto, shape: Shape) -> bool:
     """Whether a blob of a file is one of the net of this shape."""
     have = blob_shape(blob)
-    if have == shape or (_is_per_channel(have) and _is_per_channel(shape) and prod(have) == prod(shape)):
+    if have == shape or (
+        _is_per_channel(have) and _is_per_channel(shape) and prod(have) == prod(shape)
+    ):
         return True
     missing = len(LEGACY_AXES) - len(shape)
     return is_legacy(blob) and missing >= 0 and have == (1,) * missing + shape

@@ -10,6 +10,7 @@ same steps after exact rewrites (passes.py); runner.py runs either.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,9 @@ from caffe_ssd.net.splits import insert_splits
 from caffe_ssd.net.state import filter_net
 from caffe_ssd.net.weights import copy_trained, fill_blobs
 from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
+from caffe_ssd.proto.extensions import extensions_in, summary
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,10 @@ class Net(nn.Module):
     def __init__(self, param: NetParameter, runtime: Runtime) -> None:
         super().__init__()
         plan = make_plan(param)
+        if used := summary(extensions_in(param)):
+            logger.warning(
+                "net %r uses what the original SSD-Caffe does not know: %s", plan.name, used
+            )
         self.name = plan.name
         self.phase = param.state.phase
         self.debug_info = param.debug_info  # for those who run the net; it logs nothing by itself

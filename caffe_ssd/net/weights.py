@@ -184,4 +184,3 @@ def _match_blobs(layer: LayerParameter, targets: Sequence[nn.Parameter]) -> list
 def _copy_of(layer: str, blob: BlobProto, target: nn.Parameter) -> BlobCopy:
     diff = partial(blob_to_array, blob, diff=True) if has_diff(blob) else None
     return BlobCopy(layer, target, partial(blob_to_array, blob), diff)
-

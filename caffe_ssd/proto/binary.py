@@ -5,6 +5,7 @@ Spec: caffe-net.md sections 2 and 11.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,9 @@ from caffe_ssd.errors import FileError, ProtoError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.proto.caffe_pb2 import NetParameter
 from caffe_ssd.proto.upgrade import upgrade_net_in_place
+from caffe_ssd.proto.weights_only import parse_weights
+
+logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 MessageT = TypeVar("MessageT", bound=Message)
@@ -70,14 +74,30 @@ def write_binary(path: PathLike, message: Message) -> None:
     atomic_write(path, data)
 
 
-def read_weights(path: PathLike) -> NetParameter:
+def read_weights(path: PathLike, *, whole: bool = False) -> NetParameter:
     """Read a binary caffemodel and bring it up to date (old V0 and V1 files too).
+
+    Args:
+        path: the file.
+        whole: refuse a file that only another fork can read as a whole, of which otherwise names
+            and blobs are read.
 
     Raises:
         FileError: the file cannot be opened.
         ProtoError: it is no caffemodel; names the file.
     """
-    net = read_binary(path, NetParameter())
+    try:
+        net = read_binary(path, NetParameter())
+    except ProtoError as error:
+        if whole:
+            raise
+        try:
+            net = parse_weights(Path(path).read_bytes())
+        except DecodeError:
+            raise error from None
+        if len(net.layer) == 0 and len(net.layers) == 0:
+            raise
+        logger.warning("%s: of another fork; only names and blobs are read", os.fspath(path))
     if len(net.layer) == 0 and len(net.layers) == 0:
         data = Path(path).read_bytes()
         raise ProtoError(f"{os.fspath(path)}: holds no layers; it is {_guess(data)}")

@@ -26,12 +26,13 @@ PathLike = str | os.PathLike[str]
 
 FIRST_NUMBER = 10_000
 LAYER_TYPES = frozenset(
-    """
-    Axpy BN BoxAnnotatorOHEM ConvolutionDepthwise DepthwiseConvolution GroupNorm HardSwish Interp
-    MaskPooling PSROIPooling PriorBoxClustered ROIPooling ReLU6 Reorg ShuffleChannel
-    SmoothL1LossOHEM SoftmaxWithLossOHEM Squeeze Swish Upsample UpsampleDarknet
-    YoloDetectionOutput Yolov3DetectionOutput
-    """.split()
+    (
+        *("Axpy", "BN", "BoxAnnotatorOHEM", "ConvolutionDepthwise", "DepthwiseConvolution"),
+        *("GroupNorm", "HardSwish", "Interp", "MaskPooling", "PSROIPooling", "PriorBoxClustered"),
+        *("ROIPooling", "ReLU6", "Reorg", "ShuffleChannel", "SmoothL1LossOHEM"),
+        *("SoftmaxWithLossOHEM", "Squeeze", "Swish", "Upsample", "UpsampleDarknet"),
+        *("YoloDetectionOutput", "Yolov3DetectionOutput"),
+    )
 )
 # Bottoms and tops of the original's layers that take more in other forks.
 MOST_BLOBS = {
@@ -115,7 +116,10 @@ def extensions_in(message: Message, layer: str | None = None) -> Iterator[Extens
 
 def _too_many_blobs(layer: LayerParameter) -> Iterator[Extension]:
     bottoms, tops = MOST_BLOBS.get(layer.type, (len(layer.bottom), len(layer.top)))
-    for what, count, most in (("bottoms", len(layer.bottom), bottoms), ("tops", len(layer.top), tops)):
+    for what, count, most in (
+        ("bottoms", len(layer.bottom), bottoms),
+        ("tops", len(layer.top), tops),
+    ):
         if count > most:
             yield Extension(what=f"{layer.type} with {count} {what}", layer=layer.name)
 

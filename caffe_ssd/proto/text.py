@@ -1,7 +1,8 @@
 """Protobuf text (prototxt) in and out, with errors that point at the place.
 
 Spec: caffe-net.md section 2; the solver's fields are in caffe-solver.md section 0.
-Quirk: reading is strict, as the reference's is: an unknown field is an error. `lenient` skips it.
+Quirk: reading is strict, as the reference's is: an unknown field is an error. `lenient` skips those
+that cannot change a result.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from google.protobuf.message import Message
 from caffe_ssd.errors import FileError, ProtoError, SolverError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
-from caffe_ssd.proto.lenient import blank_unknown_fields
+from caffe_ssd.proto.lenient import (
+    Lenience,
+    Lenient,
+    UnknownField,
+    as_lenience,
+    blank_unknown_fields,
+    kept_fields,
+)
 from caffe_ssd.proto.upgrade import upgrade_net_in_place, upgrade_solver_in_place
 
 logger = logging.getLogger(__name__)
@@ -36,7 +44,7 @@ _NO_FIELD = re.compile(r'Message type "(?P<message>[\w.]+)" has no field named "
 _NO_VALUE = re.compile(r'Enum type "(?P<enum>[\w.]+)" has no value named (?P<name>\w+)')
 
 
-def read_text(path: PathLike, message: MessageT, *, lenient: bool = False) -> MessageT:
+def read_text(path: PathLike, message: MessageT, *, lenient: Lenient = False) -> MessageT:
     """Fill a message from a text file; see `parse_text`.
 
     Raises:
@@ -53,7 +61,7 @@ def read_text(path: PathLike, message: MessageT, *, lenient: bool = False) -> Me
 
 
 def parse_text(
-    text: str, message: MessageT, source: str = "<text>", *, lenient: bool = False
+    text: str, message: MessageT, source: str = "<text>", *, lenient: Lenient = False
 ) -> MessageT:
     """Add the fields of a text to a message.
 
@@ -61,7 +69,8 @@ def parse_text(
         text: protobuf text.
         message: receives the fields; on an error it may hold some of them.
         source: where the text comes from, for errors.
-        lenient: skip unknown fields, with one warning per field, instead of raising.
+        lenient: skip unknown fields that cannot change a result, or that are named, with one
+            warning per field.
 
     Returns:
         `message`.
@@ -70,8 +79,9 @@ def parse_text(
         ProtoError: a syntax error, an unknown field or a bad value; begins with
             `source:line:column:`.
     """
-    if lenient:
-        text = _without_unknown_fields(text, message, source)
+    lenience = as_lenience(lenient)
+    if lenience:
+        text = _without_unknown_fields(text, message, source, lenience)
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
@@ -94,7 +104,7 @@ def format_text(message: Message) -> str:
     return str(text_format.MessageToString(message, as_utf8=True))
 
 
-def read_net(path: PathLike, *, lenient: bool = False) -> NetParameter:
+def read_net(path: PathLike, *, lenient: Lenient = False) -> NetParameter:
     """Read a net definition and bring it up to date (old V0 and V1 files too).
 
     Raises:
@@ -109,7 +119,7 @@ def read_net(path: PathLike, *, lenient: bool = False) -> NetParameter:
     return net
 
 
-def read_solver(path: PathLike, *, lenient: bool = False) -> SolverParameter:
+def read_solver(path: PathLike, *, lenient: Lenient = False) -> SolverParameter:
     """Read a solver definition; the deprecated `solver_type` becomes `type`.
 
     Raises:
@@ -154,19 +164,32 @@ def _hint(what: str, root: Descriptor) -> str:
     return ""
 
 
-def _without_unknown_fields(text: str, message: Message, source: str) -> str:
-    text, unknown = blank_unknown_fields(text, cast(Descriptor, message.DESCRIPTOR))
-    told = set()
+def _without_unknown_fields(text: str, message: Message, source: str, lenience: Lenience) -> str:
+    root = cast(Descriptor, message.DESCRIPTOR)
+    for name in kept_fields(text, root, lenience):
+        logger.warning("%s: %s is known here and keeps its meaning (-skip)", source, name)
+    text, unknown = blank_unknown_fields(text, root, lenience)
+    by_name: dict[tuple[str, str, str], UnknownField] = {}
     for field in unknown:
-        if (field.message, field.name) in told:
-            continue
-        told.add((field.message, field.name))
-        logger.warning(
-            "%s:%d:%d: skipped unknown field %s of %s",
-            source,
-            field.line,
-            field.column,
-            field.name,
-            field.message,
-        )
+        by_name.setdefault((field.message, field.name, field.why), field)
+    faults = [
+        f"{_place(field, source)}: {_fault(field)}" for field in by_name.values() if not field.why
+    ]
+    if faults and lenience.harmless:
+        raise ProtoError("\n  ".join(faults))
+    for field in by_name.values():
+        if field.why:
+            what = f"skipped unknown field {field.name} of {field.message}"
+            logger.warning("%s: %s (%s)", _place(field, source), what, field.why)
     return text
+
+
+def _place(field: UnknownField, source: str) -> str:
+    return f"{source}:{field.line}:{field.column}"
+
+
+def _fault(field: UnknownField) -> str:
+    return (
+        f"unknown field {field.name} of {field.message} may change results, so -lenient does not "
+        f"skip it; if it is of no account, give -skip {field.name}"
+    )

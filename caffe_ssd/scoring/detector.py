@@ -20,6 +20,7 @@ from caffe_ssd.devices import allow_tf32, device_named
 from caffe_ssd.errors import UsageError
 from caffe_ssd.net import Net
 from caffe_ssd.proto.label_map import read_label_map
+from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.scoring.calibration import picture_transform
 from caffe_ssd.scoring.detections import Detections
 from caffe_ssd.scoring.engine_choice import AUTO, EngineChoice, choose_engine, give_engine
@@ -55,7 +56,8 @@ class Detector:
         size: (height, width) of the net's input; None for the net's own.
         multi_scale: look at each picture several times; None for once.
         batch: pictures in one pass of `stream`.
-        lenient: skip fields of the prototxt that this Caffe does not know, with a warning.
+        lenient: skip fields of the prototxt that this Caffe does not know and that cannot
+            change a result, with a warning.
 
     Raises:
         CaffeError: a file cannot be read, the net is no detector for pictures, or an argument makes
@@ -80,7 +82,7 @@ class Detector:
         size: tuple[int, int] | None = None,
         multi_scale: MultiScale | None = None,
         batch: int = 8,
-        lenient: bool = False,
+        lenient: Lenient = False,
     ) -> None:
         if batch < 1:
             raise UsageError(f"batch must be at least 1, got {batch}")

@@ -14,6 +14,7 @@ from caffe_ssd.net.net_log import build_logged_net
 from caffe_ssd.net.state import without_result_files
 from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.proto.text import read_net
 
 PathLike = str | os.PathLike[str]
@@ -30,7 +31,7 @@ def load_net(
     stages: Sequence[str] = (),
     device: torch.device = CPU,
     workers: int | None = 0,
-    lenient: bool = False,
+    lenient: Lenient = False,
     saves_results: bool = False,
     is_logged: bool = False,
 ) -> Net:
@@ -43,7 +44,7 @@ def load_net(
         level, stages: of the net's state; None and none leave what the prototxt says.
         device: where it shall run.
         workers: data worker processes; None for as many as the device deserves.
-        lenient: skip fields that this Caffe does not know, with a warning.
+        lenient: skip unknown fields that cannot change a result, with a warning.
         saves_results: whether DetectionOutput writes the result files it names.
         is_logged: log the net's construction in Caffe's words.
 

@@ -26,6 +26,7 @@ from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.annotations import categories_of
 from caffe_ssd.net import Net, NetResult
 from caffe_ssd.proto.label_map import LabelMap, read_label_map
+from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.scoring.engine_choice import PLAIN, EngineChoice, choose_engine, give_engine
 from caffe_ssd.scoring.loading import PathLike, load_net
 from caffe_ssd.scoring.multi_scale_passes import MultiScalePasses, own_size
@@ -65,7 +66,7 @@ def score(
     workers: int | None = None,
     level: int | None = None,
     stages: Sequence[str] = (),
-    lenient: bool = False,
+    lenient: Lenient = False,
     forward: Forward = forward_plainly,
 ) -> Report:
     """Score a net on its own test set.
@@ -86,7 +87,8 @@ def score(
         device: "cpu", "cuda", "cuda:1" or a torch.device.
         workers: data worker processes; None for as many as the device deserves.
         level, stages: of the net's state; None and none leave what the prototxt says.
-        lenient: skip fields of the prototxt that this Caffe does not know, with a warning.
+        lenient: skip fields of the prototxt that this Caffe does not know and that cannot
+            change a result, with a warning.
         forward: makes a pass; another than the plain one may watch it.
 
     Raises:

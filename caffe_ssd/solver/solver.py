@@ -25,6 +25,7 @@ from caffe_ssd.net import Net, NetResult
 from caffe_ssd.net.net_log import build_logged_net
 from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
+from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.proto.upgrade import upgrade_solver
 from caffe_ssd.solver import debug_info
 from caffe_ssd.solver.display import display_loss, display_rate, log_step
@@ -74,7 +75,7 @@ class Solver:
         *,
         runtime: Runtime | None = None,
         device: torch.device | str = "cpu",
-        lenient: bool = False,
+        lenient: Lenient = False,
     ) -> None:
         self.param = upgrade_solver(param)
         self.runtime = Runtime() if runtime is None else runtime

@@ -15,6 +15,7 @@ from caffe_ssd.log import (
     TRAIN_NET_PARAM,
 )
 from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase, SolverParameter
+from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.proto.text import read_net
 from caffe_ssd.proto.upgrade import upgrade_net
 
@@ -41,7 +42,7 @@ class NetSource:
     origin: str
 
 
-def train_source(solver: SolverParameter, *, lenient: bool = False) -> NetSource:
+def train_source(solver: SolverParameter, *, lenient: Lenient = False) -> NetSource:
     """The train net; its origin is logged.
 
     Args:
@@ -58,7 +59,7 @@ def train_source(solver: SolverParameter, *, lenient: bool = False) -> NetSource
     return _source(solver, field, Phase.Value("TRAIN"), solver.train_state, lenient=lenient)
 
 
-def test_sources(solver: SolverParameter, *, lenient: bool) -> list[NetSource]:
+def test_sources(solver: SolverParameter, *, lenient: Lenient) -> list[NetSource]:
     """The test nets: those given explicitly, then copies of the general one; see `train_source`.
 
     Raises:
@@ -114,7 +115,7 @@ def _source(
     own: NetState,
     index: int = 0,
     *,
-    lenient: bool,
+    lenient: Lenient,
 ) -> NetSource:
     value = getattr(solver, field)
     if field.startswith("test_"):
@@ -129,7 +130,7 @@ def _source(
     return NetSource(param=param, state=state, origin=origin)
 
 
-def _read_net(path: str, field: str, *, lenient: bool) -> NetParameter:
+def _read_net(path: str, field: str, *, lenient: Lenient) -> NetParameter:
     try:
         return read_net(path, lenient=lenient)
     except FileError as error:

@@ -76,7 +76,7 @@ class SegNetBN(_ChannelLayer):
     def forward(self, bottom: Tensor) -> Tensor | tuple[Tensor, ...]:
         scale, shift = self.blobs
         if not self.normalizes:
-            return scale * bottom + shift
+            return torch.addcmul(shift, scale, bottom)
         mean, variance = batch_statistics(bottom)
         top = scale * ((bottom - mean) / (variance + SEGNET_EPS).sqrt()) + shift
         tops = (top, mean.detach(), variance.detach())
@@ -188,9 +188,7 @@ def _build_segnet(spec: LayerSpec) -> SegNetBN:
     channels = spec.bottoms[0][1]
     layer = SegNetBN(channels=channels, normalizes=normalizes, num_tops=spec.num_tops)
     shape = (1, channels, 1, 1)
-    layer.blobs.extend(
-        learnt_blobs(spec, (shape, param.scale_filler), (shape, param.shift_filler))
-    )
+    layer.blobs.extend(learnt_blobs(spec, (shape, param.scale_filler), (shape, param.shift_filler)))
     return layer
 
 

@@ -42,7 +42,7 @@ class BoxAnnotatorOHEM(Layer):
     def forward(
         self, rois: Tensor, losses: Tensor, labels: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        images, group = rois[:, 0].flatten().trunc().unique(return_inverse=True)
+        images, group = torch.unique(rois[:, 0].flatten().trunc(), return_inverse=True)
         order, rank = rank_in_groups(losses.flatten(), group, len(images))
         kept = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
         kept.view(-1)[order[rank < self.roi_per_img]] = True

@@ -59,20 +59,29 @@ def interpolate(x: Tensor, size: Pair) -> Tensor:
     if tuple(x.shape[2:]) == size:
         return x.clone()
     for axis in (2, 3):
-        low, high, share = _places(x.shape[axis], size[axis - 2], x)
-        weight = share.reshape(-1, *(1,) * (3 - axis))
+        places = interpolation_places(x.shape[axis], size[axis - 2])
+        low, high, share = (each.to(x.device) for each in places)
+        weight = share.to(x.dtype).reshape(-1, *(1,) * (3 - axis))
         x = x.index_select(axis, low) * (1 - weight) + x.index_select(axis, high) * weight
     return x
 
 
-def _places(length: int, count: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each result along an axis: the cells before and behind it, and the share of the latter."""
+def interpolation_places(length: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What each result along an axis is made of.
+
+    Args:
+        length: cells of the axis.
+        count: results.
+
+    Returns:
+        The cells before and behind it, int64, and the share of the latter, float32; (count,) each.
+    """
     ratio = np.float32(length - 1) / np.float32(count - 1) if count > 1 else np.float32(0)
     at = ratio * np.arange(count, dtype=np.float32)
     low = at.astype(np.int64)
     high = np.minimum(low + 1, length - 1)
-    share = torch.from_numpy(at - low.astype(np.float32)).to(like)
-    return torch.from_numpy(low).to(like.device), torch.from_numpy(high).to(like.device), share
+    share = at - low.astype(np.float32)
+    return torch.from_numpy(low), torch.from_numpy(high), torch.from_numpy(share)
 
 
 class Interp(Layer):

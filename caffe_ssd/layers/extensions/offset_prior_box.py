@@ -48,6 +48,4 @@ def _build(spec: LayerSpec) -> PriorBox:
         raise LayerParamError("give either offset or offset_w and offset_h")
     sizes = _sizes(param)
     centers = [(down, across) for across in param.offset_w for down in param.offset_h]
-    return prior_box(
-        spec, sizes * len(centers), [center for center in centers for _ in sizes]
-    )
+    return prior_box(spec, sizes * len(centers), [center for center in centers for _ in sizes])

@@ -25,7 +25,9 @@ from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
 LEAST_SIDE = 0.1
 
 
-def psroi_bins(boxes: Tensor, count: int, sizes: tuple[int, int], *, scale: float) -> tuple[Bins, Bins]:
+def psroi_bins(
+    boxes: Tensor, count: int, sizes: tuple[int, int], *, scale: float
+) -> tuple[Bins, Bins]:
     """Bins along rows and along columns.
 
     Args:
@@ -95,10 +97,12 @@ class PSROIPooling(Layer):
         )
         row_masks, column_masks = rows.masks(features.shape[2]), columns.masks(features.shape[3])
         top = features.new_zeros(len(image), self.output_dim, size, size)
-        for index in image.unique().tolist():
+        for index in torch.unique(image).tolist():
             mine = image == index
-            planes = features[index].unflatten(0, (self.output_dim, size, size))
-            top = top.index_put((mine.nonzero()[:, 0],), bin_averages(planes, row_masks[mine], column_masks[mine]))
+            planes = features[index].reshape(self.output_dim, size, size, *features.shape[2:])
+            top = top.index_put(
+                (mine.nonzero()[:, 0],), bin_averages(planes, row_masks[mine], column_masks[mine])
+            )
         return top
 
 

@@ -54,11 +54,15 @@ class Reorg(Layer):
         images, channels, height, width = bottom
         square = self.stride**2
         if channels % square:
-            raise ShapeError(f"stride {self.stride} needs a multiple of {square} channels, got {channels}")
+            raise ShapeError(
+                f"stride {self.stride} needs a multiple of {square} channels, got {channels}"
+            )
         if self.reverse:
             return ((images, channels // square, height * self.stride, width * self.stride),)
         if height % self.stride or width % self.stride:
-            raise ShapeError(f"stride {self.stride} must divide height and width, got {list(bottom)}")
+            raise ShapeError(
+                f"stride {self.stride} must divide height and width, got {list(bottom)}"
+            )
         return ((images, channels * square, height // self.stride, width // self.stride),)
 
     def forward(self, bottom: Tensor) -> Tensor:

@@ -88,7 +88,9 @@ class _MaxOfBins(torch.autograd.Function):
         return dx.reshape(ctx.shape), None, None, None
 
 
-def _cells(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def _cells(
+    top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, width: int
+) -> tuple[Tensor, Tensor]:
     """Flat cells of each bin of one region, row by row, (h, w, M), and which of them are in it."""
     down = torch.arange(max(int((bottom - top).max()), 1), device=top.device)
     across = torch.arange(max(int((right - left).max()), 1), device=top.device)

@@ -21,7 +21,7 @@ def shuffle_channels(x: Tensor, group: int) -> Tensor:
         x: (N, C, H, W), C a multiple of `group`.
         group: how many groups of P neighbours there are.
     """
-    grouped = x.unflatten(1, (group, -1))
+    grouped = x.reshape(len(x), group, -1, *x.shape[2:])
     return grouped.transpose(1, 2).flatten(1, 2)
 
 

@@ -83,9 +83,9 @@ def _build(spec: LayerSpec) -> SoftmaxWithLossOHEM:
     return layer
 
 
-register_layer(
-    "SoftmaxWithLossOHEM", bottoms=2, tops=range(1, 4), is_loss=True, not_forced=(1,)
-)(_build)
+register_layer("SoftmaxWithLossOHEM", bottoms=2, tops=range(1, 4), is_loss=True, not_forced=(1,))(
+    _build
+)
 register_layer(
     "SoftmaxWithLoss",
     bottoms=2,

@@ -32,7 +32,9 @@ class Squeeze(Layer):
             dropped = {axis for axis, size in enumerate(bottom) if size == 1}
         for axis in sorted(dropped):
             if bottom[axis] != 1:
-                raise ShapeError(f"axis {axis} must have length 1 to be dropped, got {list(bottom)}")
+                raise ShapeError(
+                    f"axis {axis} must have length 1 to be dropped, got {list(bottom)}"
+                )
         return (tuple(size for axis, size in enumerate(bottom) if axis not in dropped),)
 
     def forward(self, bottom: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ class Upsample(Layer):
 
     def forward(self, bottom: Tensor) -> Tensor:
         (shape,) = self.top_shapes(tuple(bottom.shape))
-        spread = bottom[..., :, None, :, None].expand(*bottom.shape[:-1], self.scale, -1, self.scale)
+        spread = bottom[..., :, None, :, None].expand(
+            *bottom.shape[:-1], self.scale, -1, self.scale
+        )
         return spread.reshape(shape)
 
 
@@ -91,7 +93,7 @@ def unpool(values: Tensor, mask: Tensor, size: Pair) -> Tensor:
             f"0..{cells - 1}, got {int(places[wrong][0])}"
         )
     top: Tensor = _Scatter.apply(values.flatten(2), places, cells)  # type: ignore[no-untyped-call]
-    return top.unflatten(2, size)
+    return top.reshape(*values.shape[:2], *size)
 
 
 class MaskUpsample(Layer):
@@ -117,9 +119,7 @@ class MaskUpsample(Layer):
     def _size(self, bottom: Shape) -> Pair:
         if self.size is not None:
             return self.size
-        rows, columns = (
-            bottom[2 + i] * self.scale[i] - self.shrink[i] for i in range(2)
-        )
+        rows, columns = (bottom[2 + i] * self.scale[i] - self.shrink[i] for i in range(2))
         return rows, columns
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ from caffe_ssd.layers.registry import Shape
 
 def split_boxes(bottom: Tensor, num_box: int) -> Tensor:
     """(N, B E, H, W) to (N, B, H, W, E): the E numbers of each box."""
-    return bottom.unflatten(1, (num_box, -1)).permute(0, 1, 3, 4, 2)
+    boxes = bottom.reshape(len(bottom), num_box, -1, *bottom.shape[2:])
+    return boxes.permute(0, 1, 3, 4, 2)
 
 
 def decode_boxes(entries: Tensor, anchors: Tensor) -> Tensor:
