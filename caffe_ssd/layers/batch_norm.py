@@ -152,7 +152,7 @@ class BatchNorm(Layer):
         return bottoms
 
     def running_state(self) -> Sequence[Tensor]:
-        return () if self.use_global_stats else tuple(self.blobs)
+        return () if self.use_global_stats else tuple(self.blobs[i] for i in self.statistics)
 
     def forward(self, bottom: Tensor) -> Tensor:
         return self.normalize(bottom)

@@ -61,12 +61,14 @@ def test_lenient_reads_nets_of_other_forks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "foreign.prototxt"
-    model.write_text((QR / "detect.prototxt").read_text() + "\nengine_of_another_fork: 3\n")
+    model.write_text((QR / "detect.prototxt").read_text() + "\ncolour: 3\n")
     shutil.copyfile(QR / "images" / "qr4.jpg", tmp_path / "qr4.jpg")
     command = ["detect", str(tmp_path / "qr4.jpg"), "-model", str(model), *NET[2:]]
     assert main(command) == 1
-    assert "engine_of_another_fork" in capsys.readouterr().err
-    assert main([*command, "-lenient"]) == 0
+    assert "colour" in capsys.readouterr().err
+    assert main([*command, "-lenient"]) == 1
+    assert "give -skip colour" in capsys.readouterr().err
+    assert main([*command, "-lenient", "-skip", "colour"]) == 0
     assert (tmp_path / "qr4_detections.png").exists()
     assert main([*command, "-lenient", "-mean_value", "1,2"]) == 2
     assert "the mean has 2 values" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["upgrade_net", str(tmp_path / "foreign"), str(target)]) == 1
     assert 'no field named "colour"' in capsys.readouterr().err
     assert not target.exists()
-    assert main(["upgrade_net", "-lenient", str(tmp_path / "foreign"), str(target)]) == 0
+    assert main(["upgrade_net", "-skip", "colour", str(tmp_path / "foreign"), str(target)]) == 0
 
 
 def test_strict_refuses_extensions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,12 @@ def detections(shape: Shape) -> Tensor:
     return torch.tensor(rows).reshape(shape)
 
 
+def regions(shape: Shape) -> Tensor:
+    """Rows (image, x1, y1, x2, y2), one per image, on axis 1."""
+    rows = torch.tensor([[0, 1, 2, 7, 6], [1, 0, 3, 9, 8], [0, 4, 1, 6, 5]])[: shape[0]].float()
+    return rows.reshape(*rows.shape, *(1,) * (len(shape) - 2)).expand(shape).clone()
+
+
 @dataclass(frozen=True)
 class Config:
     """One layer between inputs.

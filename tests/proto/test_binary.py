@@ -71,6 +71,7 @@ def test_unwritable_file(tmp_path: Path) -> None:
 @needs_golden
 def test_recorded_weights_are_rewritten_value_for_value() -> None:
     models = sorted(GOLDEN.rglob("*.caffemodel"))
+    models = [path for path in models if "forks" not in path.parts]  # whose forms are only read
     assert len(models) > 5
     for path in models:
         for layer in read_weights(path).layer:

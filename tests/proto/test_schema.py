@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2 as pb
 
 from caffe_ssd.proto import caffe_pb2
-from caffe_ssd.proto.extensions import FIRST_NUMBER
+from caffe_ssd.proto.extensions import FIRST_NUMBER, is_extension
 from tests.proto.schema_reader import read_schema
 from tests.support.golden import GOLDEN, needs_golden
 
@@ -22,16 +22,25 @@ def compiled() -> pb.FileDescriptorProto:
 
 
 def original() -> pb.FileDescriptorProto:
-    """The compiled schema without its extensions: their fields, and messages only these use."""
+    """The compiled schema without its extensions: fields, values, and types only these use."""
     file = compiled()
     added: set[str] = set()
     for message in file.message_type:
-        extra = [field for field in message.field if field.number >= FIRST_NUMBER]
-        added.update(field.type_name.removeprefix(".caffe.") for field in extra)
+        fields = caffe_pb2.DESCRIPTOR.message_types_by_name[message.name].fields_by_name
+        extra = [field for field in message.field if is_extension(fields[field.name])]
+        added.update(field.type_name for field in extra)
         for field in extra:
             message.field.remove(field)
-    for message in [m for m in file.message_type if m.name in added]:
+    used = {field.type_name for message in file.message_type for field in message.field}
+    added -= used
+    for message in [m for m in file.message_type if f".caffe.{m.name}" in added]:
         file.message_type.remove(message)
+    for message in file.message_type:
+        for enum in [e for e in message.enum_type if f".caffe.{message.name}.{e.name}" in added]:
+            message.enum_type.remove(enum)
+        for enum in message.enum_type:
+            for value in [v for v in enum.value if v.number >= FIRST_NUMBER]:
+                enum.value.remove(value)
     return file
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from caffe_ssd.errors import FileError, ProtoError, SolverError
 from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
+from caffe_ssd.proto.lenient import Lenience
 from caffe_ssd.proto.text import (
     format_text,
     parse_text,
@@ -19,6 +20,7 @@ from caffe_ssd.proto.text import (
 )
 from tests.support.golden import GOLDEN, needs_golden
 
+NAMED = ("foo", "bar", "baz", "joined", "many", "zzz", "pooling_param.q", "z")
 STRANGERS = """name: "a"  # foreign: 1
 layer { name: "l" foo { a: 1 b { c: "}" } } bar: [1, -2.5] baz <a: 1>
   top: "x" joined: "a" "b"; many { x: 1 }, many { x: 2 } include { phase: TEST zzz: -1.5e-3 }
@@ -76,19 +78,65 @@ def test_unreadable_file(read, tmp_path: Path) -> None:
 
 def test_lenient_skips_what_is_unknown(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        net = parse_text(STRANGERS, NetParameter(), source="s.txt", lenient=True)
+        net = parse_text(
+            STRANGERS, NetParameter(), source="s.txt", lenient=Lenience(skip=frozenset(NAMED))
+        )
     want = """name: "a"
         layer { name: "l" top: "x" include { phase: TEST } pooling_param { kernel_size: 3 } }"""
     assert net == parse_text(want, NetParameter())
     told = [record.getMessage() for record in caplog.records]
-    assert told[0] == "s.txt:2:19: skipped unknown field foo of caffe.LayerParameter"
+    what = "skipped unknown field foo of caffe.LayerParameter (as -skip says)"
+    assert told[0] == f"s.txt:2:19: {what}"
     names = [message.split()[4] for message in told]
     assert names == ["foo", "bar", "baz", "joined", "many", "zzz", "q", "z"]
 
 
+def test_lenient_skips_only_what_cannot_change_a_result(caplog: pytest.LogCaptureFixture) -> None:
+    text = """layer { name: "l" quantization_param { bw_layer_in: 8 } forward_type: FLOAT16
+      pooling_param { avg_include_pad: true } }"""
+    with caplog.at_level(logging.WARNING):
+        net = parse_text(text, NetParameter(), lenient=True)
+    assert net == parse_text('layer { name: "l" pooling_param { } }', NetParameter())
+    told = [record.getMessage() for record in caplog.records]
+    assert [message.split()[4] for message in told] == [
+        "quantization_param",
+        "forward_type",
+        "avg_include_pad",
+    ]
+    assert "8-bit execution of the same weights" in told[0]
+    with pytest.raises(ProtoError, match=r'^<text>:1:19: .*no field named "quantization_param"'):
+        parse_text(text, NetParameter())
+
+    changes = text.replace("true", "false") + " layer { warp_param { } colour: 3 colour: 4 }"
+    with pytest.raises(ProtoError) as caught:
+        parse_text(changes, NetParameter(), source="n.txt", lenient=True)
+    lines = str(caught.value).splitlines()
+    assert [line.split()[3] for line in lines] == ["avg_include_pad", "warp_param", "colour"]
+    assert "may change results" in lines[0]
+    assert lines[2].strip().startswith("n.txt:2:69: unknown field colour of caffe.LayerParameter")
+    assert lines[2].endswith("give -skip colour")
+    some = Lenience(skip=frozenset({"colour", "warp_param"}))
+    with pytest.raises(ProtoError, match=r"^[^\n]*avg_include_pad[^\n]*$"):
+        parse_text(changes, NetParameter(), lenient=some)
+    some = some.naming("pooling_param.avg_include_pad")
+    assert len(parse_text(changes, NetParameter(), lenient=some).layer) == 2
+
+
+def test_named_fields_alone_are_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    named = Lenience(harmless=False, skip=frozenset({"colour", "ceil_mode"}))
+    text = "layer { colour: 3 pooling_param { ceil_mode: false } }"
+    with caplog.at_level(logging.WARNING):
+        net = parse_text(text, NetParameter(), source="n.txt", lenient=named)
+    assert not net.layer[0].pooling_param.ceil_mode
+    known = "n.txt: ceil_mode is known here and keeps its meaning (-skip)"
+    assert caplog.records[0].getMessage() == known
+    with pytest.raises(ProtoError, match='no field named "threads"'):
+        parse_text(text + "layer { data_param { threads: 2 } }", NetParameter(), lenient=named)
+
+
 def test_lenient_still_refuses_wrong_text() -> None:
     with pytest.raises(ProtoError, match=r"^<text>:2:15: Expected"):
-        parse_text("foo { a: 1 }\nlayer { name: }", NetParameter(), lenient=True)
+        parse_text("engine: 'x'\nlayer { name: }", NetParameter(), lenient=True)
     with pytest.raises(ProtoError, match=r"^<text>:1:"):
         parse_text("foo { a: 1 ", NetParameter(name="n"), lenient=True)
 

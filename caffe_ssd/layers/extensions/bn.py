@@ -11,6 +11,8 @@ Shapes: N images, C channels, H, W; learnt blobs and statistics are (1, C, 1, 1)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -140,6 +142,9 @@ class PSPNetBN(_ChannelLayer):
             self._keep(new_mean, new_variance)
         return torch.batch_norm(bottom, slope, bias, None, None, True, 0.0, self.eps, cudnn)
 
+    def running_state(self) -> Sequence[Tensor]:
+        return (self.blobs[2], self.blobs[3]) if self.by_batch else ()
+
     @torch.no_grad()
     def _keep(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards those of a batch."""
@@ -167,7 +172,7 @@ def _is_segnet(spec: LayerSpec) -> bool:
     pspnet = [name for name in PSPNET_FIELDS if param.HasField(name)]
     if segnet and pspnet:
         raise LayerParamError(
-            f"{segnet[0]} belongs to SegNet's BN and {pspnet[0]} to PSPNet's; give the fields of one"
+            f"{segnet[0]} belongs to SegNet's BN, {pspnet[0]} to PSPNet's; give the fields of one"
         )
     if segnet or pspnet:
         return bool(segnet)

@@ -1,7 +1,7 @@
 """PriorBox with `offset_w` and `offset_h`: several centres in a cell.
 
 Spec: other-forks.md section 11.2. From julimueller's tl_ssd.
-Quirk: every offset_w goes with every offset_h. (OpenCV has fields of the same names that are pairs.)
+Quirk: every offset_w goes with every offset_h. OpenCV has fields of these names that are pairs.
 Quirk: only the ratios given are used: there is no square unless it is asked for by size, and
 max_size is counted, not used.
 """

@@ -36,6 +36,8 @@ class YoloDetectionOutput(Layer):
         nms_threshold: overlap of two boxes at which the worse one goes.
     """
 
+    can_repeat = False  # nobody knows the shape of its top beforehand
+
     def __init__(
         self,
         *,

@@ -42,6 +42,8 @@ class Yolov3DetectionOutput(Layer):
         gaussian: predictions come with their spreads, which lower the score.
     """
 
+    can_repeat = False  # nobody knows the shape of its top beforehand
+
     def __init__(
         self,
         *,
