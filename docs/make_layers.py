@@ -16,9 +16,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from caffe_ssd import layers
 from caffe_ssd.errors import CaffeError
 from caffe_ssd.files import atomic_write
-from caffe_ssd.layers.registry import MANY, LayerType, layer_type, layer_types
+from caffe_ssd.layers.registry import MANY, LayerType, layer_type, layer_types, variants
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
+from caffe_ssd.proto.extensions import LAYER_TYPES, is_extension
 
+_PACKAGE = "caffe_ssd.layers."
 TARGET = Path(__file__).with_name("layers.md")
 FOLDER = Path(layers.__file__).parent
 
@@ -29,7 +31,7 @@ FAMILIES = {
     "Parameter",
     "Convolution and pooling": "Convolution Deconvolution Pooling SPP Im2col Crop",
     "Fully connected": "InnerProduct Embed",
-    "Normalisation": "BatchNorm GroupNorm LRN MVN Scale Bias",
+    "Normalisation": "BatchNorm LRN MVN Scale Bias",
     "Activations": "ReLU PReLU ELU Sigmoid TanH BNLL AbsVal Exp Log Power Threshold Dropout",
     "Shape and routing": "Concat Slice Split Eltwise Flatten Reshape Tile Reduction Filter "
     "BatchReindex Silence",
@@ -38,6 +40,8 @@ FAMILIES = {
     "ContrastiveLoss InfogainLoss MultinomialLogisticLoss Softmax Accuracy ArgMax",
     "Python and output": "Python HDF5Output",
 }
+# Types and variants that the original does not have; see docs/extensions.md.
+EXTENSIONS = "Extensions"
 
 HEAD = """\
 # Layers
@@ -48,7 +52,8 @@ the code; a test fails when it is out of date.
 *Bottoms* and *tops* are the numbers a layer takes. *Loss*: its top 0 has loss weight 1 unless the
 prototxt says otherwise. *Backward*: **no** means that a backward pass that reaches the layer is an
 error; a bottom in brackets is one that `force_backward` does not reach. *Quirks* are what the
-original does and one might not expect; they are kept.
+original does and one might not expect; they are kept. What the original does not have is the last
+family, *Extensions*; [extensions.md](extensions.md) says from which fork each type and field is.
 """
 
 
@@ -58,18 +63,23 @@ def document() -> str:
     Raises:
         CaffeError: a type belongs to no family, or a family names an unknown type.
     """
-    named = [name for names in FAMILIES.values() for name in names.split()]
-    if wrong := set(named) ^ set(layer_types()):
+    named = {name for names in FAMILIES.values() for name in names.split()} | LAYER_TYPES
+    if wrong := named ^ set(layer_types()):
         raise CaffeError(
             f"FAMILIES of docs/make_layers.py must name every layer type once; see to: "
             f"{', '.join(sorted(wrong))}"
         )
-    families = "".join(_family(title, names.split()) for title, names in FAMILIES.items())
+    families = "".join(
+        _family(title, map(layer_type, names.split())) for title, names in FAMILIES.items()
+    )
+    added = [layer_type(name) for name in LAYER_TYPES]
+    added += [kind for name in layer_types() for kind in variants(name)]
+    families += _family(EXTENSIONS, sorted(added, key=lambda kind: (kind.name, kind.told_by)))
     return f"{HEAD}\n{families}## Messages\n\n{_messages()}".rstrip() + "\n"
 
 
-def _family(title: str, names: Iterable[str]) -> str:
-    kinds = [layer_type(name) for name in names]
+def _family(title: str, types: Iterable[LayerType]) -> str:
+    kinds = list(types)
     lines = [
         f"## {title}\n",
         "| type | what it does | bottoms | tops | loss | backward | settings |",
@@ -79,7 +89,11 @@ def _family(title: str, names: Iterable[str]) -> str:
     ]
     for kind in kinds:
         if quirks := list(_quirks(_source(kind))):
-            lines += [f"**{kind.name}**, quirks:\n", *(f"- {quirk}" for quirk in quirks), ""]
+            lines += [
+                f"**{kind.name}**{_told(kind)}, quirks:\n",
+                *(f"- {quirk}" for quirk in quirks),
+                "",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -88,7 +102,7 @@ def _row(kind: LayerType) -> str:
     summary = _docstring(path).split("\n\n")[0].replace("\n", " ").split(": ", 1)[-1].rstrip(".")
     settings = "<br>".join(f"[{name}](#{_anchor(name)})" for name in _settings(path))
     cells = (
-        f"[{kind.name}](../caffe_ssd/layers/{path.name})",
+        f"[{kind.name}](../caffe_ssd/layers/{path.relative_to(FOLDER)}){_told(kind)}",
         summary,
         _numbers(kind.bottoms),
         _numbers(kind.tops),
@@ -97,6 +111,10 @@ def _row(kind: LayerType) -> str:
         settings,
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _told(kind: LayerType) -> str:
+    return f" with {kind.told_by}" if kind.told_by else ""
 
 
 def _numbers(allowed: range) -> str:
@@ -118,19 +136,22 @@ def _backward(kind: LayerType) -> str:
 
 
 def _source(kind: LayerType) -> Path:
-    return FOLDER / f"{kind.build.__module__.rsplit('.', 1)[-1]}.py"
+    return FOLDER / f"{kind.build.__module__.removeprefix(_PACKAGE).replace('.', '/')}.py"
 
 
 def _docstring(path: Path) -> str:
-    return str(sys.modules[f"caffe_ssd.layers.{path.stem}"].__doc__)
+    module = path.relative_to(FOLDER).with_suffix("").as_posix().replace("/", ".")
+    return str(sys.modules[f"{_PACKAGE}{module}"].__doc__)
 
 
 def _helpers(path: Path) -> Iterator[Path]:
     """The modules that a layer's file shares with its kin, themselves no layers."""
-    imported = re.findall(r"^from caffe_ssd\.layers\.(\w+) import", path.read_text(), re.MULTILINE)
+    imported = re.findall(
+        r"^from caffe_ssd\.layers\.([\w.]+) import", path.read_text(), re.MULTILINE
+    )
     for name in imported:
-        helper = FOLDER / f"{name}.py"
-        if name != "registry" and "\n@register_layer" not in helper.read_text():
+        helper = FOLDER / f"{name.replace('.', '/')}.py"
+        if name != "registry" and not re.search(r"^@?register_layer\(", helper.read_text(), re.M):
             yield helper
 
 
@@ -153,7 +174,8 @@ def _settings(path: Path) -> list[str]:
 
 
 def _messages() -> str:
-    used = {name for kind in layer_types() for name in _settings(_source(layer_type(kind)))}
+    kinds = [kind for name in layer_types() for kind in (layer_type(name), *variants(name))]
+    used = {name for kind in kinds for name in _settings(_source(kind))}
     roots = {
         field.name: cast(Descriptor, field.message_type)
         for field in LayerParameter.DESCRIPTOR.fields
@@ -181,7 +203,11 @@ def _nested(roots: Iterable[Descriptor]) -> list[Descriptor]:
 
 
 def _message(title: str, message: Descriptor) -> str:
-    rows = [f"| {field.name} | {_kind(field)} | {_default(field)} |" for field in message.fields]
+    rows = [
+        f"| {field.name}{' (extension)' if is_extension(field) else ''} "
+        f"| {_kind(field)} | {_default(field)} |"
+        for field in message.fields
+    ]
     head = [f"### {title}\n", "| field | type | default |", "|---|---|---|"]
     return "\n".join([*head, *rows]) + "\n"
 

@@ -48,6 +48,11 @@ COCO's 81 classes keeps the 20 of VOC (`data/coco/coco_voc_map.txt`); for other 
 anew.
 """
 
+TAIL = """
+Nets of other forks of Caffe run, too: [extensions.md](extensions.md) has the layer types and fields
+beyond the original, from which fork they are, and what proves them.
+"""
+
 COLUMNS = """\
 | net | trained on | tested on | mAP | parameters | MB | command |
 |---|---|---|---|---|---|---|
@@ -81,6 +86,7 @@ def document() -> str:
             f"| {floats / 1e6:.6f} | {row.parameters_million} | {row.reason} "
             f"| {row.map_percent} |\n"
         )
+    parts.append(TAIL)
     return "".join(parts)
 
 

@@ -34,6 +34,8 @@ class OnnxEngine(Engine):
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
         net = self.adapt(net)
         head, tail = net.split(lambda op: is_exportable(op.layer))
+        if not head.outputs:  # the first layer already has no equal in ONNX
+            return tail
         model = onnx_model(head)
         if self.precision.name == "int8":
             model = self._quantizer.quantized(model, tuple(inputs[0].shape))

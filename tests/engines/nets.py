@@ -28,7 +28,7 @@ def randomise(net: Net, seed: int = 5) -> None:
     rng = torch.Generator().manual_seed(seed)
     for step, layer in zip(net.steps, net.layers, strict=True):
         for i, blob in enumerate(layer.blobs):
-            if step.param.type == "BatchNorm" and i > 0:
+            if step.param.type in ("BatchNorm", "BN") and i > 0:
                 blob.data.copy_(torch.rand(blob.shape, generator=rng) + 0.5)
             else:
                 spread = max(1.0, blob[0].numel() ** 0.5) if blob.dim() > 1 else 1.0

@@ -113,7 +113,7 @@ def test_lenient_skips_only_what_cannot_change_a_result(caplog: pytest.LogCaptur
     lines = str(caught.value).splitlines()
     assert [line.split()[3] for line in lines] == ["avg_include_pad", "warp_param", "colour"]
     assert "may change results" in lines[0]
-    assert lines[2].strip().startswith("n.txt:2:69: unknown field colour of caffe.LayerParameter")
+    assert lines[2].strip().startswith("n.txt:2:73: unknown field colour of caffe.LayerParameter")
     assert lines[2].endswith("give -skip colour")
     some = Lenience(skip=frozenset({"colour", "warp_param"}))
     with pytest.raises(ProtoError, match=r"^[^\n]*avg_include_pad[^\n]*$"):

@@ -1,4 +1,4 @@
-"""PriorBox with `denser_prior_boxes: true`: each prior again, half a cell further down.
+"""PriorBox with `denser_prior_boxes`: each prior again, half a cell further down.
 
 Spec: other-forks.md section 11.3. From TextBoxes++.
 Quirk: the second prior's centre is a whole cell below the cell's beginning, whatever `offset` is.

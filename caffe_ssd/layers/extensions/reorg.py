@@ -2,7 +2,7 @@
 
 Spec: other-forks.md section 8. From eric612 and Intel.
 Quirk: the order is not that of space-to-depth: cells are dealt out as if the bottom had the shape
-that the reversed layer would make of it.
+that the reversed layer would make of it, so that the reversed layer does not undo the other.
 
 Shapes: N items, C channels, H, W; s is the stride.
 """
@@ -28,7 +28,10 @@ def to_depth(x: Tensor, stride: int) -> Tensor:
 
 
 def to_space(x: Tensor, stride: int) -> Tensor:
-    """(N, C, H, W) to (N, C / (s s), H s, W s): what `to_depth` undoes."""
+    """(N, C, H, W) to (N, C / (s s), H s, W s), the order read the other way round.
+
+    Flat values are read as (s, s, C / (s s), H, W) and written as (C / (s s), H, s, W, s).
+    """
     channels, height, width = x.shape[1:]
     inner = channels // stride**2
     cells = x.reshape(-1, stride, stride, inner, height, width).permute(0, 3, 4, 1, 5, 2)

@@ -1,4 +1,4 @@
-"""BatchNorm with `scale_bias: true`: the original's BatchNorm with a Scale inside.
+"""BatchNorm with `scale_bias`: the original's BatchNorm with a Scale inside.
 
 Spec: other-forks.md section 9.3. From NVCaffe; scale_filler or bias_filler alone mean it, too.
 Quirk: eps is at least 1e-5.

@@ -1,4 +1,4 @@
-"""SmoothL1Loss with `sigma` or weights, as Fast R-CNN and its descendants have it.
+"""SmoothL1Loss with `sigma` or weights: where it turns linear is set, as in Fast R-CNN.
 
 Spec: other-forks.md section 9.4.
 Quirk: the sum is divided by the length of axis 0 only.
