@@ -17,11 +17,15 @@ from caffe_ssd.drawing.graph import Box, Graph, merged, readers_of
 from caffe_ssd.drawing.labels import describe
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
 
-_MAIN = ("Convolution", "Deconvolution", "InnerProduct", "Eltwise")
-_TRIMMINGS = (
-    "BatchNorm", "GroupNorm", "Scale", "Bias", "ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "Dropout"
+_CONVOLUTIONS = (
+    "Convolution", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise"
 )  # fmt: skip
-_WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
+_MAIN = (*_CONVOLUTIONS, "InnerProduct", "Eltwise")
+_TRIMMINGS = (
+    "BatchNorm", "BN", "GroupNorm", "Scale", "Bias", "ReLU", "ReLU6", "PReLU", "ELU", "Sigmoid",
+    "TanH", "Swish", "HardSwish", "Dropout",
+)  # fmt: skip
+_WEIGHTED = (*_CONVOLUTIONS, "InnerProduct")
 _MOST_WEIGHTED = 10  # layers with weights in a unit, as Inception's have
 _LINE_LENGTH = 44
 _GATED = "gated unit"

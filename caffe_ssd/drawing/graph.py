@@ -21,6 +21,8 @@ KINDS = ("data", "conv", "fc", "pool", "join", "unit", "head", "output", "other"
 _KIND_OF = {
     "Convolution": "conv",
     "Deconvolution": "conv",
+    "DepthwiseConvolution": "conv",
+    "ConvolutionDepthwise": "conv",
     "InnerProduct": "fc",
     "LSTM": "fc",
     "RNN": "fc",
@@ -29,6 +31,8 @@ _KIND_OF = {
     "Eltwise": "join",
     "DetectionOutput": "output",
     "DetectionEvaluate": "output",
+    "YoloDetectionOutput": "output",
+    "Yolov3DetectionOutput": "output",
 }
 
 

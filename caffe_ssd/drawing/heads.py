@@ -15,10 +15,11 @@ from caffe_ssd.drawing.labels import describe
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
 
 _SINKS = ("DetectionOutput", "MultiBoxLoss")
-_PREDICTING = ("Convolution", "PriorBox")
+_PRIORS = ("PriorBox", "PriorBoxClustered")
+_PREDICTING = ("Convolution", *_PRIORS)
 _GATHERING = (
     "Concat", "Flatten", "Permute", "Reshape", "Softmax", "Sigmoid",
-    "BatchNorm", "GroupNorm", "Scale", "Bias", "ReLU",
+    "BatchNorm", "BN", "GroupNorm", "Scale", "Bias", "ReLU", "ReLU6",
 )  # fmt: skip
 _ROLES = ("loc", "conf", "priors")  # of a sink's bottoms
 
@@ -48,7 +49,7 @@ def group_heads(graph: Graph) -> Graph:
     heads = []
     for source in maps:
         group = [b for b in graph if found.sources.get(b.key) == frozenset([source])]
-        if all(box.type != "PriorBox" for box in group):
+        if all(box.type not in _PRIORS for box in group):
             return graph
         heads.append(_head(graph, boxes[source], group, found))
     gathering = [box for box in graph if len(found.sources.get(box.key, ())) > 1]
@@ -134,7 +135,7 @@ def _head(graph: Graph, source: Box, group: Sequence[Box], found: _Found) -> tup
     ):
         words.append(describe(source.layers[0]))
         group, link = [source, *group], source.bottoms[0]
-    priors = next(box for box in group if box.type == "PriorBox")
+    priors = next(box for box in group if box.type in _PRIORS)
     convs = [(found.roles[b.key], b) for b in group if b.type == "Convolution"]
     sizes = [f"{role} {box.layers[0].convolution_param.num_output}" for role, box in convs]
     if convs:

@@ -73,6 +73,14 @@ def _convolution(layer: LayerParameter) -> str:
     return ", ".join(parts)
 
 
+def _depthwise(layer: LayerParameter) -> str:
+    conv: ConvolutionParameter = layer.convolution_param
+    kernel = _window(sides(conv.kernel_size, conv.kernel_h, conv.kernel_w, 1))
+    stride = _stride(sides(conv.stride, conv.stride_h, conv.stride_w, 1))
+    outputs = f", {conv.num_output}" if conv.num_output else ""
+    return f"conv {kernel}{stride}{outputs}, depthwise"
+
+
 def _pooling(layer: LayerParameter) -> str:
     pool = layer.pooling_param
     word = {"AVE": "average", "STOCHASTIC": "stochastic"}.get(
@@ -96,6 +104,8 @@ def _scale(layer: LayerParameter) -> str:
 _SPECIAL: dict[str, Callable[[LayerParameter], str]] = {
     "Convolution": _convolution,
     "Deconvolution": _convolution,
+    "DepthwiseConvolution": _depthwise,
+    "ConvolutionDepthwise": _depthwise,
     "Eltwise": _eltwise,
     "InnerProduct": lambda layer: f"fc {layer.inner_product_param.num_output}",
     "Pooling": _pooling,

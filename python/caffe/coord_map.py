@@ -21,10 +21,13 @@ from caffe_ssd.errors import CaffeError, NetError
 PASS_THROUGH_LAYERS = (
     *("AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Log", "LRN", "Exp"),
     *("GroupNorm", "MVN", "Power", "ReLU", "PReLU", "Scale", "Sigmoid", "Split", "TanH"),
-    "Threshold",
+    *("Threshold", "BN", "HardSwish", "ReLU6", "ShuffleChannel", "Swish"),
 )
 
-_BOTH_AXES_FIELDS = ("pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w")
+_BOTH_AXES_FIELDS = (
+    *("pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w"),
+    *("pad_l", "pad_r", "pad_t", "pad_b"),
+)
 
 
 class UndefinedMapException(CaffeError):
@@ -64,7 +67,7 @@ def conv_params(fn: Function) -> tuple[int, Any, Any, Any]:
     """(axis, stride, kernel size with dilation, pad) of a layer that slides a window.
 
     Raises:
-        UndefinedMapException: sizes are given by _h and _w, or there is no kernel size.
+        UndefinedMapException: sizes are given by _h and _w, a pad by its sides, or there is no kernel size.
     """
     params = _params(fn, "pooling_param" if fn.type_name == "Pooling" else "convolution_param")
     unsupported = sorted(set(_BOTH_AXES_FIELDS).intersection(params))

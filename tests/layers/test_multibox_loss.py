@@ -187,3 +187,19 @@ def test_why_a_loss_is_zero():
     assert layer.reason_for_zero(loc, conf, priors, label) == (
         "no prior matches any box of this batch (overlap_threshold 0.35)"
     )
+
+
+def test_two_classes_fold_all_objects_into_one(caplog):
+    param = text_format.Parse(
+        'name: "m" type: "MultiBoxLoss" bottom: "l" bottom: "c" bottom: "p" bottom: "g" top: "x" '
+        "phase: TRAIN multibox_loss_param { num_classes: 2 code_type: CENTER_SIZE }",
+        LayerParameter(),
+    )
+    layer = build_layer(LayerSpec(param=param, bottoms=((2, 24), (2, 12), *SHAPES[2:])))
+    loc, conf, priors, label = example()
+    folded = label.clone()
+    folded[..., 1] = 1
+    with caplog.at_level("INFO"):
+        first, second = (layer(loc, conf[:, :12], priors, gts) for gts in (label, label))
+    assert first == second == layer(loc, conf[:, :12], priors, folded)
+    assert caplog.text.count("labels above 1 count as 1") == 1
