@@ -67,7 +67,8 @@ def conv_params(fn: Function) -> tuple[int, Any, Any, Any]:
     """(axis, stride, kernel size with dilation, pad) of a layer that slides a window.
 
     Raises:
-        UndefinedMapException: sizes are given by _h and _w, a pad by its sides, or there is no kernel size.
+        UndefinedMapException: sizes are given by _h and _w, a pad by its sides, or there is no
+            kernel size.
     """
     params = _params(fn, "pooling_param" if fn.type_name == "Pooling" else "convolution_param")
     unsupported = sorted(set(_BOTH_AXES_FIELDS).intersection(params))
