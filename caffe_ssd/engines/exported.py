@@ -108,10 +108,11 @@ def _detection_text(layer: DetectionOutput) -> str:
     top_k = "all" if rule.top_k < 0 else f"the best {rule.top_k}"
     keep = "all" if rule.keep_top_k < 0 else f"the best {rule.keep_top_k}"
     times = "" if layer.variance_encoded else ", times the priors' variances"
+    steps = f"; {layer.steps}" if layer.steps else ""
     return (
         f"decode boxes ({layer.code_type.name}{times}); per class, of {layer.num_classes} with "
         f"background {rule.background_label_id}: scores above {rule.confidence_threshold:g}, "
-        f"{top_k}, NMS at {rule.nms_threshold:g}; keep {keep} per image"
+        f"{top_k}, NMS at {rule.nms_threshold:g}; keep {keep} per image{steps}"
     )
 
 

@@ -12,6 +12,7 @@ from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import Net, build_net
 from caffe_ssd.net.net_log import build_logged_net
 from caffe_ssd.net.state import without_result_files
+from caffe_ssd.net.told_by_weights import settle_by_weights
 from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
 from caffe_ssd.proto.lenient import Lenient
@@ -60,7 +61,10 @@ def load_net(
     state.MergeFrom(asked)
     workers = default_workers(device) if workers is None else workers
     build = build_logged_net if is_logged else build_net
+    paths = [weights] if isinstance(weights, str | os.PathLike) else weights
+    for path in paths:
+        settle_by_weights(param, path)
     net = build(param, state, Runtime(data_workers=workers)).to(device)
-    for path in [weights] if isinstance(weights, str | os.PathLike) else weights:
+    for path in paths:
         copy_trained_file(net, path, advice=OTHER_NET_ADVICE)
     return net

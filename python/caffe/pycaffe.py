@@ -20,6 +20,7 @@ from caffe_ssd.layers.blob import Array
 from caffe_ssd.layers.memory_data import MemoryData
 from caffe_ssd.net import Net as EngineNet
 from caffe_ssd.net.net_log import build_logged_net
+from caffe_ssd.net.told_by_weights import settle_by_weights
 from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file, load_hdf5, save_hdf5
 from caffe_ssd.proto.binary import write_binary
 from caffe_ssd.proto.caffe_pb2 import TEST, TRAIN, NetState
@@ -69,6 +70,8 @@ class Net(LayerwiseNet):
         if phase is None:
             raise TypeError("Net() needs a phase: caffe.TRAIN or caffe.TEST")
         param = read_net(str(network_file))
+        if weights is not None:
+            settle_by_weights(param, weights)
         state = NetState()
         state.CopyFrom(param.state)
         state.phase, state.level = phase, level  # type: ignore[assignment]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
+import caffe
 import numpy as np
 import pytest
-import torch
 
-from caffe_ssd.errors import ProtoError, WeightsError
+from caffe_ssd.errors import LayerError, ProtoError, WeightsError
 from caffe_ssd.net import Net, build_net
 from caffe_ssd.net.weights import copy_trained, copy_trained_file
 from caffe_ssd.proto.blobs import blob_to_array
@@ -130,6 +130,20 @@ def test_weights_are_read_whatever_a_fork_calls_its_fields(
         copy_trained_file(net, path)
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_blobs_tell_which_bn_an_empty_one_is(count: int, tmp_path) -> None:
+    text = INPUT.format("dim: 2 dim: 3 dim: 4 dim: 5")
+    (tmp_path / "n.prototxt").write_text(
+        text + 'layer { name: "l" type: "BN" bottom: "x" top: "y" bn_param { engine: CAFFE } }'
+    )
+    path = tmp_path / "w.caffemodel"
+    path.write_bytes(weights("BN", *[(1, 3, 1, 1)] * count).SerializeToString())
+    net = caffe.Net(str(tmp_path / "n.prototxt"), caffe.TEST, weights=str(path))
+    assert [float(blob.data[0, 0, 0, 0]) for blob in net.params["l"]] == [1, 2, 3, 4][:count]
+    with pytest.raises(LayerError, match=r"SegNet's BN \(2 learnt blobs\) or PSPNet's \(4\)"):
+        caffe.Net(str(tmp_path / "n.prototxt"), caffe.TEST)
+
+
 def test_outputs_of_a_training_net_without_a_loss_take_diffs() -> None:
     text = INPUT.format("dim: 2 dim: 3") + 'layer { name: "s" type: "Scale" bottom: "x" top: "y" }'
     for phase, needed in (("TRAIN", True), ("TEST", False)):
@@ -139,4 +153,3 @@ def test_outputs_of_a_training_net_without_a_loss_take_diffs() -> None:
     extra = 'layer { name: "p" type: "Power" bottom: "x" top: "z" }'
     net = build_net(parse_text(loss + extra, NetParameter()), NetState(phase="TRAIN"))
     assert [step.needs_backward for step in net.steps[-2:]] == [True, False]
-    assert torch.is_grad_enabled()
