@@ -171,3 +171,17 @@ def test_a_net_is_an_ordinary_module() -> None:
     x = torch.randn(2, 3)
     torch.testing.assert_close(net({"x": x}).blobs["z"], other({"x": x}).blobs["z"])
     assert net.double()({"x": x.double()}).blobs["z"].dtype == torch.float64
+
+
+def test_outputs_of_a_training_net_without_a_loss_take_diffs() -> None:
+    text = (
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
+        'layer { name: "s" type: "Scale" bottom: "x" top: "y" }'
+    )
+    for phase, needed in (("TRAIN", True), ("TEST", False)):
+        net = build_net(parse_text(text, NetParameter()), NetState(phase=phase))
+        assert net.steps[-1].needs_backward == needed
+    loss = text + 'layer { name: "e" type: "Reduction" bottom: "y" top: "l" loss_weight: 1 }'
+    extra = 'layer { name: "p" type: "Power" bottom: "x" top: "z" }'
+    net = build_net(parse_text(loss + extra, NetParameter()), NetState(phase="TRAIN"))
+    assert [step.needs_backward for step in net.steps[-2:]] == [True, False]

@@ -142,14 +142,3 @@ def test_blobs_tell_which_bn_an_empty_one_is(count: int, tmp_path) -> None:
     assert [float(blob.data[0, 0, 0, 0]) for blob in net.params["l"]] == [1, 2, 3, 4][:count]
     with pytest.raises(LayerError, match=r"SegNet's BN \(2 learnt blobs\) or PSPNet's \(4\)"):
         caffe.Net(str(tmp_path / "n.prototxt"), caffe.TEST)
-
-
-def test_outputs_of_a_training_net_without_a_loss_take_diffs() -> None:
-    text = INPUT.format("dim: 2 dim: 3") + 'layer { name: "s" type: "Scale" bottom: "x" top: "y" }'
-    for phase, needed in (("TRAIN", True), ("TEST", False)):
-        net = build_net(parse_text(text, NetParameter()), NetState(phase=phase))
-        assert net.steps[-1].needs_backward == needed
-    loss = text + 'layer { name: "e" type: "Reduction" bottom: "y" top: "l" loss_weight: 1 }'
-    extra = 'layer { name: "p" type: "Power" bottom: "x" top: "z" }'
-    net = build_net(parse_text(loss + extra, NetParameter()), NetState(phase="TRAIN"))
-    assert [step.needs_backward for step in net.steps[-2:]] == [True, False]
