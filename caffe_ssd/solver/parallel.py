@@ -26,6 +26,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.batch_norm import BatchNorm
+from caffe_ssd.layers.extensions.bn import PSPNetBN
 from caffe_ssd.layers.loss_common import CountingLoss
 from caffe_ssd.layers.peers import Peers
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
@@ -126,7 +127,7 @@ def join(
     control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     peers = Peers()
     for layer in solver.net.layers:
-        if isinstance(layer, BatchNorm) and sync_bn:
+        if isinstance(layer, BatchNorm | PSPNetBN) and sync_bn:
             layer.peers = peers
         if isinstance(layer, CountingLoss) and sync_loss:
             layer.peers = peers
