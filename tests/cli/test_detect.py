@@ -70,7 +70,7 @@ def test_lenient_reads_nets_of_other_forks(
     assert "give -skip colour" in capsys.readouterr().err
     assert main([*command, "-lenient", "-skip", "colour"]) == 0
     assert (tmp_path / "qr4_detections.png").exists()
-    assert main([*command, "-lenient", "-mean_value", "1,2"]) == 2
+    assert main([*command, "-skip", "colour", "-mean_value", "1,2"]) == 2
     assert "the mean has 2 values" in capsys.readouterr().err
 
 
