@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
@@ -94,6 +94,8 @@ class ActionParser(FlagParser):
         for name in self._unused:
             if hasattr(args, name):
                 logger.warning("-%s has no effect in %s", name, self.prog)
+        if hasattr(args, "skip"):
+            args.lenient = Lenience(harmless=args.lenient, skip=frozenset(args.skip.split(",")))
         return args
 
 
@@ -176,39 +178,16 @@ def net_state(args: argparse.Namespace, phase: str) -> NetState:
 
 def add_lenient_flag(parser: FlagParser) -> None:
     """Add the flags of actions that read prototxt of other forks."""
-    parser.set_defaults(lenient=Lenience(harmless=False))
-    parser.add_flag(
+    parser.add_switch(
         "lenient",
-        action=_Lenient,
-        nargs=0,
-        default=argparse.SUPPRESS,
         help="skip unknown fields that cannot change a result, with a warning, instead of stopping",
     )
     parser.add_flag(
         "skip",
-        action=_Skip,
-        metavar="FIELD",
+        metavar="FIELD,...",
         default=argparse.SUPPRESS,
-        help="skip this unknown field, too; several are separated by ','",
+        help="skip these unknown fields, too, whatever they are for",
     )
-
-
-class _Lenient(argparse.Action):
-    """Lets harmless fields pass; fields that are named already still do."""
-
-    def __call__(
-        self, parser: object, namespace: argparse.Namespace, *_: object, **__: object
-    ) -> None:
-        namespace.lenient = replace(namespace.lenient, harmless=True)
-
-
-class _Skip(argparse.Action):
-    """Lets the fields that are named pass."""
-
-    def __call__(
-        self, parser: object, namespace: argparse.Namespace, values: object, *_: object
-    ) -> None:
-        namespace.lenient = namespace.lenient.naming(str(values))
 
 
 def add_workers_flag(parser: FlagParser, whose: str = "") -> None:

@@ -85,10 +85,6 @@ class Lenience:
     def __bool__(self) -> bool:
         return self.harmless or bool(self.skip)
 
-    def naming(self, names: str) -> Lenience:
-        """The same with further names, separated by `,`."""
-        return Lenience(harmless=self.harmless, skip=self.skip.union(names.split(",")))
-
 
 Lenient: TypeAlias = bool | Lenience
 
