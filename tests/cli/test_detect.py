@@ -13,13 +13,13 @@ import pytest
 from caffe_ssd.cli.detect import plan_jobs
 from caffe_ssd.cli.main import main
 from caffe_ssd.errors import FileError, UsageError
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import SHARED_GOLDEN, needs_shared
 
-QR = GOLDEN / "models" / "wechat_qrcode"
+QR = SHARED_GOLDEN / "models" / "wechat_qrcode"
 NET = ["-model", str(QR / "detect.prototxt"), "-weights", str(QR / "detect.caffemodel")]
 
 
-@needs_golden
+@needs_shared
 def test_pictures_in_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The recorded boxes, in grey, with names, also where nothing is found."""
     labels = tmp_path / "labels.prototxt"
@@ -45,7 +45,7 @@ def test_pictures_in_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert np.array_equal(before, after) == (len(want) == 0)
 
 
-@needs_golden
+@needs_shared
 def test_another_input_size(tmp_path: Path) -> None:
     case = json.loads((QR / "expected.json").read_text())["cases"][-1]
     flags = ["-scale", "1/255", "-input_size", "300x416", "-json", str(tmp_path / "o.json")]
@@ -56,7 +56,7 @@ def test_another_input_size(tmp_path: Path) -> None:
     assert (tmp_path / "one.jpg").exists()
 
 
-@needs_golden
+@needs_shared
 def test_lenient_reads_nets_of_other_forks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

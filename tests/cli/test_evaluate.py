@@ -15,25 +15,26 @@ from caffe_ssd.errors import UsageError
 from caffe_ssd.net import build_net
 from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase
 from caffe_ssd.scoring.official import OfficialScores
-from tests.support.golden import BCCD, GOLDEN, needs_bccd, needs_golden
+from tests.support.blank import blank_bccd, converted
+from tests.support.golden import GOLDEN, SHARED_GOLDEN, needs_shared
 
 EVAL = GOLDEN / "eval"
 RESULTS = str(EVAL / "results")
 LABELS = ["-label_map", str(EVAL / "labelmap_bccd.prototxt")]
-DATABASE = ["-lmdb", str(EVAL / "bccd_test_lmdb"), *LABELS]
-DATABASE += ["-name_size_file", str(EVAL / "test_name_size.txt")]
-XML = ["-annotations", str(BCCD / "Annotations"), "-image_list", str(BCCD / "test.txt")]
+SIZES = ["-name_size_file", str(EVAL / "test_name_size.txt")]
+DATA_SET = GOLDEN / "bccd"
+XML = ["-annotations", str(DATA_SET / "Annotations"), "-image_list", str(DATA_SET / "test.txt")]
 
 
 @pytest.fixture
 def detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the recorded detector, in which the test runs."""
-    for path in EVAL.iterdir():
+    for path in (SHARED_GOLDEN / "eval").iterdir():
         if path.suffix in (".prototxt", ".caffemodel", ".txt"):
             shutil.copyfile(path, tmp_path / path.name)
     database = tmp_path / "bccd_test_lmdb"
     database.mkdir()
-    for path in (EVAL / "bccd_test_lmdb").iterdir():
+    for path in (SHARED_GOLDEN / "eval" / "bccd_test_lmdb").iterdir():
         shutil.copyfile(path, database / path.name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -44,13 +45,13 @@ def numbers(path: Path) -> dict[str, float]:
     return found
 
 
-@needs_golden
-@needs_bccd
 def test_reference_numbers_of_recorded_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Files and database agree; the files' whole pixels move RBC by 5e-4 at most."""
-    for index, truth in enumerate((XML, [*DATABASE, "-protocol", "reference,voc2007,VOC2012"])):
+    stored = converted(blank_bccd(tmp_path / "bccd"), "test", tmp_path / "lmdb")
+    database = ["-lmdb", stored, *LABELS, *SIZES, "-protocol", "reference,voc2007,VOC2012"]
+    for index, truth in enumerate((XML, database)):
         assert main(["evaluate", RESULTS, *truth, "-json", str(tmp_path / f"{index}.json")]) == 0
     first, second = (numbers(tmp_path / f"{index}.json") for index in range(2))
     assert first == pytest.approx(second, rel=1e-12)
@@ -76,7 +77,7 @@ def test_reference_numbers_of_recorded_files(
     assert table[5].split() == ["RBC", "805", "0.8068", "0.8532", "0.8516", "0.8068", "0.8532"]
 
 
-@needs_golden
+@needs_shared
 def test_official_numbers_of_a_pass(detector: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A test pass gives what `caffe evaluate` gives for the files saved in it."""
     pytest.importorskip("pycocotools")
@@ -85,10 +86,11 @@ def test_official_numbers_of_a_pass(detector: Path, capsys: pytest.CaptureFixtur
     flags = ["-protocol", "voc2007,voc2012", "-protocol", "coco", "-json", "pass.json"]
     assert main(["test", "-model", str(model), *net, *flags]) == 0
     of_pass = numbers(Path("pass.json"))
+    database = ["-lmdb", "bccd_test_lmdb", *LABELS, *SIZES]
     assert of_pass["reference mAP (11point)"] == pytest.approx(0.863322, abs=1e-6)
     assert "Platelets       69 " in capsys.readouterr().out
 
-    assert main(["evaluate", "results", *DATABASE, "-json", "files.json"]) == 0
+    assert main(["evaluate", "results", *database, "-json", "files.json"]) == 0
     of_files = numbers(Path("files.json"))
     for year in ("2007", "2012"):
         name = f"VOC{year} protocol mAP"
@@ -98,14 +100,14 @@ def test_official_numbers_of_a_pass(detector: Path, capsys: pytest.CaptureFixtur
         model.read_text().replace('"VOC"', '"COCO"').replace("comp4_det_test_", "detections")
     )
     assert main(["test", "-model", str(model), *net]) == 0
-    assert main(["evaluate", "results/detections.json", *DATABASE, "-json", "coco.json"]) == 0
+    assert main(["evaluate", "results/detections.json", *database, "-json", "coco.json"]) == 0
     coco = numbers(Path("coco.json"))
     assert len(coco) == 12
     assert coco == pytest.approx({k: v for k, v in of_pass.items() if k in coco}, abs=1e-12)
 
     # These files have the decimals, so that nothing separates them from the reference in pixels.
     flags = ["-protocol", "reference,voc2007,voc2012", "-json", "pixels.json"]
-    assert main(["evaluate", "results/detections.json", *DATABASE, *flags]) == 0
+    assert main(["evaluate", "results/detections.json", *database, *flags]) == 0
     have = numbers(Path("pixels.json"))
     recorded = json.loads((EVAL / "eval.json").read_text())["results"]
     want = {v: recorded[f"name_size_file/{v}"]["mAP"] for v in ("11point", "MaxIntegral")}
@@ -114,7 +116,7 @@ def test_official_numbers_of_a_pass(detector: Path, capsys: pytest.CaptureFixtur
         assert have[f"VOC{year} protocol mAP"] == pytest.approx(want[version], abs=2e-6)
 
 
-@needs_golden
+@needs_shared
 def test_a_net_without_names_and_an_uneven_batch(
     detector: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

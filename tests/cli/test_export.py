@@ -15,7 +15,7 @@ from caffe_ssd.net.weights import copy_trained_file, save_binary
 from caffe_ssd.proto.caffe_pb2 import NetState
 from caffe_ssd.proto.text import read_net
 from tests.data.databases import picture
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import SHARED_GOLDEN, needs_shared
 from tests.support.tiny_detector import BODY, INPUT, tiny_detector
 
 HEADS = ["loc_flat", "conf_flat", "priors"]
@@ -87,10 +87,10 @@ def test_eight_bits(folder: Path) -> None:
     assert_same_blobs(tiny_detector(), HEADS, x.repeat(2, 1, 1, 1), atol=0.2)
 
 
-@needs_golden
+@needs_shared
 def test_a_released_model(folder: Path) -> None:
     """With layers in place on the input, and two detection maps."""
-    home = GOLDEN / "models" / "wechat_qrcode"
+    home = SHARED_GOLDEN / "models" / "wechat_qrcode"
     model, weights = str(home / "detect.prototxt"), str(home / "detect.caffemodel")
     assert export("-input_size", "96x128", model=model, weights=weights) == 0
     net = build_net(read_net(model), NetState(phase=1))

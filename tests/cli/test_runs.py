@@ -18,9 +18,7 @@ from caffe_ssd.proto.caffe_pb2 import NetState
 from caffe_ssd.proto.text import read_net, read_solver
 from caffe_ssd.scoring.whole_set import end_with_set, passes_over_set
 from caffe_ssd.solver import Solver
-from tests.support.golden import GOLDEN, needs_golden
-
-pytestmark = needs_golden
+from tests.support.golden import GOLDEN
 
 PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ ([\w.]+:\d+)\] ")
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]\d+)?")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from lmdb_tools.convert_annoset import main as convert_annoset
 from tests.data.databases import write_small_database
+from tests.support.blank import blank_bccd, converted
 from tests.support.golden import BCCD
 
 
@@ -19,9 +17,11 @@ def small_database(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def bccd_trainval(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The database of which the random augmentation was recorded: 292 images."""
-    path = str(tmp_path_factory.mktemp("bccd") / "bccd_trainval_lmdb")
-    flags = f"--anno_type=detection --label_map_file={BCCD}/labelmap_bccd.prototxt --check_label"
-    files = [f"{BCCD}/", f"{BCCD}/trainval.txt", path]
-    assert convert_annoset([*flags.split(), "--encode_type=jpg", "--encoded", *files]) == 0
-    assert Path(path).is_dir()
-    return path
+    return converted(BCCD, "trainval", tmp_path_factory.mktemp("bccd") / "lmdb")
+
+
+@pytest.fixture(scope="session")
+def blank_trainval(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same boxes on pictures without content."""
+    folder = tmp_path_factory.mktemp("blank")
+    return converted(blank_bccd(folder / "bccd"), "trainval", folder / "lmdb")

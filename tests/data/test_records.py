@@ -17,24 +17,24 @@ from caffe_ssd.data.samples import parse_classification, parse_detection
 from caffe_ssd.errors import DataError
 from caffe_ssd.proto.caffe_pb2 import DataParameter
 from tests.data.databases import datum, picture, write_lmdb
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN, SHARED_GOLDEN, needs_shared
 
 
 def data_param(source, backend=DataParameter.LMDB):
     return DataParameter(source=str(source), backend=backend)
 
 
-@needs_golden
+@needs_shared
 def test_recorded_databases():
     facts = json.loads((GOLDEN / "data" / "db_facts.json").read_text())
     for name, database in facts.items():
-        source = LmdbSource(GOLDEN / "data" / name)
+        source = LmdbSource(SHARED_GOLDEN / "data" / name)
         assert len(source) == len(database["records"])
         for index, record in enumerate(database["records"]):
             assert source.keys()[index].decode() == record["key"]
             assert zlib.crc32(source[index]) == record["value_crc32"]
             check_record(source[index], record)
-        assert not (GOLDEN / "data" / name / "lock.mdb").exists()
+        assert not (SHARED_GOLDEN / "data" / name / "lock.mdb").exists()
 
 
 def check_record(value, facts):

@@ -16,7 +16,7 @@ from caffe_ssd.net import Net, build_net
 from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
 from caffe_ssd.proto.text import parse_text, read_net
 from tests.engines.nets import make_net, picture, randomise
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 from tests.support.tiny_detector import tiny_detector
 
 BODY = """
@@ -59,17 +59,16 @@ def test_losses_and_labels_stay_outside() -> None:
 
 
 def detector() -> Net:
-    path = GOLDEN / "models/wechat_qrcode/detect.prototxt"
+    path = GOLDEN / "eval/deploy.prototxt"
     net = build_net(read_net(path), NetState(phase=1))
     randomise(net)
     return net
 
 
-@needs_golden
 @pytest.mark.parametrize("name", NAMES)
 def test_a_detector_finds_the_same(name: str) -> None:
     net = detector()
-    x = picture((2, 1, 96, 128)) * 0.3
+    x = picture((2, 3, 96, 128)) * 0.3
     with torch.no_grad():
         want = net({net.inputs[0]: x}).blobs
         accelerate(net, name)

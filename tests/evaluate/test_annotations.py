@@ -20,7 +20,8 @@ from caffe_ssd.evaluate.annotations import (
 from caffe_ssd.evaluate.results import Detection, ImageSize, read_name_sizes
 from caffe_ssd.evaluate.test_set import AnnotatedObject, make_test_set
 from caffe_ssd.proto.label_map import read_label_map
-from tests.support.golden import BCCD, GOLDEN, needs_bccd, needs_golden
+from tests.support.blank import blank_bccd, converted
+from tests.support.golden import GOLDEN
 
 XML = """<annotation><size><width>500</width><height>400</height></size>
 <object><name>cat</name><bndbox><xmin>45.7</xmin><ymin>10</ymin><xmax>100</xmax><ymax>200</ymax>
@@ -139,17 +140,16 @@ def _written(path, text):
     return path
 
 
-@needs_golden
-@needs_bccd
-def test_a_data_base_holds_what_the_files_do():
-    label_map = read_label_map(BCCD / "labelmap_bccd.prototxt")
-    sizes = read_name_sizes(BCCD / "test_name_size.txt")
-    source = LmdbSource(GOLDEN / "eval" / "bccd_test_lmdb")
+def test_a_data_base_holds_what_the_files_do(tmp_path):
+    label_map = read_label_map(GOLDEN / "bccd" / "labelmap_bccd.prototxt")
+    sizes = read_name_sizes(GOLDEN / "bccd" / "test_name_size.txt")
+    data_set = blank_bccd(tmp_path / "bccd")
+    source = LmdbSource(converted(data_set, "test", tmp_path / "lmdb"))
     categories = categories_of(label_map)
     assert list(categories) == ["RBC", "WBC", "Platelets"]
-    names = read_image_list(BCCD / "test.txt")
+    names = read_image_list(GOLDEN / "bccd" / "test.txt")
     stored = read_lmdb_annotations(source, label_map, sizes)
-    written = read_voc_annotations(BCCD / "Annotations", names, categories=categories)
+    written = read_voc_annotations(GOLDEN / "bccd" / "Annotations", names, categories=categories)
     assert stored.images == written.images
     assert stored.num_objects() == written.num_objects() == {"RBC": 805, "WBC": 71, "Platelets": 69}
     for test_set in (stored, written):

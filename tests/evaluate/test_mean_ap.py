@@ -12,7 +12,7 @@ from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
 from caffe_ssd.evaluate.results import read_name_sizes
 from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 BATCH = 8
 
@@ -31,7 +31,6 @@ def evaluated(detections, label, *, version, sizes=None):
     return accumulator.compute()
 
 
-@needs_golden
 @pytest.mark.parametrize("version", ["11point", "MaxIntegral", "Integral"])
 @pytest.mark.parametrize("mode", ["plain", "name_size_file"])
 def test_recorded_test_set(mode, version):

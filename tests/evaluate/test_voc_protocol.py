@@ -16,7 +16,7 @@ from caffe_ssd.evaluate.result_reader import read_results
 from caffe_ssd.evaluate.results import Detection, ImageSize
 from caffe_ssd.evaluate.test_set import AnnotatedObject, make_test_set
 from caffe_ssd.evaluate.voc_protocol import score_voc
-from tests.support.golden import BCCD, GOLDEN, needs_bccd, needs_golden
+from tests.support.golden import GOLDEN
 
 IMAGES = [ImageSize(name=name, height=80, width=100) for name in ("a", "b", "c")]
 CATEGORIES = {"cat": "cat", "dog": "dog"}
@@ -189,14 +189,13 @@ def test_like_a_plain_loop(truth, results, year):
     assert ap(objects, detections, year) == pytest.approx(loop_ap(objects, detections, year))
 
 
-@needs_golden
-@needs_bccd
 @pytest.mark.parametrize(("year", "version"), [("2007", "11point"), ("2012", "MaxIntegral")])
 def test_recorded_detector(year, version):
     """Near the mAP that the reference gives in pixels. What remains, 2e-4 at most and only in RBC
     (805 often overlapping objects), comes from the files, which hold whole pixels."""
-    images = read_image_list(BCCD / "test.txt")
-    test_set = read_voc_annotations(BCCD / "Annotations", images)
+    data_set = GOLDEN / "bccd"
+    images = read_image_list(data_set / "test.txt")
+    test_set = read_voc_annotations(data_set / "Annotations", images)
     found = read_results(GOLDEN / "eval" / "results", test_set)
     results = json.loads((GOLDEN / "eval" / "eval.json").read_text())["results"]
     want = results[f"name_size_file/{version}"]

@@ -16,7 +16,7 @@ from google.protobuf.json_format import ParseDict
 
 from lmdb_tools.recipes import RECIPES
 from tests.examples.conftest import Run
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "examples" / "dsod"
@@ -54,7 +54,6 @@ def fake_caffe(folder: Path, monkeypatch: pytest.MonkeyPatch, status: int = 0) -
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
-@needs_golden
 @pytest.mark.parametrize(
     ("name", "folder", "dataset"),
     [

@@ -14,7 +14,7 @@ from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
 from tests.examples.conftest import EXAMPLES, Run
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 SCRIPTS = {
     "GRP_DSOD320_pascal": "grp_dsod/GRP_DSOD320_pascal.py",
@@ -31,7 +31,6 @@ def shell_of(job: str) -> str:
     return path.read_text()
 
 
-@needs_golden
 @pytest.mark.parametrize("folder", SCRIPTS)
 def test_shell_jobs_without_flags_are_the_published_ones(
     run: Run, tmp_path: Path, folder: str

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import zlib
+from operator import itemgetter
 
 import numpy as np
 import pytest
 import torch
-from google.protobuf import text_format
 
 from caffe_ssd.errors import DataError, LayerParamError
-from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum, NetParameter
+from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
 from tests.data.databases import (
     annotated,
     data_layer,
@@ -22,28 +20,21 @@ from tests.data.databases import (
     write_lmdb,
     write_small_database,
 )
-from tests.support.golden import GOLDEN, needs_golden
+from tests.data.drawn import drawn_database
+from tests.data.layer_cases import (
+    BY_NAME,
+    CASES,
+    build,
+    check_label,
+    check_photographs,
+    check_pixels,
+    pixels,
+)
+from tests.recorded.make_drawn import EVERY, IMAGES
+from tests.support.golden import GOLDEN, SHARED_GOLDEN, shared_cases
 
-RECORDED = GOLDEN / "data" / "layer"
-
-
-def recorded_cases():
-    path = RECORDED / "cases.json"
-    return json.loads(path.read_text()) if path.is_file() else []
-
-
-def build(case):
-    param = text_format.Parse(case["prototxt"], NetParameter()).layer[0]
-    param.data_param.source = str(GOLDEN / "data" / param.data_param.source)
-    return data_layer(str(param), phase=case["phase"])
-
-
-def pixels(case, data):
-    """What the crc32 of a case is of: 8-bit images, or the blob itself."""
-    if case["kind"] == "float32":
-        return data
-    mean = np.float32(case["mean_added"] or [0])[None, :, None, None]
-    return np.rint(data + mean).astype(np.uint8)
+FIXED = [case for case in CASES if "mirrored" not in case]
+name_of = itemgetter("name")
 
 
 @pytest.fixture(scope="module")
@@ -51,42 +42,37 @@ def small_database(tmp_path_factory):
     return write_small_database(tmp_path_factory.mktemp("small") / "lmdb")
 
 
-@needs_golden
-@pytest.mark.parametrize(
-    "case", [c for c in recorded_cases() if "mirrored" not in c], ids=lambda c: c["name"]
-)
-def test_recorded_case(case):
-    layer, arrays = build(case), np.load(RECORDED / f"{case['name']}.npz")
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The recorded databases with drawn pictures."""
+    folder = tmp_path_factory.mktemp("drawn")
+    for name in {case["db"] for case in CASES}:
+        drawn_database(folder, name)
+    return folder
+
+
+@pytest.mark.parametrize("case", FIXED, ids=name_of)
+def test_drawn_pictures(case, drawn):
+    """Labels are the reference's; pixels were recorded when those of photographs were, too."""
+    layer, labels = build(case, drawn), np.load(GOLDEN / f"data/layer/{case['name']}.npz")
+    images = np.load(GOLDEN / f"drawn/{case['name']}.npz")
     for i, output in enumerate(case["outputs"]):
         data, label = (top.numpy() for top in layer())
         assert list(data.shape) == output["data_shape"]
-        expected = arrays[f"label_{i}"]
-        # Labels of classification records have one axis, recorded as four.
-        assert label.size == expected.size
-        np.testing.assert_allclose(label.reshape(expected.shape), expected, atol=1e-6)
-        check_images(case, pixels(case, data), arrays[f"data_{i}"], output["crc32"])
+        check_label(label, labels[f"label_{i}"])
+        some = pixels(case, data)[:IMAGES, :, ::EVERY, ::EVERY]
+        check_pixels(case, some, images[f"data_{i}"])
 
 
-def check_images(case, images, sparse, sums):
-    every = case["stride"]
-    difference = np.abs(images[:, :, ::every, ::every].astype(float) - sparse)
-    if "cubic" in case["name"]:
-        # OpenCV 5 rounds every twentieth pixel of cubic interpolation the other way.
-        assert difference.max() <= 1
-    elif "tolerance_note" in case:
-        assert difference.mean() <= 0.5
-    elif case["kind"] == "float32":
-        np.testing.assert_allclose(images[:, :, ::every, ::every], sparse, rtol=1e-6)
-    else:
-        assert [zlib.crc32(np.ascontiguousarray(image).tobytes()) for image in images] == sums
+@pytest.mark.parametrize("case", shared_cases(FIXED), ids=name_of)
+def test_photographs(case):
+    check_photographs(case, SHARED_GOLDEN)
 
 
-@needs_golden
-def test_recorded_mirror_images():
+def test_mirror_images(drawn):
     """Which images are mirrored is random; each is the plain one or its mirror image."""
-    cases = {c["name"]: c for c in recorded_cases()}
-    plain, plain_label = (top.numpy() for top in build(cases["train_plain"])())
-    layer, counts = build(cases["train_mirror"]), [0, 0]
+    plain, plain_label = (top.numpy() for top in build(BY_NAME["train_plain"], drawn)())
+    layer, counts = build(BY_NAME["train_mirror"], drawn), [0, 0]
     for _ in range(3):
         data, label = (top.numpy() for top in layer())
         for n in range(len(data)):

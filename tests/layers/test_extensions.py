@@ -17,9 +17,9 @@ from caffe_ssd.layers.extensions.regions import round_half_away
 from caffe_ssd.layers.registry import layer_types, variants
 from caffe_ssd.proto.extensions import LAYER_TYPES, MOST_BLOBS
 from tests.layers.build import build
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import SHARED_GOLDEN, needs_shared
 
-FORKS = GOLDEN / "forks"
+FORKS = SHARED_GOLDEN / "forks"
 
 
 def numbers(*shape: int) -> torch.Tensor:
@@ -276,12 +276,12 @@ def test_a_net_says_once_what_it_uses(tmp_path, caplog: pytest.LogCaptureFixture
     assert told == [f"net 'n' uses {what}: type: \"ReLU6\" (3)"]
 
 
-@needs_golden
+@needs_shared
 @pytest.mark.parametrize(
     "arguments",
     [
-        [str(GOLDEN / "check.py"), str(FORKS)],
-        [str(GOLDEN / "check.py"), "--errors", str(FORKS / "errors.json")],
+        [str(SHARED_GOLDEN / "check.py"), str(FORKS)],
+        [str(SHARED_GOLDEN / "check.py"), "--errors", str(FORKS / "errors.json")],
         [str(FORKS / "check_raw.py")],
     ],
     ids=["cases", "refusals", "bytes"],

@@ -41,3 +41,12 @@ def test_a_larger_batch_than_at_first_is_fine():
     layer = normalize_layer([1.0, 2.0, 3.0], across_spatial=True)
     for batch in (2, 5):
         assert layer(torch.ones(batch, 3, 4, 5, dtype=torch.float64)).shape[0] == batch
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_eps_stands_under_the_root(learns):
+    x = torch.tensor([[3e-5, 4e-5]], dtype=torch.float64, requires_grad=learns)
+    with torch.set_grad_enabled(learns):
+        y = normalize_layer([2.0, 10.0], eps=11.9e-9)(x)
+    root = (25e-10 + 119e-10) ** 0.5
+    assert y.flatten().tolist() == pytest.approx([6e-5 / root, 40e-5 / root])

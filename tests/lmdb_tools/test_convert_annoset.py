@@ -18,10 +18,10 @@ from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
 from lmdb_tools.annoset import shuffled
 from lmdb_tools.convert_annoset import main
 from lmdb_tools.database import new_database
-from tests.support.golden import GOLDEN, SHARED, needs_bccd, needs_golden
+from tests.support.blank import drawn_shapes
+from tests.support.golden import GOLDEN, SHARED, SHARED_GOLDEN, shared_cases
 
-FACTS = GOLDEN / "data" / "db_facts.json"
-DATABASES = json.loads(FACTS.read_text()) if FACTS.exists() else {"absent": None}
+DATABASES = json.loads((GOLDEN / "data" / "db_facts.json").read_text())
 
 LABEL_MAP = 'item { name: "cat" label: 3 display_name: "cat" }'
 XML = """<annotation><size><width>30</width><height>20</height></size><object><name>cat</name>
@@ -54,15 +54,13 @@ def convert(folder, *flags, list_file="list.txt", database="db"):
     return main(words if "--anno_type=classification" in flags else [*detection, *words])
 
 
-@needs_golden
-@needs_bccd
-@pytest.mark.parametrize("name", DATABASES)
+@pytest.mark.parametrize("name", shared_cases(DATABASES), ids=str)
 def test_reference_databases_are_reproduced(name, tmp_path, capsys):
     facts = DATABASES[name]
     words = [re.sub("shared/", f"{SHARED}/", word) for word in shlex.split(facts["command"])[1:]]
     assert main([*words[:-1], str(tmp_path / name)]) == 0
     made = records(tmp_path / name)
-    assert made == records(GOLDEN / "data" / name)
+    assert made == records(SHARED_GOLDEN / "data" / name)
     assert [zlib.crc32(value) for _, value in made] == [r["value_crc32"] for r in facts["records"]]
     log = capsys.readouterr().err.splitlines()
     assert log[-1].endswith("] " + facts["log"])
@@ -72,10 +70,9 @@ def test_reference_databases_are_reproduced(name, tmp_path, capsys):
     assert warned[:20] == facts["warnings"]
 
 
-@needs_golden
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_drawn_shapes_are_reproduced(split, tmp_path):
-    folder = GOLDEN / "logs" / "detection" / "shapes"
+    folder = drawn_shapes(tmp_path / "shapes")
     flags = ["--anno_type=detection", f"--label_map_file={folder}/labelmap.prototxt"]
     reference = records(folder / f"{split}_lmdb")
     encoded = AnnotatedDatum.FromString(reference[0][1]).datum.encoded

@@ -12,14 +12,13 @@ from caffe_ssd.errors import DataError
 from caffe_ssd.proto.label_map import read_label_map
 from lmdb_tools import create_label_map, get_image_size
 from lmdb_tools.create_label_map import label_map_from_lines
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.blank import drawn_shapes
+from tests.support.golden import GOLDEN
 
 DATA = Path(__file__).parents[2] / "data"
 TOOLS = GOLDEN / "logs" / "tools"
-SHAPES = GOLDEN / "logs" / "detection" / "shapes"
 
 
-@needs_golden
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [([], "labelmap_nobg.prototxt"), (["--include_background"], "labelmap.prototxt")],
@@ -67,14 +66,13 @@ def test_label_map_command_line(tmp_path, capsys):
     assert create_label_map.main(["--help"]) == 0
 
 
-@needs_golden
 @pytest.mark.parametrize(
     ("ids", "expected"), [(False, "test_name_size.txt"), (True, "test_id_size.txt")]
 )
 def test_sizes_equal_the_references(ids, expected, tmp_path):
     flags = [f"--name_id_file={TOOLS}/test_name_id.txt"] if ids else []
-    out = tmp_path / "sizes.txt"
-    assert get_image_size.main([*flags, f"{SHAPES}/", f"{TOOLS}/test.txt", str(out)]) == 0
+    out, shapes = tmp_path / "sizes.txt", drawn_shapes(tmp_path / "shapes")
+    assert get_image_size.main([*flags, f"{shapes}/", f"{TOOLS}/test.txt", str(out)]) == 0
     assert out.read_bytes() == (TOOLS / expected).read_bytes()
 
 

@@ -14,7 +14,7 @@ from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
 from caffe_ssd.proto.label_map import read_label_map
 from lmdb_tools import create_annoset, make_lists, make_lmdb, split_coco
 from lmdb_tools.make_lists import make_lists as write_lists
-from tests.support.golden import BCCD, needs_bccd
+from tests.support.blank import blank_bccd
 
 
 def write_image(path, height=12, width=17):
@@ -136,18 +136,18 @@ def test_voc_in_one_go(devkit, tmp_path, monkeypatch, capsys):
     assert make_lmdb.main([*argv, "--redo"]) == 0
 
 
-@needs_bccd
 def test_bccd_end_to_end(tmp_path):
+    data_set = blank_bccd(tmp_path / "BCCD")
     lists = tmp_path / "bccd"
-    made = make_lmdb.make_lmdb("voc", BCCD, lists=lists, out=tmp_path)
+    made = make_lmdb.make_lmdb("voc", data_set, lists=lists, out=tmp_path)
     assert [(path.name, len(LmdbSource(path))) for path in made] == [
         ("bccd_trainval_lmdb", 292),
         ("bccd_test_lmdb", 72),
     ]
     for name in ("test.txt", "test_name_size.txt"):
-        assert (lists / name).read_bytes() == (BCCD / name).read_bytes()
+        assert (lists / name).read_bytes() == (data_set / name).read_bytes()
     train = (lists / "trainval.txt").read_text().splitlines()
-    assert sorted(train) == sorted((BCCD / "trainval.txt").read_text().splitlines())
+    assert sorted(train) == sorted((data_set / "trainval.txt").read_text().splitlines())
     labels = read_label_map(lists / "labelmap.prototxt")
     assert dict(labels.name_to_label) == {
         "none_of_the_above": 0,

@@ -26,7 +26,7 @@ from caffe_ssd.proto.binary import read_weights
 from caffe_ssd.proto.blobs import array_to_blob, blob_to_array
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter
 from caffe_ssd.proto.text import parse_text
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 SNAPSHOTS = GOLDEN / "logs" / "classification" / "snapshots"
 
@@ -307,7 +307,6 @@ def net_like(weights: NetParameter) -> FakeNet:
     )
 
 
-@needs_golden
 def test_recorded_binary_snapshot() -> None:
     path = SNAPSHOTS / "cls_iter_30.caffemodel"
     weights = read_weights(path)
@@ -322,7 +321,6 @@ def test_recorded_binary_snapshot() -> None:
         assert list(again.blobs) == list(layer.blobs)
 
 
-@needs_golden
 def test_recorded_hdf5_snapshot_both_ways(tmp_path: Path) -> None:
     path = SNAPSHOTS / "cls_h5_iter_30.caffemodel.h5"
     net = net_like(read_weights(SNAPSHOTS / "cls_iter_30.caffemodel"))

@@ -1,4 +1,4 @@
-"""The reference's trained detector, scored by us, has the reference's mAP (golden/eval)."""
+"""The reference's trained detector, scored by us, has the reference's mAP."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from caffe_ssd.net import Net, build_net
 from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import TEST, NetState
 from caffe_ssd.proto.text import read_net
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import SHARED_GOLDEN, needs_shared
 
-pytestmark = needs_golden
-EVAL = GOLDEN / "eval"
+pytestmark = needs_shared
+EVAL = SHARED_GOLDEN / "eval"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Whole generated nets with recorded weights give the reference's outputs (golden/nets)."""
+"""Whole generated nets with recorded weights give the reference's outputs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from google.protobuf import json_format
 
 from caffe_ssd.proto.caffe_pb2 import NetParameter
 from caffe_ssd.proto.text import write_text
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
-pytestmark = needs_golden
 NETS = GOLDEN / "nets"
 
 
@@ -23,7 +22,7 @@ def rng(key: str) -> np.random.Generator:
 
 
 def draw(kind: str, layer: str, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The values of one blob by the recipe of golden/nets/README.md."""
+    """The values of one blob by the recipe of docs/fidelity.md."""
     source = rng(f"{layer}/{index}")
     if kind in ("Convolution", "InnerProduct"):
         if index == 0:
@@ -100,7 +99,7 @@ RECORDED = (
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_deploy_net_is_built_as_recorded(name: str, tmp_path) -> None:
-    """Blobs, layers, splits and parameter counts equal golden/nets/*/shapes.json."""
+    """Blobs, layers, splits and parameter counts equal the recorded ones."""
     want = json.loads((NETS / name / "shapes.json").read_text())
     message = json_format.ParseDict(
         json.loads((NETS / name / "deploy.json").read_text()), NetParameter()

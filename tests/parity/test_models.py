@@ -1,4 +1,4 @@
-"""Released detectors give the detections and blobs that the reference recorded (golden/models)."""
+"""Released detectors give the detections and blobs that the reference recorded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from caffe_ssd.net import build_net
 from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import TEST, NetState
 from caffe_ssd.proto.text import read_net
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import SHARED_GOLDEN, needs_shared
 
-pytestmark = needs_golden
-MODELS = GOLDEN / "models"
+pytestmark = needs_shared
+MODELS = SHARED_GOLDEN / "models"
 NAMES = ("wechat_qrcode", "yufacedetectnet-open-v1")
 CASES = 5  # per model; the last one reshapes the input
 

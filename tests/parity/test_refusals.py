@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 
 from caffe_ssd.errors import CaffeError, LayerError
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 Entry = Mapping[str, Any]
 
 
 def recorded(part: str) -> list[Entry]:
-    """The refusals recorded for `layers` or `solvers`; empty without the recorded data."""
-    path = GOLDEN / part / "errors.json"
-    return json.loads(path.read_text()) if path.is_file() else []
+    """The refusals recorded for `layers` or `solvers`."""
+    entries: list[Entry] = json.loads((GOLDEN / part / "errors.json").read_text())
+    return entries
 
 
 def entry_id(entry: Entry) -> str:
@@ -107,7 +107,6 @@ def run_net(entry: Entry, path: str) -> None:
     net.backward()
 
 
-@needs_golden
 @pytest.mark.parametrize("entry", recorded("layers"), ids=entry_id)
 def test_net_is_refused(entry: Entry, tmp_path: Path) -> None:
     path = write(tmp_path, "net.prototxt", entry["prototxt"])
@@ -116,7 +115,6 @@ def test_net_is_refused(entry: Entry, tmp_path: Path) -> None:
     check_message(entry, caught.value)
 
 
-@needs_golden
 @pytest.mark.parametrize("entry", recorded("solvers"), ids=entry_id)
 def test_solver_is_refused(entry: Entry, tmp_path: Path) -> None:
     write(tmp_path, "net.prototxt", entry["prototxt"])
@@ -126,7 +124,6 @@ def test_solver_is_refused(entry: Entry, tmp_path: Path) -> None:
     check_message(entry, caught.value)
 
 
-@needs_golden
 def test_every_recorded_refusal_is_here() -> None:
     names = [entry["name"] for part in ("layers", "solvers") for entry in recorded(part)]
     assert len(names) == len(set(names)) == 233

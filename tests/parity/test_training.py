@@ -1,4 +1,4 @@
-"""Training follows the reference's trajectories (golden/training, tolerances of README-data.md)."""
+"""Training follows the reference's trajectories (docs/fidelity.md has the tolerances)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.golden import needs_golden
+from tests.support.golden import needs_shared
 from tests.support.training import RecordedRun
-
-pytestmark = needs_golden
 
 
 def assert_follows(losses: list[float], want: np.ndarray, spread: np.ndarray) -> None:
@@ -56,10 +54,10 @@ def blobs_of(solver) -> dict[str, np.ndarray]:
     ("name", "iterations"),
     [
         ("tiny96", 30),
-        ("dsod300_smallest", 2),
+        pytest.param("dsod300_smallest", 2, marks=needs_shared),
         pytest.param("tiny96", 300, marks=pytest.mark.slow),
-        pytest.param("dsod300_smallest", 10, marks=pytest.mark.slow),
-        pytest.param("dsod300", 10, marks=pytest.mark.slow),
+        pytest.param("dsod300_smallest", 10, marks=[pytest.mark.slow, needs_shared]),
+        pytest.param("dsod300", 10, marks=[pytest.mark.slow, needs_shared]),
     ],
 )
 def test_trajectory(name: str, iterations: int) -> None:

@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2 as pb
 from caffe_ssd.proto import caffe_pb2
 from caffe_ssd.proto.extensions import FIRST_NUMBER, is_extension
 from tests.proto.schema_reader import read_schema
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 Field = pb.FieldDescriptorProto
 SOURCE = Path(caffe_pb2.__file__).with_name("caffe.proto")
@@ -70,7 +70,6 @@ def as_recorded(field: pb.FieldDescriptorProto) -> dict[str, object]:
     return facts
 
 
-@needs_golden
 def test_messages_and_enums_are_the_references() -> None:
     recorded = json.loads((GOLDEN / "proto" / "schema.json").read_text())
     file = original()

@@ -18,7 +18,7 @@ from caffe_ssd.proto.text import (
     read_text,
     write_text,
 )
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 NAMED = ("foo", "bar", "baz", "joined", "many", "zzz", "pooling_param.q", "z")
 STRANGERS = """name: "a"  # foreign: 1
@@ -157,7 +157,6 @@ def test_upgrade_errors_name_the_file(tmp_path: Path) -> None:
         read_net(path)
 
 
-@needs_golden
 def test_all_recorded_definitions_are_read() -> None:
     nets = [p for p in sorted(GOLDEN.rglob("*.prototxt")) if "labelmap" not in p.name]
     assert len(nets) > 20

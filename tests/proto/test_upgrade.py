@@ -11,7 +11,7 @@ from caffe_ssd.errors import ProtoError, SolverError
 from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter, V1LayerParameter
 from caffe_ssd.proto.text import parse_text
 from caffe_ssd.proto.upgrade import upgrade_net, upgrade_solver
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 
 def net(text: str) -> NetParameter:
@@ -250,7 +250,6 @@ def test_solver_with_both_types() -> None:
         upgrade_solver(solver)
 
 
-@needs_golden
 @pytest.mark.parametrize("case", ["v0_layers", "v1_layers", "v1_losses"])
 def test_recorded_old_nets_have_the_recorded_layers(case: str) -> None:
     with np.load(GOLDEN / "layers" / "Net" / f"{case}.npz") as recorded:

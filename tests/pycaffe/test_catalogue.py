@@ -15,7 +15,7 @@ from caffe.proto import caffe_pb2
 from google.protobuf.json_format import ParseDict
 
 from tests.support.counting import count_floats
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,7 +70,6 @@ def test_rows_are_scored_and_used_where_they_were_trained() -> None:
         assert ("--weights" in commands["score"]) == ("--fine-tune" in commands["train"])
 
 
-@needs_golden
 def test_totals_are_the_recorded_ones() -> None:
     folders = [path.parent for path in (GOLDEN / "nets").glob("*/shapes.json")]
     assert len(folders) >= 7
@@ -82,7 +81,6 @@ def test_totals_are_the_recorded_ones() -> None:
         assert count_floats(deploy) == shapes["total_parameter_floats"], folder.name
 
 
-@needs_golden
 @pytest.mark.parametrize("variant", ["lite", "smallest"])
 def test_totals_without_a_recorded_net(variant: str) -> None:
     facts = json.loads((GOLDEN / "nets" / f"DSOD300_{variant}" / "facts.json").read_text())

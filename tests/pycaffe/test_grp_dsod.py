@@ -26,7 +26,7 @@ from google.protobuf.json_format import ParseDict
 from torch import Tensor
 
 from tests.parity.test_forward import draw, rng
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 from tests.support.plain_forward import PlainForward
 
 FOLDER = GOLDEN / "nets" / "GRP_DSOD320_pascal"
@@ -75,7 +75,6 @@ def body_net(body: GatedPyramid, *shape: int) -> Any:
 # The published nets ------------------------------------------------------------------------------
 
 
-@needs_golden
 @pytest.mark.parametrize("kind", ["train", "test", "deploy"])
 def test_every_layer_is_the_published_one(kind: str) -> None:
     dataset = datasets.VOC0712._replace(train_data="<train_data>", test_data="<test_data>")
@@ -91,7 +90,6 @@ def test_every_layer_is_the_published_one(kind: str) -> None:
     assert net == want
 
 
-@needs_golden
 def test_deploy_net_is_built_as_recorded(tmp_path: Path) -> None:
     want = json.loads((FOLDER / "shapes.json").read_text())
     net = load(deploy(RELEASED), tmp_path)
@@ -130,7 +128,7 @@ def test_published_sizes(
     sizes: list[int],
     tmp_path: Path,
 ) -> None:
-    """The numbers of golden/nets/grp_variants.json."""
+    """The numbers of the recorded grp_variants.json."""
     net = load(deploy(made_by), tmp_path)
 
     def count(*types: str) -> int:
@@ -294,9 +292,8 @@ def test_blocks_may_be_more_or_fewer(tmp_path: Path) -> None:
     assert net.params["Convolution1"][0].shape == [16, 3, 5, 5]
 
 
-@needs_golden
 def test_released_net_runs_alike_as_a_whole_and_by_layer(tmp_path: Path) -> None:
-    """The forward recipe of golden/nets/README.md, also with layers joined by the engine."""
+    """The forward recipe of docs/fidelity.md, also with layers joined by the engine."""
     net = load(deploy(RELEASED), tmp_path)
     for name, layer in net.layer_dict.items():
         for index, blob in enumerate(layer.blobs):

@@ -13,7 +13,7 @@ from caffe.proto import caffe_pb2
 from google.protobuf.json_format import ParseDict
 
 from tests.support.counting import count_floats
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 
 def recorded(kind: str, message: Any) -> Any:
@@ -21,7 +21,6 @@ def recorded(kind: str, message: Any) -> Any:
     return ParseDict(json.loads(path.read_text()), message)
 
 
-@needs_golden
 def test_published_nets() -> None:
     recipe = grp_dsod_pascal()
     data = recipe.dataset._replace(train_data="<train_data>", test_data="<test_data>")
@@ -29,7 +28,6 @@ def test_published_nets() -> None:
         assert net == recorded(kind, caffe_pb2.NetParameter())
 
 
-@needs_golden
 def test_published_solver() -> None:
     expected = recorded("solver", caffe_pb2.SolverParameter())
     model_dir = expected.train_net.rpartition("/")[0]

@@ -14,7 +14,7 @@ from caffe.models.multibox_head import CreateMultiBoxHead
 from caffe.proto import caffe_pb2
 from google.protobuf.json_format import ParseDict
 
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 
 def recorded(folder: str, name: str, message: Any) -> Any:
@@ -68,7 +68,6 @@ def head_of(net: Any) -> list[Any]:
     return list(net.layer[start : names.index("mbox_priorbox") + 1])
 
 
-@needs_golden
 def test_head_of_vgg_ssd() -> None:
     sources = ["conv4_3", "fc7", "conv6_2", "conv7_2", "conv8_2", "conv9_2"]
     n = caffe.NetSpec()

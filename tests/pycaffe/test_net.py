@@ -11,7 +11,6 @@ import pytest
 
 from caffe_ssd.errors import CaffeError
 from tests.pycaffe.tiny import CONV, REGRESSION, make_net, write_net
-from tests.support.golden import GOLDEN, needs_golden
 
 RULES = """
 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 } } }
@@ -198,25 +197,6 @@ def test_overwritten_loss_weight_scales_loss_and_gradient(tmp_path: Path) -> Non
     net.forward()
     net.backward()
     np.testing.assert_allclose(net.params["fc"][0].diff, 3 * once, rtol=1e-5)
-
-
-@needs_golden
-def test_unweighted_hinge_loss_leaves_its_shortfalls(tmp_path: Path) -> None:
-    with np.load(GOLDEN / "layers/Net/several_losses.npz") as data:
-        case = dict(data)
-    net = make_net(tmp_path, str(case["prototxt"][()]), caffe.TRAIN)
-    for key, value in case.items():
-        kind, _, name = key.partition(":")
-        if kind == "in":
-            net.blobs[name].data[...] = value
-        if kind == "param":
-            layer, index = name.split(":")
-            net.params[layer][int(index)].data[...] = value
-    net.forward()
-    net.backward()
-    np.testing.assert_allclose(
-        net.blobs["b"].diff, case["bottom_diff:b"].reshape(6, 4), rtol=1e-4, atol=1e-5
-    )
 
 
 # Batches -----------------------------------------------------------------------------------------

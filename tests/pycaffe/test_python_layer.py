@@ -14,13 +14,11 @@ import torch
 
 from caffe_ssd.cli.main import main
 from caffe_ssd.errors import CaffeError
-from caffe_ssd.layers.blob import Blob
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import build_net
 from caffe_ssd.proto.caffe_pb2 import NetState
 from caffe_ssd.proto.text import read_net
 from tests.pycaffe.tiny import make_net, write_net, write_solver
-from tests.support.golden import GOLDEN, needs_golden
 
 MODULE = '''
 import caffe
@@ -159,50 +157,6 @@ GAIN_LOSS = (
     + python("Gain", top="z")
     + 'layer { name: "loss" type: "EuclideanLoss" bottom: "z" bottom: "y" top: "loss" }'
 )
-
-
-@needs_golden
-@pytest.mark.parametrize("name", ["learnt_blob", "loss", "param_str", "test_phase"])
-def test_recorded_case(name: str, tmp_path: Path) -> None:
-    with np.load(GOLDEN / f"layers/Python/{name}.npz") as data:
-        case = dict(data)
-    (tmp_path / "golden_layers.py").write_text(str(case["file:golden_layers.py"][()]))
-    phase = caffe.TRAIN if str(case["phase"][()]) == "TRAIN" else caffe.TEST
-    try:
-        net = make_net(tmp_path, str(case["prototxt"][()]), phase)
-        run_recorded(net, case, "")
-        if any(key.startswith("2|") for key in case):
-            run_recorded(net, case, "2|")
-    finally:
-        sys.modules.pop("golden_layers", None)
-
-
-def run_recorded(net: caffe.Net, case: dict[str, np.ndarray], prefix: str) -> None:
-    """Feed, run and compare one pass of a recorded case."""
-
-    def entries(kind: str) -> Iterator[tuple[str, np.ndarray]]:
-        start = f"{prefix}{kind}:"
-        return ((k[len(start) :], v) for k, v in case.items() if k.startswith(start))
-
-    def learnt(spec: str) -> Blob:
-        layer, index = spec.split(":")
-        return net.params[layer][int(index)]
-
-    for name, value in entries("in"):
-        net.blobs[name].reshape(*value.shape)
-        net.blobs[name].data[...] = value
-    for spec, value in entries("param"):
-        learnt(spec).data[...] = value
-    net.forward()
-    for name, value in entries("top_diff"):
-        net.blobs[name].diff[...] = value
-    if any("diff:" in key for key in case):
-        net.backward()
-    pairs = [(net.blobs[n].data, v) for n, v in entries("out")]
-    pairs += [(net.blobs[n].diff, v) for n, v in entries("bottom_diff")]
-    pairs += [(learnt(s).diff, v) for s, v in entries("param_diff")]
-    for have, want in pairs:
-        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5)
 
 
 def test_data_layer_changes_its_top_at_each_forward(tmp_path: Path) -> None:

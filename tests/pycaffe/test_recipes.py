@@ -23,7 +23,7 @@ from caffe.models.ssd_recipes import SSD
 from caffe.proto import caffe_pb2
 from google.protobuf.json_format import ParseDict
 
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 PUBLISHED = {
     "DSOD300_pascal": DSOD.trainings["VOC0712"],
@@ -55,7 +55,6 @@ def recorded(folder: str, name: str, message: Any) -> Any:
     return ParseDict(json.loads(text), message)
 
 
-@needs_golden
 @pytest.mark.parametrize("kind", ["train", "test", "deploy"])
 @pytest.mark.parametrize("folder", PUBLISHED)
 def test_published_nets(folder: str, kind: str) -> None:
@@ -65,7 +64,6 @@ def test_published_nets(folder: str, kind: str) -> None:
     assert nets[kind] == recorded(folder, kind, caffe_pb2.NetParameter())
 
 
-@needs_golden
 @pytest.mark.parametrize("folder", PUBLISHED)
 def test_published_solvers(folder: str) -> None:
     recipe = published(folder)
@@ -73,7 +71,6 @@ def test_published_solvers(folder: str) -> None:
     assert solver == recorded(folder, "solver", caffe_pb2.SolverParameter())
 
 
-@needs_golden
 @pytest.mark.parametrize("folder", PUBLISHED)
 def test_published_results_folder(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "<HOME>")

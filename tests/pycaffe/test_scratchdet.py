@@ -39,7 +39,7 @@ from tests.support.bodies import (
     types_of,
 )
 from tests.support.counting import count_floats
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 from tests.support.plain_forward import PlainForward
 
 DETECTOR = ssd.Detector(
@@ -55,7 +55,6 @@ RUNS = ("scratchdet_pascal", "scratchdet_coco")
 # The published nets ------------------------------------------------------------------------------
 
 
-@needs_golden
 @pytest.mark.parametrize("folder", RUNS)
 def test_body_is_the_recorded_one(folder: str) -> None:
     have = body_layers(ROOT_RESNET34)
@@ -65,7 +64,6 @@ def test_body_is_the_recorded_one(folder: str) -> None:
     assert list(n.layer)[1:] == have
 
 
-@needs_golden
 @pytest.mark.parametrize("folder", RUNS)
 def test_net_has_the_recorded_blobs(folder: str, tmp_path: Path) -> None:
     """The generated body under the recorded head, as the reference built it."""

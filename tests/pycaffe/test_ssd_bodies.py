@@ -33,7 +33,7 @@ from tests.support.bodies import (
     types_of,
 )
 from tests.support.counting import count_floats
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 FOLDER = GOLDEN / "nets" / "ssd_pascal"
 SSD300 = ssd.Detector(
@@ -47,14 +47,12 @@ SSD300 = ssd.Detector(
 # VGG16 -------------------------------------------------------------------------------------------
 
 
-@needs_golden
 def test_ssd300_is_the_recorded_body() -> None:
     have = body_layers(VGG_SSD300)
     assert len(have) == 51
     assert have == recorded_body("ssd_pascal")
 
 
-@needs_golden
 def test_function_calls_of_the_original_script() -> None:
     n = caffe.NetSpec()
     n.data = L.Input()
@@ -63,7 +61,6 @@ def test_function_calls_of_the_original_script() -> None:
     assert list(n.to_proto().layer)[1:] == recorded_body("ssd_pascal")
 
 
-@needs_golden
 def test_ssd300_has_the_recorded_blobs(tmp_path: Path) -> None:
     """The generated body under the recorded head, as the reference built it."""
     want = json.loads((FOLDER / "shapes.json").read_text())

@@ -22,10 +22,10 @@ from caffe_ssd.scoring.multi_scale_passes import MultiScalePasses, own_size
 from caffe_ssd.scoring.scales import MultiScale, Scale, scaled
 from caffe_ssd.scoring.whole_set import end_with_set
 from tests.data.databases import picture, write_small_database
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import SHARED_GOLDEN, needs_shared
 from tests.support.tiny_detector import BODY, DATA, INPUT, JUDGE, tiny_detector
 
-EVAL = GOLDEN / "eval"
+EVAL = SHARED_GOLDEN / "eval"
 SAVED = """save_output_param { output_directory: "out" output_name_prefix: "boxes"
   output_format: "COCO" label_map_file: "map.prototxt" name_size_file: "sizes.txt" }"""
 SIZES = ((24, 40), (32, 48), (48, 64))
@@ -202,7 +202,7 @@ def test_nets_that_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@needs_golden
+@needs_shared
 @pytest.mark.parametrize(
     ("more", "want"),
     [

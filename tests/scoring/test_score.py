@@ -11,7 +11,7 @@ import pytest
 import caffe_ssd
 from caffe_ssd.cli.main import main
 from caffe_ssd.errors import UsageError
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import SHARED_GOLDEN, needs_shared
 
 NET = ("test.prototxt", "w.caffemodel")
 COMMAND = ["test", "-model", NET[0], "-weights", NET[1], "-workers", "0"]
@@ -86,9 +86,9 @@ def test_arguments_that_make_no_sense(
         caffe_ssd.score(*NET, workers=0, **options)  # type: ignore[arg-type]
 
 
-@needs_golden
+@needs_shared
 def test_the_recorded_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(GOLDEN / "eval")
+    monkeypatch.chdir(SHARED_GOLDEN / "eval")
     weights = "bccd_dense_iter_3200.caffemodel"
     assert caffe_ssd.score("test.prototxt", weights, workers=0).map == pytest.approx(
         0.863322, abs=1e-6

@@ -12,7 +12,7 @@ from caffe_ssd.errors import FileError, ProtoError
 from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverState
 from caffe_ssd.solver.policies import FLT_MAX, ScheduleState
 from caffe_ssd.solver.snapshot import SavedState, read_state, write_state
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.golden import GOLDEN
 
 RECORDED = GOLDEN / "logs" / "classification" / "snapshots"
 
@@ -46,7 +46,6 @@ def test_more_than_ten_blobs_keep_their_order(tmp_path: Path) -> None:
     assert [blob.item() for blob in read_state(path).history] == list(range(12))
 
 
-@needs_golden
 @pytest.mark.parametrize(
     ("name", "learned", "count"),
     [
@@ -62,14 +61,12 @@ def test_reads_the_reference(name: str, learned: str, count: int) -> None:
     assert state.schedule.minimum_loss == FLT_MAX
 
 
-@needs_golden
 def test_writes_what_the_reference_writes(tmp_path: Path) -> None:
     name = "cls_adam_iter_30.solverstate"
     write_state(tmp_path / name, read_state(RECORDED / name))
     assert (tmp_path / name).read_bytes() == (RECORDED / name).read_bytes()
 
 
-@needs_golden
 def test_writes_the_reference_hdf5_layout(tmp_path: Path) -> None:
     name = "cls_h5_iter_30.solverstate.h5"
     write_state(tmp_path / name, read_state(RECORDED / name))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +13,7 @@ from caffe_ssd.proto.text import read_solver
 from caffe_ssd.solver import Action, Callback, Observer
 from caffe_ssd.solver.solver import Solver
 from tests.solver.nets import FedSolver, batch, blobs, small_settings
-from tests.support.golden import GOLDEN, needs_golden
+from tests.support.recorded_cases import Case, case_id, case_paths, write_prototxt
 
 TESTS = "test_iter: 2 test_interval: 3"
 
@@ -233,7 +231,8 @@ def test_unwritable_prefix_is_found_at_once(tmp_path: Path) -> None:
 
 # The reference's own runs -------------------------------------------------------------------------
 
-RECORDED = sorted((GOLDEN / "solvers").glob("*.npz"))
+# Those that MemoryData feeds need the arrays of pycaffe (tests/parity/test_cases.py).
+RECORDED = [path for path in case_paths("solvers") if "memory_data" not in Case(path)]
 
 
 class _Recorded(Solver):
@@ -248,48 +247,35 @@ class _Recorded(Solver):
         self.loss = float(result.blobs["loss"].detach())
         return result
 
-
-def _blob(solver: Solver, spec: str) -> torch.Tensor:
-    layer, index = spec.rsplit(":", 1)
-    return dict(solver.net.layer_blobs())[layer][int(index)]
-
-
-def _recorded_solver(case: dict[str, np.ndarray], folder: str) -> _Recorded:
-    path = Path(folder, "net.prototxt")
-    path.write_text(str(case["net"]))
-    text = str(case["solver"]).replace("@NET@", str(path)).replace("@DIR@", folder)
-    Path(folder, "solver.prototxt").write_text(text)
-    return _Recorded(read_solver(Path(folder, "solver.prototxt")))
+    def blob(self, spec: str) -> torch.Tensor:
+        layer, index = spec.rsplit(":", 1)
+        return dict(self.net.layer_blobs())[layer][int(index)].detach()
 
 
-@needs_golden
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-def test_follows_the_reference(path: Path) -> None:
-    with np.load(path) as data:
-        case = dict(data)
-    if "memory_data" in case:
-        pytest.skip("fed through MemoryData; covered by the pycaffe tests")
-    tolerance = {"rtol": 1e-4, "atol": max(1e-5, float(case.get("atol", 0)))}
-    with tempfile.TemporaryDirectory() as folder:
-        solver = _recorded_solver(case, folder)
-        for key, value in case.items():
-            if key.startswith("param0:"):
-                _blob(solver, key[7:]).data.copy_(torch.from_numpy(value))
-        for i, want in enumerate(case["loss"]):
-            if i == case.get("snapshot_at", -1):
-                solver.snapshot()
-                solver = _recorded_solver(case, folder)
-                solver.restore(Path(folder, str(case["snapshot_file"])))
-                for key, value in case.items():
-                    if key.startswith("history:"):
-                        blob = solver.updater.history[int(key[8:])]
-                        np.testing.assert_allclose(blob, value, **tolerance)
-            inputs = {k[3:]: v[i] for k, v in case.items() if k.startswith("in:")}
-            solver.feed = {name: torch.from_numpy(value) for name, value in inputs.items()}
-            solver.step(int(case.get("step_size", 1)))
-            np.testing.assert_allclose(solver.loss, want, **tolerance)
-        assert solver.iter == case["iter"]
-        for key, value in case.items():
-            if key.startswith("param:"):
-                got = _blob(solver, key[6:]).detach()
-                np.testing.assert_allclose(got, value, err_msg=key, **tolerance)
+def _recorded_solver(case: Case, folder: Path) -> _Recorded:
+    write_prototxt(folder, "net.prototxt", str(case.get("net")))
+    path = write_prototxt(folder, "solver.prototxt", str(case.get("solver")))
+    return _Recorded(read_solver(path))
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=case_id)
+def test_follows_the_reference(path: Path, tmp_path: Path) -> None:
+    """With the engine's net and PyTorch's gradients; pycaffe's run layer by layer."""
+    case, losses = Case(path), []
+    solver = _recorded_solver(case, tmp_path)
+    for spec, value in case.of("param0"):
+        solver.blob(spec).copy_(torch.from_numpy(value))
+    for call in range(len(case.entries["loss"])):
+        if call == case.get("snapshot_at"):
+            solver.snapshot()
+            solver = _recorded_solver(case, tmp_path)
+            solver.restore(tmp_path / str(case.get("snapshot_file")))
+            for index, _ in case.of("history"):
+                case.check(f"history:{index}", solver.updater.history[int(index)])
+        solver.feed = {name: torch.from_numpy(values[call]) for name, values in case.of("in")}
+        solver.step(int(case.get("step_size", 1)))
+        losses.append(solver.loss)
+    case.check("loss", losses)
+    case.check("iter", solver.iter)
+    for spec, _ in case.of("param"):
+        case.check(f"param:{spec}", solver.blob(spec))

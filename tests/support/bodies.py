@@ -33,7 +33,7 @@ def body_layers(body: Any) -> list[Any]:
 
 
 def recorded_body(folder: str) -> list[Any]:
-    """The layers in front of the head of a recorded deploy net (golden/nets)."""
+    """The layers in front of the head of a recorded deploy net."""
     text = (GOLDEN / "nets" / folder / "deploy.json").read_text(encoding="utf-8")
     layers = list(ParseDict(json.loads(text), caffe_pb2.NetParameter()).layer)
     names = [layer.name for layer in layers]

@@ -1,4 +1,4 @@
-"""Feeds the recorded training runs of the reference (golden/training) to our solver."""
+"""Feeds the recorded training runs of the reference to our solver."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from caffe_ssd.net import Net, NetResult
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.text import read_net, read_text
 from caffe_ssd.solver.solver import Solver
-from tests.support.golden import GOLDEN
+from tests.support.golden import GOLDEN, SHARED_GOLDEN
 
-TRAINING = GOLDEN / "training"
+RECORDED = GOLDEN / "training"
 
 
 class RecordedRun:
-    """One folder of golden/training.
+    """One recorded run. The long ones are not copied: they start from larger photographs.
 
     Args:
         name: the folder.
     """
 
     def __init__(self, name: str) -> None:
-        self.folder = TRAINING / name
+        home = RECORDED if (RECORDED / name).is_dir() else SHARED_GOLDEN / "training"
+        self.folder = home / name
         self.info = json.loads((self.folder / "info.json").read_text())
         with np.load(self.folder / "trajectory.npz") as data:
             self.want = dict(data)
@@ -79,7 +80,7 @@ class FedSolver(Solver):
 
 
 def set_initial_weights(net: Net) -> None:
-    """Give convolutions the weights of golden/README-data.md; the rest keeps its fillers."""
+    """Give convolutions the recorded initial weights; the rest keeps its fillers."""
     with torch.no_grad():
         for step, layer in zip(net.steps, net.layers, strict=True):
             if step.param.type in ("Convolution", "InnerProduct"):
