@@ -22,7 +22,7 @@ from caffe_ssd.proto.text import write_text
 from lmdb_tools.annoset import shuffled
 from lmdb_tools.create_label_map import label_map_from_lines
 from lmdb_tools.get_image_size import write_image_sizes
-from lmdb_tools.recipes import RECIPES, ImageSet, Recipe
+from lmdb_tools.layouts import LAYOUTS, DataLayout, ImageSet
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def _run(argv: Sequence[str]) -> None:
         examples=EPILOG,
     )
     parser.add_argument("root", help="the folder that holds the data set")
-    parser.add_flag("layout", required=True, choices=RECIPES, help="see below")
+    parser.add_flag("layout", required=True, choices=LAYOUTS, help="see below")
     parser.add_flag("out", help="folder for the lists (default: the layout's, in data/)")
     parser.add_flag("seed", type=int, default=0, help="order of the train list (%(default)s)")
     args = parser.parse_flags(argv)
@@ -69,9 +69,9 @@ def make_lists(layout: str, root: PathLike, out: PathLike | None = None, *, seed
     """Write the lists of a data set.
 
     Args:
-        layout: a key of RECIPES.
+        layout: a key of LAYOUTS.
         root: the folder that holds the data set; the lists are relative to it.
-        out: folder for the lists; None takes the recipe's.
+        out: folder for the lists; None takes the layout's.
         seed: of the train list's order; the test list keeps the data set's.
 
     Returns:
@@ -82,62 +82,62 @@ def make_lists(layout: str, root: PathLike, out: PathLike | None = None, *, seed
         FileError: a folder or image set is missing; names it and what else is.
         DataError: an image of a set is missing.
     """
-    recipe = RECIPES[layout]
-    folder = lists_folder(recipe, out)
+    plan = LAYOUTS[layout]
+    folder = lists_folder(plan, out)
     source = Path(root)
-    train_name, train_sets = recipe.train
-    test_name, test_sets = recipe.test
-    _check_present(source, recipe)
-    train = [line for image_set in train_sets for line in _lines(source, image_set, recipe)]
-    test = [line for image_set in test_sets for line in _lines(source, image_set, recipe)]
+    train_name, train_sets = plan.train
+    test_name, test_sets = plan.test
+    _check_present(source, plan)
+    train = [line for image_set in train_sets for line in _lines(source, image_set, plan)]
+    test = [line for image_set in test_sets for line in _lines(source, image_set, plan)]
     folder.mkdir(parents=True, exist_ok=True)
     _write_list(folder / f"{train_name}.txt", shuffled(train, seed))
     _write_list(folder / f"{test_name}.txt", test)
-    _write_sizes(source, test, folder / recipe.size_file, recipe)
-    label_map = folder / recipe.label_map
-    if not label_map.exists() and not recipe.folder:
+    _write_sizes(source, test, folder / plan.size_file, plan)
+    label_map = folder / plan.label_map
+    if not label_map.exists() and not plan.folder:
         _write_label_map(source, train, label_map)
     return folder
 
 
-def lists_folder(recipe: Recipe, out: PathLike | None) -> Path:
-    """Where a recipe's lists go.
+def lists_folder(plan: DataLayout, out: PathLike | None) -> Path:
+    """Where a layout's lists go.
 
     Raises:
-        UsageError: the recipe has no folder of its own and `out` is None.
+        UsageError: the layout has no folder of its own and `out` is None.
     """
     if out is not None:
         return Path(out)
-    if not recipe.folder:
+    if not plan.folder:
         raise UsageError("this layout has no folder of its own; give a folder for the lists (out)")
-    return Path(recipe.folder)
+    return Path(plan.folder)
 
 
-def _check_present(root: Path, recipe: Recipe) -> None:
+def _check_present(root: Path, plan: DataLayout) -> None:
     """Name everything that is missing at once, so that one look at the disk is enough."""
-    image_sets = {*recipe.train[1], *recipe.test[1]}
-    missing = [path for s in image_sets for path in _expected(root, s, recipe) if not path.exists()]
+    image_sets = {*plan.train[1], *plan.test[1]}
+    missing = [path for s in image_sets for path in _expected(root, s, plan) if not path.exists()]
     if missing:
         listed = "\n".join(f"  {path}" for path in sorted(set(missing)))
         raise FileError(f"the data set in {root} is not complete; missing:\n{listed}")
 
 
-def _expected(root: Path, image_set: ImageSet, recipe: Recipe) -> list[Path]:
-    if recipe.label_type == "json":
-        return [root / "images", root / "Annotations", _set_file(root, image_set, recipe)]
+def _expected(root: Path, image_set: ImageSet, plan: DataLayout) -> list[Path]:
+    if plan.label_type == "json":
+        return [root / "images", root / "Annotations", _set_file(root, image_set, plan)]
     base = root / image_set.folder
-    return [base / "JPEGImages", base / "Annotations", _set_file(root, image_set, recipe)]
+    return [base / "JPEGImages", base / "Annotations", _set_file(root, image_set, plan)]
 
 
-def _set_file(root: Path, image_set: ImageSet, recipe: Recipe) -> Path:
-    middle = () if recipe.label_type == "json" else ("Main",)
+def _set_file(root: Path, image_set: ImageSet, plan: DataLayout) -> Path:
+    middle = () if plan.label_type == "json" else ("Main",)
     return root.joinpath(image_set.folder, "ImageSets", *middle, f"{image_set.name}.txt")
 
 
-def _lines(root: Path, image_set: ImageSet, recipe: Recipe) -> list[Line]:
-    text = _set_file(root, image_set, recipe).read_text(encoding="utf-8")
+def _lines(root: Path, image_set: ImageSet, plan: DataLayout) -> list[Line]:
+    text = _set_file(root, image_set, plan).read_text(encoding="utf-8")
     names = [line.split()[0] for line in text.splitlines() if line.strip()]
-    if recipe.label_type == "json":
+    if plan.label_type == "json":
         # COCO_val2014_000000000042 lies in images/val2014.
         parts = [(f"/{name.split('_')[1]}" if "_" in name else "", name) for name in names]
         return [(f"images{p}/{n}.jpg", f"Annotations{p}/{n}.json") for p, n in parts]
@@ -168,8 +168,8 @@ def _write_list(path: Path, lines: Sequence[Line]) -> None:
     logger.info("Wrote %s: %d images.", path, len(lines))
 
 
-def _write_sizes(root: Path, lines: Sequence[Line], path: Path, recipe: Recipe) -> None:
-    if recipe.label_type == "xml":
+def _write_sizes(root: Path, lines: Sequence[Line], path: Path, plan: DataLayout) -> None:
+    if plan.label_type == "xml":
         write_image_sizes(f"{root}/", [image for image, _ in lines], path)
         return
     # COCO results are keyed by image id, and its annotations know the sizes.

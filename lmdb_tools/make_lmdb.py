@@ -22,8 +22,8 @@ from lmdb_tools.annoset import ConvertOptions, convert, read_list, reading_rules
 from lmdb_tools.create_annoset import link_database
 from lmdb_tools.database import check_target
 from lmdb_tools.images import ImageOptions
+from lmdb_tools.layouts import LAYOUTS, DataLayout
 from lmdb_tools.make_lists import EPILOG, lists_folder, make_lists
-from lmdb_tools.recipes import RECIPES, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def _run(argv: Sequence[str]) -> None:
         examples=EXAMPLES + EPILOG[EPILOG.index("layouts") :],
     )
     parser.add_argument("root", help="the folder that holds the data set")
-    parser.add_flag("layout", required=True, choices=RECIPES, help="see below")
+    parser.add_flag("layout", required=True, choices=LAYOUTS, help="see below")
     parser.add_flag("lists", help="folder of the lists (default: the layout's, in data/)")
     parser.add_flag("out", help="folder for the databases (default: ROOT/<name>/lmdb)")
     parser.add_flag("link", help="folder for links to them (default: examples/<name>)")
@@ -75,10 +75,10 @@ def _run(argv: Sequence[str]) -> None:
         lenient=args.lenient,
     )
     # Layouts without a folder of their own are linked only on request.
-    if args.no_link or (args.link is None and not RECIPES[args.layout].folder):
+    if args.no_link or (args.link is None and not LAYOUTS[args.layout].folder):
         return
     for database in databases:
-        name = lists_folder(RECIPES[args.layout], args.lists).resolve().name
+        name = lists_folder(LAYOUTS[args.layout], args.lists).resolve().name
         link_database(database, args.link if args.link else Path("examples") / name)
 
 
@@ -99,11 +99,11 @@ def make_lmdb(
     Images keep their JPEG bytes and their size.
 
     Args:
-        layout: a key of RECIPES.
+        layout: a key of LAYOUTS.
         root: the folder that holds the data set.
-        lists: folder of the lists, which are made if one is missing; None takes the recipe's.
+        lists: folder of the lists, which are made if one is missing; None takes the layout's.
         out: folder for the databases; None takes root/<name of the lists' folder>/lmdb.
-        label_map: None takes the recipe's.
+        label_map: None takes the layout's.
         seed: of the train list's order.
         redo: replace old databases.
         rules: how annotation files are read.
@@ -116,28 +116,28 @@ def make_lmdb(
     Raises:
         CaffeError: what the lists' and the converter's functions raise.
     """
-    recipe = RECIPES[layout]
-    folder = lists_folder(recipe, lists)
-    map_file = folder / recipe.label_map if label_map is None else Path(label_map)
-    if recipe.folder and not map_file.exists():  # a recipe without a folder makes one
+    plan = LAYOUTS[layout]
+    folder = lists_folder(plan, lists)
+    map_file = folder / plan.label_map if label_map is None else Path(label_map)
+    if plan.folder and not map_file.exists():  # a layout without a folder makes one
         raise FileError(
             f"there is no label map {map_file}; start this in the project's folder or in one that "
             "`caffe examples DIR` has written, or give --label-map"
         )
     target = Path(root) / folder.resolve().name / "lmdb" if out is None else Path(out)
-    splits = (recipe.train[0], recipe.test[0])
-    databases = [target / _database_name(recipe, folder, split) for split in splits]
+    splits = (plan.train[0], plan.test[0])
+    databases = [target / _database_name(plan, folder, split) for split in splits]
     target.mkdir(parents=True, exist_ok=True)
     for database in databases:
         check_target(database, replace=redo)
-    if recipe.folder or label_map is not None:
+    if plan.folder or label_map is not None:
         read_label_map(map_file)  # fails before the lists are made rather than after
     _make_lists_once(layout, root, folder, seed)
     names = read_label_map(map_file, unique_names=True).name_to_label
     options = ConvertOptions(
         root=f"{root}/",
         detection=True,
-        label_type=recipe.label_type,
+        label_type=plan.label_type,
         name_to_label=names,
         image=ImageOptions(encoded=True, encode_type="jpg"),
         rules=ReadingRules() if rules is None else rules,
@@ -145,22 +145,22 @@ def make_lmdb(
     )
     for split, database in zip(splits, databases, strict=True):
         lines = read_list(folder / f"{split}.txt", detection=True, lenient=lenient)
-        accepted = lenient or (split == splits[1] and not recipe.test_has_annotations)
+        accepted = lenient or (split == splits[1] and not plan.test_has_annotations)
         convert(lines, str(database), replace(options, lenient=accepted), replace=redo)
     return databases
 
 
 def _make_lists_once(layout: str, root: PathLike, folder: Path, seed: int) -> None:
-    recipe = RECIPES[layout]
-    if all((folder / f"{split}.txt").exists() for split in (recipe.train[0], recipe.test[0])):
+    plan = LAYOUTS[layout]
+    if all((folder / f"{split}.txt").exists() for split in (plan.train[0], plan.test[0])):
         logger.info("Using the lists in %s.", folder)
     else:
         make_lists(layout, root, folder, seed=seed)
 
 
-def _database_name(recipe: Recipe, folder: Path, split: str) -> str:
-    if recipe.databases is not None:
-        return recipe.databases[split]
+def _database_name(plan: DataLayout, folder: Path, split: str) -> str:
+    if plan.databases is not None:
+        return plan.databases[split]
     return f"{folder.resolve().name}_{split}_lmdb"
 
 

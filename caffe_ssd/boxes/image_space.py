@@ -25,8 +25,8 @@ class ResizeMode(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resize:
-    """A resize setting.
+class AppliedResize:
+    """How images were resized, which boxes are brought back from.
 
     Args:
         mode: how.
@@ -44,7 +44,7 @@ class Resize:
 
 
 def to_image_px(
-    boxes: Tensor, heights: Tensor, widths: Tensor, resize: Resize | None = None
+    boxes: Tensor, heights: Tensor, widths: Tensor, resize: AppliedResize | None = None
 ) -> tuple[Tensor, Tensor]:
     """Boxes in pixels of their images, clipped to them.
 
@@ -69,7 +69,9 @@ def to_image_px(
     return boxes_px, box_area(boxes_px, pixel=True)
 
 
-def _without_padding(boxes: Tensor, heights: Tensor, widths: Tensor, resize: Resize) -> Tensor:
+def _without_padding(
+    boxes: Tensor, heights: Tensor, widths: Tensor, resize: AppliedResize
+) -> Tensor:
     """Boxes relative to the part of the input that shows the image."""
     aspect = widths / heights
     input_aspect = resize.width / resize.height

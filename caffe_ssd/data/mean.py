@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_ssd.data.pictures import Window
+from caffe_ssd.data.pictures import PixelWindow
 from caffe_ssd.errors import CaffeError, DataError, LayerParamError
 from caffe_ssd.proto.binary import read_binary
 from caffe_ssd.proto.blobs import blob_to_array
@@ -65,7 +65,7 @@ class Mean:
         means: NDArray[np.float32] = self.values.mean(axis=(1, 2), dtype=np.float64)
         return np.broadcast_to(means.astype(np.float32), channels)
 
-    def inside(self, window: Window, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def inside(self, window: PixelWindow, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The mean of a window of an image, to be broadcast to it.
 
         Args:

@@ -27,7 +27,7 @@ _BLOCK = 16
 _LANES = 64
 
 
-class Window(NamedTuple):
+class PixelWindow(NamedTuple):
     """A rectangle in pixels; the ends are exclusive."""
 
     x0: int
@@ -47,20 +47,20 @@ class Window(NamedTuple):
     def width(self) -> int:
         return self.x1 - self.x0
 
-    def moved(self, x: int, y: int) -> Window:
+    def moved(self, x: int, y: int) -> PixelWindow:
         """The window shifted by (x, y)."""
-        return Window(self.x0 + x, self.y0 + y, self.x1 + x, self.y1 + y)
+        return PixelWindow(self.x0 + x, self.y0 + y, self.x1 + x, self.y1 + y)
 
-    def intersect(self, other: Window) -> Window:
+    def intersect(self, other: PixelWindow) -> PixelWindow:
         """The common part; may be empty."""
         x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
-        return Window(x0, y0, min(self.x1, other.x1), min(self.y1, other.y1))
+        return PixelWindow(x0, y0, min(self.x1, other.x1), min(self.y1, other.y1))
 
-    def whole_blocks(self) -> Window:
+    def whole_blocks(self) -> PixelWindow:
         """The window grown to whole JPEG blocks and by one more block on every side."""
         x0, y0 = (v // _BLOCK * _BLOCK - _BLOCK for v in (self.x0, self.y0))
         x1, y1 = (-(-v // _BLOCK) * _BLOCK + _BLOCK for v in (self.x1, self.y1))
-        return Window(x0, y0, x1, y1)
+        return PixelWindow(x0, y0, x1, y1)
 
 
 class Picture(ABC):
@@ -73,7 +73,7 @@ class Picture(ABC):
         content: pixels outside of it all equal `fill`.
     """
 
-    def __init__(self, height: int, width: int, channels: int, content: Window) -> None:
+    def __init__(self, height: int, width: int, channels: int, content: PixelWindow) -> None:
         self.height = height
         self.width = width
         self.channels = channels
@@ -85,12 +85,12 @@ class Picture(ABC):
         """The pixel outside of the content, [C]; meaningless where the content is everything."""
 
     @property
-    def window(self) -> Window:
+    def window(self) -> PixelWindow:
         """All of the picture."""
-        return Window(0, 0, self.width, self.height)
+        return PixelWindow(0, 0, self.width, self.height)
 
     @abstractmethod
-    def read(self, window: Window) -> Image:
+    def read(self, window: PixelWindow) -> Image:
         """The pixels of a window inside the picture, [height, width, C]."""
 
     def pixels(self) -> Image:
@@ -103,14 +103,14 @@ class Decoded(Picture):
 
     def __init__(self, image: Image) -> None:
         height, width, channels = image.shape
-        super().__init__(height, width, channels, Window(0, 0, width, height))
+        super().__init__(height, width, channels, PixelWindow(0, 0, width, height))
         self._image = image
 
     @cached_property
     def fill(self) -> Image:
         return np.zeros(self.channels, self._image.dtype)
 
-    def read(self, window: Window) -> Image:
+    def read(self, window: PixelWindow) -> Image:
         return self._image[window.y0 : window.y1, window.x0 : window.x1]
 
 
@@ -127,10 +127,10 @@ class Distorted(Picture):
         pixel: Image = self._distortion(self._source.fill[None, None])[0, 0]
         return pixel
 
-    def read(self, window: Window) -> Image:
+    def read(self, window: PixelWindow) -> Image:
         x0 = window.x0 // _LANES * _LANES
         x1 = min(-(-window.x1 // _LANES) * _LANES, self.width)
-        image = self._distortion(self._source.read(Window(x0, window.y0, x1, window.y1)))
+        image = self._distortion(self._source.read(PixelWindow(x0, window.y0, x1, window.y1)))
         return image[:, window.x0 - x0 : window.x1 - x0]
 
 
@@ -160,7 +160,7 @@ class Pasted(Picture):
     def fill(self) -> Image:
         return self._fill.astype(self._source.fill.dtype)
 
-    def read(self, window: Window) -> Image:
+    def read(self, window: PixelWindow) -> Image:
         inner = self.content.intersect(window)
         image = None
         if not inner.is_empty:
@@ -171,7 +171,7 @@ class Pasted(Picture):
 class Cropped(Picture):
     """A window of a picture."""
 
-    def __init__(self, source: Picture, window: Window) -> None:
+    def __init__(self, source: Picture, window: PixelWindow) -> None:
         content = source.content.intersect(window).moved(-window.x0, -window.y0)
         super().__init__(window.height, window.width, source.channels, content)
         self._source = source
@@ -181,7 +181,7 @@ class Cropped(Picture):
     def fill(self) -> Image:
         return self._source.fill
 
-    def read(self, window: Window) -> Image:
+    def read(self, window: PixelWindow) -> Image:
         return self._source.read(window.moved(self._window.x0, self._window.y0))
 
 
@@ -201,7 +201,7 @@ class Recompressed(Picture):
         pixel: Image = jpeg_roundtrip(block)[0, 0]
         return pixel
 
-    def read(self, window: Window) -> Image:
+    def read(self, window: PixelWindow) -> Image:
         inner = self.content.intersect(window)
         if inner.is_empty:
             return _on_canvas(self, window, inner, None)
@@ -214,7 +214,9 @@ class Recompressed(Picture):
         return _on_canvas(self, window, inner, image)
 
 
-def _on_canvas(picture: Picture, window: Window, inner: Window, image: Image | None) -> Image:
+def _on_canvas(
+    picture: Picture, window: PixelWindow, inner: PixelWindow, image: Image | None
+) -> Image:
     """The pixels of `window`: `image` at `inner`, the fill around it."""
     if image is not None and inner == window:
         return image

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from caffe_ssd.data.box_projection import coverage, jaccard
 from caffe_ssd.data.draws import Draws
-from caffe_ssd.data.pictures import Window
+from caffe_ssd.data.pictures import PixelWindow
 from caffe_ssd.data.samples import Boxes
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.proto.caffe_pb2 import BatchSampler, SampleConstraint
@@ -179,9 +179,9 @@ def draw_patch(samplers: Sequence[PatchSampler], draws: Draws, objects: Boxes) -
     return patch
 
 
-def patch_window(patch: Boxes, *, height: int, width: int) -> Window:
+def patch_window(patch: Boxes, *, height: int, width: int) -> PixelWindow:
     """The whole pixels of a patch [4] in an image of this size; at least one."""
     edges = patch * np.array([width, height, width, height], np.float32)
     x0, y0 = min(int(edges[0]), width - 1), min(int(edges[1]), height - 1)
     size_x, size_y = max(1, int(edges[2] - edges[0])), max(1, int(edges[3] - edges[1]))
-    return Window(x0, y0, x0 + size_x, y0 + size_y)
+    return PixelWindow(x0, y0, x0 + size_x, y0 + size_y)

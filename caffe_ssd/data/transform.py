@@ -29,7 +29,7 @@ from caffe_ssd.data.draws import Draws
 from caffe_ssd.data.expand import ExpandPolicy
 from caffe_ssd.data.mean import Mean
 from caffe_ssd.data.noise import Noise
-from caffe_ssd.data.pictures import Cropped, Decoded, Distorted, Picture, Recompressed, Window
+from caffe_ssd.data.pictures import Cropped, Decoded, Distorted, Picture, PixelWindow, Recompressed
 from caffe_ssd.data.resize import Resize
 from caffe_ssd.data.sampler import PatchSampler, draw_patch, patch_samplers, patch_window
 from caffe_ssd.data.samples import Annotations, Boxes, Sample
@@ -191,10 +191,10 @@ class Transform:
             boxes = self.resize.scale_boxes(boxes, crop, height=height, width=width)
         return annotations.select(np.ones(len(boxes), np.bool_), boxes)
 
-    def _crop_window(self, height: int, width: int, draws: Draws | None) -> Window:
+    def _crop_window(self, height: int, width: int, draws: Draws | None) -> PixelWindow:
         """Where the final crop lies; in the centre without `draws`."""
         if self.crop_size is None:
-            return Window(0, 0, width, height)
+            return PixelWindow(0, 0, width, height)
         crop_h, crop_w = self.crop_size
         if crop_h > height or crop_w > width:
             raise DataError(
@@ -204,9 +204,9 @@ class Transform:
             y, x = (height - crop_h) // 2, (width - crop_w) // 2
         else:
             y, x = draws.below(height - crop_h + 1), draws.below(width - crop_w + 1)
-        return Window(x, y, x + crop_w, y + crop_h)
+        return PixelWindow(x, y, x + crop_w, y + crop_h)
 
-    def _to_blob(self, image: Image, window: Window, mirrored: bool) -> NDArray[np.float32]:
+    def _to_blob(self, image: Image, window: PixelWindow, mirrored: bool) -> NDArray[np.float32]:
         mean = self.mean.inside(window, image.shape)
         image = image[window.y0 : window.y1, window.x0 : window.x1]
         if mirrored:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from caffe_ssd.data.batches import Batch
 from caffe_ssd.data.decode import ColorMode, Image, decode_bytes
 from caffe_ssd.data.mean import Mean
-from caffe_ssd.data.pictures import Window
+from caffe_ssd.data.pictures import PixelWindow
 from caffe_ssd.data.window_list import CHANNELS, ListedWindow, WindowSet
 from caffe_ssd.errors import DataError, FileError
 from caffe_ssd.files import read_bytes
@@ -41,7 +41,7 @@ class Cut:
         offset: (row, column) of its corner in the blob.
     """
 
-    source: Window
+    source: PixelWindow
     size: tuple[int, int]
     offset: tuple[int, int]
 
@@ -81,7 +81,7 @@ class Warp:
                     f"box {x1} {y1} {x2} {y2} leaves its image of {height} x {width} pixels, for "
                     "which there must be a context_pad or crop_mode square"
                 )
-            source = Window(x1, y1, x2 + 1, y2 + 1)
+            source = PixelWindow(x1, y1, x2 + 1, y2 + 1)
             return Cut(source=source, size=(self.crop_size, self.crop_size), offset=(0, 0))
         half_x, half_y = np.float32((x2 - x1 + 1) / 2), np.float32((y2 - y1 + 1) / 2)
         reach_x = reach_y = max(half_x, half_y)
@@ -94,7 +94,7 @@ class Warp:
                 f"box {x1} {y1} {x2} {y2} lies outside its image of {height} x {width} pixels"
             )
         return Cut(
-            source=Window(x.start, y.start, x.end, y.end),
+            source=PixelWindow(x.start, y.start, x.end, y.end),
             size=(y.size, x.size),
             offset=(y.offset, x.offset),
         )
@@ -260,6 +260,6 @@ def _mean_of_crop(mean: Mean, side: int) -> NDArray[np.float32]:
         raise DataError(
             f"the mean of {mean.file!r} is {height} x {width}, too small for crop_size {side}"
         )
-    window = Window(first, first, first + side, first + side)
+    window = PixelWindow(first, first, first + side, first + side)
     inside = mean.inside(window, (height, width, CHANNELS))
     return np.broadcast_to(inside, (CHANNELS, side, side))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from caffe_ssd.boxes.image_space import Resize, to_image_px
+from caffe_ssd.boxes.image_space import AppliedResize, to_image_px
 from caffe_ssd.errors import DataError, FileError
 from caffe_ssd.evaluate.results import Detection, ImageSize, coco_text, ilsvrc_text, voc_text
 from caffe_ssd.files import atomic_write
@@ -51,7 +51,7 @@ class ResultWriter:
         background_label_id: int,
         sizes: Sequence[ImageSize],
         num_test_image: int,
-        resize: Resize | None = None,
+        resize: AppliedResize | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.prefix = prefix
@@ -138,7 +138,7 @@ class ResultWriter:
 
 
 def result_boxes_px(
-    boxes: NDArray[np.float32], size: ImageSize, resize: Resize | None
+    boxes: NDArray[np.float32], size: ImageSize, resize: AppliedResize | None
 ) -> NDArray[np.float32]:
     """Boxes of one image as result files give them.
 

@@ -11,7 +11,7 @@ import math
 
 from torch import Tensor
 
-from caffe_ssd.boxes.image_space import Resize, ResizeMode
+from caffe_ssd.boxes.image_space import AppliedResize, ResizeMode
 from caffe_ssd.errors import CaffeError, LayerParamError, ShapeError
 from caffe_ssd.evaluate.results import ImageSize, read_name_sizes
 from caffe_ssd.layers.registry import Shape
@@ -115,7 +115,7 @@ def check_arm_shapes(loc: Shape, *arm: Shape) -> None:
             raise ShapeError(f"{name} must have shape {list(wanted)}, got {list(shape)}")
 
 
-def read_resize(param: ResizeParameter) -> Resize:
+def read_resize(param: ResizeParameter) -> AppliedResize:
     """The resize setting of a message.
 
     Raises:
@@ -126,7 +126,7 @@ def read_resize(param: ResizeParameter) -> Resize:
             "resize_param needs a positive height and width, "
             f"got height {param.height}, width {param.width}"
         )
-    return Resize(
+    return AppliedResize(
         mode=ResizeMode(param.resize_mode),
         height=param.height,
         width=param.width,

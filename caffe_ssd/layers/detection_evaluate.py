@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from caffe_ssd.boxes.image_space import Resize, to_image_px
+from caffe_ssd.boxes.image_space import AppliedResize, to_image_px
 from caffe_ssd.boxes.iou import pairwise_iou, pairwise_iou_px
 from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.evaluate.results import ImageSize
@@ -58,7 +58,7 @@ class DetectionEvaluate(Layer):
         overlap_threshold: float = 0.5,
         evaluate_difficult_gt: bool = True,
         sizes: Sequence[ImageSize] | None = None,
-        resize: Resize | None = None,
+        resize: AppliedResize | None = None,
     ) -> None:
         super().__init__()
         self.classes = [c for c in range(num_classes) if c != background_label_id]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caffe_ssd.boxes.image_space import Resize
+from caffe_ssd.boxes.image_space import AppliedResize
 from caffe_ssd.data.batches import LabelKind
 from caffe_ssd.data.records import RecordSource
 from caffe_ssd.errors import DataError, UsageError
@@ -62,7 +62,7 @@ class OfficialScores:
         sizes: Sequence[ImageSize] | None = judge.sizes
         if sizes is None and writer is not None:
             sizes = writer.sizes
-        self._resize: Resize | None = judge.resize
+        self._resize: AppliedResize | None = judge.resize
         if self._resize is None and writer is not None:
             self._resize = writer.resize
         self.test_set: TestSet = read_lmdb_annotations(source, label_map, sizes)

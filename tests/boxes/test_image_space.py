@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from caffe_ssd.boxes.image_space import Resize, ResizeMode, to_image_px
+from caffe_ssd.boxes.image_space import AppliedResize, ResizeMode, to_image_px
 
 BOX = torch.tensor([[-0.1, 0.3, 0.3, 0.5]])
 
 
 def resize(mode, **scales):
-    return Resize(mode=mode, height=300, width=300, **scales)
+    return AppliedResize(mode=mode, height=300, width=300, **scales)
 
 
 SCALED = resize(ResizeMode.FIT_SMALL_SIZE, height_scale=300, width_scale=300)

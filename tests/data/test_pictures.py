@@ -7,7 +7,7 @@ import pytest
 
 from caffe_ssd.data.decode import jpeg_roundtrip
 from caffe_ssd.data.distort import Brightness, Contrast, Distortion, Hue, Saturation
-from caffe_ssd.data.pictures import Cropped, Decoded, Distorted, Pasted, Recompressed, Window
+from caffe_ssd.data.pictures import Cropped, Decoded, Distorted, Pasted, PixelWindow, Recompressed
 from tests.data.databases import picture
 
 COLOUR = Distortion(steps=(Brightness(delta=20.3), Saturation(factor=1.4), Hue(delta=-9.0)))
@@ -17,7 +17,7 @@ GRAY = Distortion(steps=(Contrast(factor=1.3),))
 def random_window(rng, height, width):
     x0, y0 = rng.integers(width - 1), rng.integers(height - 1)
     x1, y1 = rng.integers(x0 + 1, width + 1), rng.integers(y0 + 1, height + 1)
-    return Window(int(x0), int(y0), int(x1), int(y1))
+    return PixelWindow(int(x0), int(y0), int(x1), int(y1))
 
 
 def random_image(rng, channels):
@@ -62,7 +62,7 @@ def test_a_window_beside_the_content_is_fill():
     pasted = Pasted(
         Decoded(image), height=90, width=80, y_off=50, x_off=30, fill=np.float32([9, 8, 7])
     )
-    assert (pasted.read(Window(2, 3, 10, 20)) == [9, 8, 7]).all()
+    assert (pasted.read(PixelWindow(2, 3, 10, 20)) == [9, 8, 7]).all()
     np.testing.assert_array_equal(pasted.pixels()[50:80, 30:70], image)
 
 

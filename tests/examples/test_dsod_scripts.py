@@ -14,7 +14,7 @@ from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 from google.protobuf.json_format import ParseDict
 
-from lmdb_tools.recipes import RECIPES
+from lmdb_tools.layouts import LAYOUTS
 from tests.examples.conftest import Run
 from tests.support.golden import GOLDEN
 
@@ -307,7 +307,7 @@ def test_score_without_a_model(run: Run, caplog: pytest.LogCaptureFixture) -> No
     ],
 )
 def test_defaults_are_what_the_data_tools_make(dataset: datasets.Dataset, layout: str) -> None:
-    recipe = RECIPES[layout]
+    recipe = LAYOUTS[layout]
     assert recipe.folder is not None
     name = Path(recipe.folder).name
     names = [recipe.train[0], recipe.test[0]]

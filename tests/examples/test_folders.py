@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from caffe.models.dsod_recipes import DSOD
-from caffe.models.flag_parser import FlagParser
+from caffe.models.flag_parser import ScriptParser
 from caffe.models.recipe import Family
 from caffe.models.scratchdet_recipes import SCRATCHDET
 from caffe.models.script import scoring_parser, training_parser
@@ -64,7 +64,7 @@ EXTRAS_THAT_CHANGE_NUMBERS = ("--skip_jpeg_roundtrip",)
 TRAININGS = ((DSOD, "dsod/DSOD300_pascal.py"),)
 
 
-def flags_of(parser: FlagParser) -> set[str]:
+def flags_of(parser: ScriptParser) -> set[str]:
     return {action.dest for action in parser._actions} - {"help"}
 
 

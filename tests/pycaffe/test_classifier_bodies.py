@@ -171,7 +171,7 @@ def test_first_maps_of_the_other_depths() -> None:
 @pytest.mark.parametrize("body", [RESNET50_SSD, RESNET101_SSD, RESNET152_SSD, InceptionBody()])
 def test_under_the_head(body: Any) -> None:
     """The head stands on every source; the names of its layers come from there."""
-    detector = ssd.Detector(body, STEPS, SIX_RATIOS, normalizations=-1)
+    detector = ssd.DetectorSpec(body, STEPS, SIX_RATIOS, normalizations=-1)
     names = {layer.name for layer in deploy(detector).layer}
     assert {f"{source}_mbox_loc_flat" for source in body.sources} <= names
 

@@ -34,9 +34,9 @@ FEW_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
 MANY_RATIOS = ((1.6, 2, 3),) * 4 + ((1.6, 2),) * 2
 
 
-def detector(body: Any, image_size: int, ratios: Any) -> ssd.Detector:
+def detector(body: Any, image_size: int, ratios: Any) -> ssd.DetectorSpec:
     steps = (8, 16, 32, 64, 100, image_size)
-    return ssd.Detector(body=body, steps=steps, aspect_ratios=ratios, image_size=image_size)
+    return ssd.DetectorSpec(body=body, steps=steps, aspect_ratios=ratios, image_size=image_size)
 
 
 GATE_LAYERS = ("map_fc", "InnerProduct1", "InnerProduct2")
@@ -49,7 +49,7 @@ def recorded(kind: str) -> Any:
     return message
 
 
-def deploy(made_by: ssd.Detector) -> Any:
+def deploy(made_by: ssd.DetectorSpec) -> Any:
     """The deploy net, without the files that its last layer would write."""
     test = ssd.test_net(made_by, datasets.VOC0712, batch_size=2, output_dir="results")
     net = ssd.deploy_net(made_by, test)
@@ -120,7 +120,7 @@ def test_deploy_net_is_built_as_recorded(tmp_path: Path) -> None:
     ids=["300", "320", "320*"],
 )  # fmt: skip
 def test_published_sizes(
-    made_by: ssd.Detector,
+    made_by: ssd.DetectorSpec,
     floats: int,
     deconvolutions: int,
     statistics: int,

@@ -42,7 +42,7 @@ from tests.support.counting import count_floats
 from tests.support.golden import GOLDEN
 from tests.support.plain_forward import PlainForward
 
-DETECTOR = ssd.Detector(
+DETECTOR = ssd.DetectorSpec(
     body=ROOT_RESNET34,
     steps=(8, 16, 32, 64, 100, 300),
     aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),

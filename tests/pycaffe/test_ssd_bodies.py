@@ -36,7 +36,7 @@ from tests.support.counting import count_floats
 from tests.support.golden import GOLDEN
 
 FOLDER = GOLDEN / "nets" / "ssd_pascal"
-SSD300 = ssd.Detector(
+SSD300 = ssd.DetectorSpec(
     body=VGG_SSD300,
     steps=(8, 16, 32, 64, 100, 300),
     aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),

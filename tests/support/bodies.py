@@ -53,7 +53,7 @@ def load(message: Any, folder: Path, phase: int = caffe.TEST) -> caffe.Net:
     return caffe.Net(str(path), phase)
 
 
-def deploy(detector: ssd.Detector, dataset: Dataset = VOC0712) -> Any:
+def deploy(detector: ssd.DetectorSpec, dataset: Dataset = VOC0712) -> Any:
     """The deploy net, without the files that its last layer would write."""
     net = ssd.deploy_net(detector, ssd.test_net(detector, dataset, 2, "results"))
     net.layer[-1].detection_output_param.ClearField("save_output_param")

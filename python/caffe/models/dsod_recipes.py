@@ -17,7 +17,7 @@ from caffe.models.dsod import (
 )
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
 from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
-from caffe.models.ssd import LOC_WEIGHT, SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
+from caffe.models.ssd import LOC_WEIGHT, SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, DetectorSpec
 
 # SSD's rule: 4e-4 per image with batch norm, times 25 when the loss is divided by the number of
 # matches. From scratch DSOD learns ten times faster.
@@ -35,7 +35,7 @@ SHAPES_BODY = DenseBody(
 
 def dsod300_detector(body):
     """Return a net of six maps of a 300 px image."""
-    return Detector(
+    return DetectorSpec(
         body=body,
         steps=(8, 16, 32, 64, 100, 300),
         aspect_ratios=SIX_MAPS_RATIOS,
@@ -54,7 +54,7 @@ MODELS = OrderedDict(
             "DSOD512",
             (
                 "DSOD512",
-                Detector(
+                DetectorSpec(
                     body=DSOD512,
                     steps=(8, 16, 32, 64, 128, 256, 512),
                     aspect_ratios=SEVEN_MAPS_RATIOS,
@@ -67,7 +67,7 @@ MODELS = OrderedDict(
             "tiny",
             (
                 "DSOD_tiny",
-                Detector(
+                DetectorSpec(
                     body=TINY,
                     steps=(8, 16, 32, 64),
                     aspect_ratios=((2,), (2, 3), (2, 3), (2,)),

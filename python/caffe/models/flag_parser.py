@@ -11,9 +11,9 @@ from caffe.models.records import record
 LONGEST_MARKS = 120  # characters; names of files may have 255
 
 
-class Flag(
+class RecipeFlag(
     record(
-        "Flag",
+        "RecipeFlag",
         "name",
         ("mark", None),
         ("field", None),
@@ -57,7 +57,7 @@ def _digest(text):
     return "{:08x}".format(zlib.crc32(text.encode("utf-8")) & 0xFFFFFFFF)
 
 
-class FlagParser(argparse.ArgumentParser):
+class ScriptParser(argparse.ArgumentParser):
     """A parser of flags written with `-` or `_`, which knows what each does to a recipe."""
 
     def __init__(self, script, example, **options):
@@ -71,13 +71,13 @@ class FlagParser(argparse.ArgumentParser):
 
         Args:
             name: `--batch-size`.
-            mark: see `Flag`; said for every flag, so that none is forgotten.
-            field: see `Flag`.
+            mark: see `RecipeFlag`; said for every flag, so that none is forgotten.
+            field: see `RecipeFlag`.
             to: a group of flags that exclude each other.
             options: of `argparse.ArgumentParser.add_argument`.
         """
         action = (self if to is None else to).add_argument(name, **options)
-        self.flags.append(Flag(action.dest, mark, field))
+        self.flags.append(RecipeFlag(action.dest, mark, field))
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse; see `argparse.ArgumentParser.parse_known_args`."""

@@ -6,7 +6,7 @@ and what changes nothing keeps the folder of the original.
 """
 
 from caffe.models.datasets import count_classes, count_lines
-from caffe.models.flag_parser import FlagParser, marked, positive
+from caffe.models.flag_parser import ScriptParser, marked, positive
 from caffe.models.normalisers import common_divisor
 from caffe.models.recipe import default_places
 from caffe.models.ssd import NORMALIZERS
@@ -27,7 +27,7 @@ def make_parser(family, data, variant, script, description, example):
         description: its help text.
         example: flags of a typical call.
     """
-    parser = FlagParser(script, example, description=description)
+    parser = ScriptParser(script, example, description=description)
     add = parser.add_flag
     add(
         "--variant",

@@ -11,11 +11,11 @@ from caffe.models.dsod_recipes import DSOD_LR, SHAPES_BODY, dsod_coco, dsod_pasc
 from caffe.models.grp_dsod import GRP_DSOD300, GRP_DSOD320, GRP_TINY
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
 from caffe.models.shapes import IMAGE_SIZE, SHAPES, shapes_detector, shapes_schedule
-from caffe.models.ssd import SIX_MAPS_RATIOS, Detector
+from caffe.models.ssd import SIX_MAPS_RATIOS, DetectorSpec
 
 BATCH_SIZE = 6
 
-FEW_PRIORS = Detector(
+FEW_PRIORS = DetectorSpec(
     body=GRP_DSOD320,
     steps=(8, 16, 32, 64, 100, 320),
     aspect_ratios=SIX_MAPS_RATIOS,
@@ -46,7 +46,7 @@ MODELS = OrderedDict(
             "tiny",
             (
                 "GRP_DSOD_tiny",
-                Detector(
+                DetectorSpec(
                     body=GRP_TINY,
                     steps=(8, 16, 32, 64),
                     aspect_ratios=((2,), (2, 3), (2, 3), (2,)),

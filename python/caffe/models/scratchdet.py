@@ -79,7 +79,7 @@ ROOT_RESNET34_512 = ROOT_RESNET34._replace(extras=EXTRAS_512, extra_strides=(2, 
 ROOT_RESNET18_512 = ROOT_RESNET18._replace(extras=EXTRAS_512, extra_strides=(2, 2, 2, 2, 2))
 
 # Four maps of a 96 px to 128 px image, under a hundredth of ScratchDet's work: for demos and tests.
-# Learns fastest with L2 normalisation on every map, as `Detector` has it by default.
+# Learns fastest with L2 normalisation on every map, as `DetectorSpec` has it by default.
 TINY_ROOT_RESNET = RootResNetBody(
     root=(16, 16, 16),
     blocks=(1, 1, 1, 1),

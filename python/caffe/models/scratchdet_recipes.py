@@ -16,7 +16,7 @@ from caffe.models.scratchdet import (
     TINY_ROOT_RESNET,
 )
 from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
-from caffe.models.ssd import SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
+from caffe.models.ssd import SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, DetectorSpec
 
 SCRATCHDET_LR = 0.05
 
@@ -60,7 +60,7 @@ PRIORS = {
 def scratchdet_detector(model, head_batch_norm):
     """Return the net of a variant."""
     steps, aspect_ratios = PRIORS[len(model.body.sources)]
-    return Detector(
+    return DetectorSpec(
         body=model.body,
         steps=steps,
         aspect_ratios=aspect_ratios,

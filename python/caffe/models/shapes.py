@@ -5,7 +5,7 @@ Five kinds of shapes. Pictures are scaled to 96 px; four maps are predicted from
 
 from caffe.models.datasets import VOC0712, Augmentation, PriorRatios
 from caffe.models.recipe import Schedule
-from caffe.models.ssd import Detector
+from caffe.models.ssd import DetectorSpec
 
 SHAPES = VOC0712._replace(
     name="shapes",
@@ -32,10 +32,10 @@ def shapes_detector(body, **fields):
     """Return a net of four maps for the shapes.
 
     Args:
-        body: see `Detector`.
-        fields: of `Detector`.
+        body: see `DetectorSpec`.
+        fields: of `DetectorSpec`.
     """
-    detector = Detector(
+    detector = DetectorSpec(
         body=body,
         image_size=IMAGE_SIZE,
         steps=(8, 16, 32, 48),  # maps of 12, 6, 3 and 2 rows

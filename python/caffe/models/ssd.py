@@ -42,9 +42,9 @@ DISTORTION = {
 }
 
 
-class Detector(
+class DetectorSpec(
     record(
-        "Detector",
+        "DetectorSpec",
         "body",
         "steps",
         "aspect_ratios",

@@ -11,13 +11,13 @@ from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
 from caffe.models.records import record
 from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
-from caffe.models.ssd import SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Detector
+from caffe.models.ssd import SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, DetectorSpec
 from caffe.models.vgg import TINY_VGG, VGG_SSD300, VGG_SSD512
 
 SSD_LR = 0.001  # 4e-5 per image, times 25 when the loss is divided by the number of matches
 VGG_WEIGHTS = "models/VGGNet/VGG_ILSVRC_16_layers_fc_reduced.caffemodel"
 
-SSD300_DETECTOR = Detector(
+SSD300_DETECTOR = DetectorSpec(
     body=VGG_SSD300,
     steps=(8, 16, 32, 64, 100, 300),
     aspect_ratios=SIX_MAPS_RATIOS,
@@ -59,7 +59,7 @@ MODELS = OrderedDict(
         (
             "SSD512",
             SSDModel(
-                Detector(
+                DetectorSpec(
                     body=VGG_SSD512,
                     steps=(8, 16, 32, 64, 128, 256, 512),
                     aspect_ratios=SEVEN_MAPS_RATIOS,
@@ -77,7 +77,7 @@ MODELS = OrderedDict(
         (
             "tiny",
             SSDModel(
-                Detector(
+                DetectorSpec(
                     body=TINY_VGG,
                     steps=(8, 16, 32, 64),
                     aspect_ratios=((2,), (2, 3), (2, 3), (2,)),

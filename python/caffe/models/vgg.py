@@ -116,7 +116,7 @@ VGG_SSD512 = VGGBody(extras=EXTRAS_512)
 # Four maps of a 96 px to 128 px image, under a hundredth of SSD300's work: for demos and tests.
 # VGG16's thirteen convolutions in a row, this narrow, do not learn the synthetic shapes from
 # scratch even with batch norm: their maps become the same at all positions. Five learn them.
-# Learns fastest with L2 normalisation on every map, as `Detector` has it by default.
+# Learns fastest with L2 normalisation on every map, as `DetectorSpec` has it by default.
 TINY_VGG = VGGBody(
     widths=(24, 48, 64, 96, 96),
     fc_width=128,

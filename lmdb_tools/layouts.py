@@ -18,7 +18,7 @@ class ImageSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class DataLayout:
     """How a data set's lists and databases are made.
 
     Args:
@@ -45,9 +45,9 @@ class Recipe:
 _VOC2007 = "VOC2007"
 _VOC2012 = "VOC2012"
 
-RECIPES: Mapping[str, Recipe] = {
+LAYOUTS: Mapping[str, DataLayout] = {
     # 16551 and 4952 images.
-    "voc0712": Recipe(
+    "voc0712": DataLayout(
         label_type="xml",
         train=(
             "trainval",
@@ -60,7 +60,7 @@ RECIPES: Mapping[str, Recipe] = {
         folder="data/VOC0712",
     ),
     # 21503 and 10991 images; the test annotations are not public.
-    "voc0712plus": Recipe(
+    "voc0712plus": DataLayout(
         label_type="xml",
         train=(
             "trainval",
@@ -75,7 +75,7 @@ RECIPES: Mapping[str, Recipe] = {
         test_has_annotations=False,
     ),
     # 11540 and 10991 images; the test annotations are not public.
-    "voc12": Recipe(
+    "voc12": DataLayout(
         label_type="xml",
         train=("trainval", (ImageSet(name="trainval", folder=_VOC2012),)),
         test=("test", (ImageSet(name="test", folder=_VOC2012),)),
@@ -83,7 +83,7 @@ RECIPES: Mapping[str, Recipe] = {
         test_has_annotations=False,
     ),
     # 118287 and 5000 images.
-    "coco": Recipe(
+    "coco": DataLayout(
         label_type="json",
         train=("train", (ImageSet(name="train2014"), ImageSet(name="valminusminival2014"))),
         test=("minival", (ImageSet(name="minival2014"),)),
@@ -93,7 +93,7 @@ RECIPES: Mapping[str, Recipe] = {
         databases={"train": "coco_train_lmdb", "minival": "coco_minival_lmdb"},
     ),
     # Any folder in VOC layout: Annotations/, JPEGImages/, ImageSets/Main/{trainval,test}.txt.
-    "voc": Recipe(
+    "voc": DataLayout(
         label_type="xml",
         train=("trainval", (ImageSet(name="trainval"),)),
         test=("test", (ImageSet(name="test"),)),
