@@ -4,23 +4,30 @@ Spec: ssd-layers.md section 3; other-forks.md sections 12 (clip) and 13.1 (prior
 Quirk: boxes are not clipped, and an image's rows are ordered by class, then by score.
 Quirk: equal scores keep the order of the priors; the reference's GPU build leaves it open.
 
-Letters: N images, P priors, C classes, L location classes (1 or C), D detections.
+What has a chance by its score is picked where the scores lie; the rest is done on the host, image
+by image. From a device it comes at once, which means to wait twice: for how many there are, and for
+them.
+
+Letters: N images, P priors, C classes, L location classes (1 or C), D detections, M candidates.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from caffe_ssd.boxes.coding import CodeType, decode
-from caffe_ssd.boxes.nms import grouped_nms
+from caffe_ssd.boxes.coding import CodeType, check_priors, decode, unusable_priors
+from caffe_ssd.boxes.nms import Boxes, Indices, grouped_nms
 
 LOWEST_SCORE = torch.finfo(torch.float32).min
 
-# Candidates per class that are settled first, to learn which scores can still matter.
-_FIRST_LOOK = 32
+_LEAST_LOOKED_AT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,139 +54,175 @@ class DetectionRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Coded:
+    """Boxes as the network gives them.
+
+    Args:
+        loc: [N, P, L, 4] location codes.
+        given_priors: [P, 4], the priors of the net, which must be usable.
+        priors: those that the codes refer to: the same, or [N, P, 4], made of them for each image.
+        variances: [P, 4]; None if the codes already contain them.
+        code_type: of `loc`.
+    """
+
+    loc: Tensor
+    given_priors: Tensor
+    priors: Tensor
+    variances: Tensor | None
+    code_type: CodeType
+
+    def decode(self, image: Tensor, prior: Tensor, label: Tensor) -> Tensor:
+        """The boxes of some entries, [M] each -> [M, 4]."""
+        own = label if self.loc.shape[2] > 1 else torch.zeros_like(label)
+        variances = None if self.variances is None else self.variances[prior]
+        priors = self.priors[prior] if self.priors.dim() == 2 else self.priors[image, prior]
+        return decode(self.loc[image, prior, own], priors, variances, self.code_type)
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Candidates:
-    """Entries ordered by image, class and falling score; [M] each."""
+    """Entries of one image in the order of priors and classes, on the host; [M] each.
 
-    image: Tensor
-    label: Tensor
-    prior: Tensor
-    score: Tensor
+    Args:
+        entry: number of prior times C plus the class.
+        score: their scores.
+        boxes: [M, 4]; None: not decoded yet.
+    """
 
-    def __getitem__(self, index: Tensor) -> _Candidates:
+    entry: Indices
+    score: NDArray[np.floating[Any]]
+    boxes: Boxes | None = None
+
+    def __getitem__(self, index: NDArray[Any] | slice) -> _Candidates:
         return _Candidates(
-            image=self.image[index],
-            label=self.label[index],
-            prior=self.prior[index],
+            entry=self.entry[index],
             score=self.score[index],
+            boxes=None if self.boxes is None else self.boxes[index],
         )
 
 
 @torch.no_grad()
-def detect(
-    loc: Tensor,
-    scores: Tensor,
-    priors: Tensor,
-    variances: Tensor | None,
-    *,
-    code_type: CodeType,
-    rule: DetectionRule,
-) -> Tensor:
+def detect(scores: Tensor, coded: Coded, rule: DetectionRule) -> Tensor:
     """Decode, suppress and select.
 
     Args:
-        loc: [N, P, L, 4] location codes.
         scores: [N, P, C], as probabilities.
-        priors: [P, 4], or [N, P, 4] for priors of each image.
-        variances: [P, 4]; None if the codes already contain them.
-        code_type: of `loc`.
+        coded: the boxes.
         rule: the thresholds.
 
     Returns:
         [D, 7] rows (image, label, score, xmin, ymin, xmax, ymax).
+
+    Raises:
+        LayerError: the priors cannot be decoded.
     """
-    num_images, num_priors = scores.shape[:2]
+    on_host = scores.device.type == "cpu"
+    found = _on_host(scores, coded, rule) if on_host else _from_device(scores, coded, rule)
+    num_classes = scores.shape[2]
+    rows = [
+        _detections(image, candidates, coded, rule, num_classes)
+        for image, candidates in enumerate(found)
+    ]
+    detections = torch.from_numpy(np.concatenate(rows) if rows else np.empty((0, 7), np.float32))
+    return detections.to(scores.device, scores.dtype, non_blocking=True)
 
-    def settled(chosen: Tensor) -> tuple[_Candidates, Tensor]:
-        """Those of the chosen entries that better ones leave, and their boxes."""
-        found, sizes = _ordered(scores, chosen, rule)
-        loc_class = found.label if loc.shape[2] > 1 else torch.zeros_like(found.label)
-        boxes = decode(
-            loc[found.image, found.prior, loc_class],
-            priors[found.prior] if priors.dim() == 2 else priors[found.image, found.prior],
-            None if variances is None else variances[found.prior],
-            code_type,
-        )
-        boxes = boxes.clamp(0, 1) if rule.clip else boxes
-        kept = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
-        return found[kept], boxes[kept]
 
+def _on_host(scores: Tensor, coded: Coded, rule: DetectionRule) -> list[_Candidates]:
+    """The candidates of each image; boxes are decoded when it is known which are needed."""
+    check_priors(coded.given_priors, None, coded.code_type)
+    found = []
+    for of_image in scores.detach().numpy():
+        chosen = of_image > rule.confidence_threshold
+        if rule.background_label_id >= 0:
+            chosen[:, rule.background_label_id] = False
+        entry = np.flatnonzero(chosen)
+        found.append(_Candidates(entry=entry, score=of_image.reshape(-1)[entry]))
+    return found
+
+
+def _from_device(scores: Tensor, coded: Coded, rule: DetectionRule) -> list[_Candidates]:
+    """The same with boxes, from scores that lie on a device."""
+    num_images, num_priors, num_classes = scores.shape
     chosen = scores > rule.confidence_threshold
     if rule.background_label_id >= 0:
         chosen[:, :, rule.background_label_id] = False
-    if 0 <= rule.keep_top_k < int(chosen.sum()) and num_priors > _FIRST_LOOK:
-        # Whether a box is kept depends on better boxes of its class alone. So the best few of each
-        # class are settled first; where an image has enough of them, lower scores have no chance.
-        first, _ = settled(chosen & (scores > _score_behind(scores, _FIRST_LOOK)))
-        chosen &= scores >= _floors(first, rule.keep_top_k, num_images)[:, None, None]
-    found, boxes = settled(chosen)
-    if rule.keep_top_k > -1:
-        order, rank = rank_in_groups(found.score, found.image, num_images)
-        kept = torch.zeros_like(found.image, dtype=torch.bool)
-        kept[order] = rank < rule.keep_top_k
-        found, boxes = found[kept], boxes[kept]
-    columns = torch.stack([found.image, found.label], 1).to(boxes.dtype)
-    return torch.cat([columns, found.score[:, None].to(boxes.dtype), boxes], 1)
+    if 0 < rule.top_k < num_priors:  # this only spares sending; the host sorts out equal scores
+        best = scores.transpose(1, 2).topk(rule.top_k, dim=2, sorted=False).values
+        chosen &= scores >= best.amin(2)[:, None]
+    image, prior, label = chosen.nonzero(as_tuple=True)  # waits
+    boxes = coded.decode(image, prior, label)
+    wrong = unusable_priors(coded.given_priors, None, coded.code_type).any()
+    numbers = torch.stack([image, prior * num_classes + label], 1)
+    # Numbers of any size and scores travel together, as doubles hold both.
+    row = torch.cat([numbers.double(), scores[image, prior, label, None], boxes], 1)
+    row = torch.cat([row, wrong.expand(1, row.shape[1])])
+    sent = row.cpu().numpy()  # waits
+    if sent[-1, 0]:
+        check_priors(coded.given_priors.cpu(), None, coded.code_type)
+    everything = _Candidates(
+        entry=sent[:-1, 1].astype(np.intp),
+        score=sent[:-1, 2].astype(_numpy_type(scores)),
+        boxes=sent[:-1, 3:].astype(_numpy_type(boxes)),
+    )
+    bounds = np.searchsorted(sent[:-1, 0], np.arange(num_images + 1))
+    return [everything[a:b] for a, b in pairwise(bounds)]
 
 
-def _ordered(scores: Tensor, chosen: Tensor, rule: DetectionRule) -> tuple[_Candidates, list[int]]:
-    """The `top_k` best chosen entries of every image and class, and how many each class has."""
-    num_images, num_priors, num_classes = scores.shape
-    limit = rule.top_k if 0 <= rule.top_k < num_priors else num_priors
-    if 0 < limit < num_priors:
-        chosen = chosen & (scores >= _score_at_rank(scores, chosen, limit))
-    image, prior, label = chosen.nonzero(as_tuple=True)
-    found = _Candidates(image=image, label=label, prior=prior, score=scores[image, prior, label])
-    group = image * num_classes + label
-    order, rank = rank_in_groups(found.score, group, num_images * num_classes)
-    found = found[order[rank < limit]]
-    group = found.image * num_classes + found.label
-    sizes: list[int] = torch.bincount(group, minlength=num_images * num_classes).tolist()
-    return found, sizes
+def _detections(
+    image: int, found: _Candidates, coded: Coded, rule: DetectionRule, num_classes: int
+) -> Boxes:
+    """The rows of one image, [D, 7].
 
-
-def _score_behind(scores: Tensor, rank: int) -> Tensor:
-    """Per image and class, the score that fewer than `rank + 1` entries exceed. [N, 1, C]."""
-    best = scores.transpose(1, 2).topk(rank + 1, dim=2, sorted=False).values
-    return best.amin(2)[:, None]
-
-
-def _floors(first: _Candidates, count: int, num_images: int) -> Tensor:
-    """Per image, the score of the entry that makes it `count`; -inf where there are fewer. [N]."""
-    order, place = rank_in_groups(first.score, first.image, num_images)
-    last = order[place == count - 1]
-    floors = first.score.new_full((num_images,), -torch.inf)
-    floors[first.image[last]] = first.score[last]
-    return floors
-
-
-def _score_at_rank(scores: Tensor, chosen: Tensor, rank: int) -> Tensor:
-    """Per image and class, a score below which nothing is among the best `rank`. [N, 1, C].
-
-    This only spares sorting long lists; equal scores are sorted out later.
+    Whether a box is kept depends on better boxes of its class alone. So as many of the best are
+    settled as it takes to have enough; lower scores have no chance then.
     """
-    floor = scores.new_full((scores.shape[0], scores.shape[2]), -torch.inf)
-    crowded = chosen.sum(1) > rank
-    columns = scores.transpose(1, 2)[crowded]
-    if len(columns):
-        floor[crowded] = columns.topk(rank, dim=1, sorted=False).values.amin(1)
-    return floor[:, None]
+    count, total = rule.keep_top_k, len(found.score)
+    looked_at = total if count < 0 else max(_LEAST_LOOKED_AT, 2 * count)
+    while True:
+        best = found
+        if looked_at < total:
+            floor = np.partition(found.score, total - looked_at)[total - looked_at]
+            best = found[np.flatnonzero(found.score >= floor)]
+        best, sizes = _ordered(best, rule, num_classes)
+        boxes = _decoded(image, best, coded, num_classes) if best.boxes is None else best.boxes
+        if rule.clip:
+            boxes = boxes.clip(0, 1)
+        keep = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
+        kept = np.flatnonzero(keep)
+        if looked_at >= total or len(kept) >= count:
+            break
+        looked_at *= 4
+    if 0 <= count < len(kept):
+        order = np.argsort(-best.score[kept], kind="stable")
+        kept = kept[np.sort(order[:count])]
+    rows = np.empty((len(kept), 7), boxes.dtype)
+    rows[:, 0] = image
+    rows[:, 1] = best.entry[kept] % num_classes
+    rows[:, 2] = best.score[kept]
+    rows[:, 3:] = boxes[kept]
+    return rows
 
 
-def rank_in_groups(score: Tensor, group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    """Order by group, then by falling score; and the place of each within its group.
+def _ordered(
+    found: _Candidates, rule: DetectionRule, num_classes: int
+) -> tuple[_Candidates, Indices]:
+    """By class, then by falling score, `top_k` of each at most; and how many each class has."""
+    label = found.entry % num_classes
+    order = np.lexsort((-found.score, label))
+    sizes = np.bincount(label, minlength=num_classes)
+    if 0 <= rule.top_k < len(order):
+        rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        order = order[rank < rule.top_k]
+        sizes = np.minimum(sizes, rule.top_k)
+    return found[order], sizes
 
-    Args:
-        score: [M].
-        group: [M] numbers from 0.
-        num_groups: more than the largest of them.
 
-    Returns:
-        Indices in that order, [M], and the rank of each of them, from 0; equal scores keep their
-        order.
-    """
-    order = score.argsort(descending=True, stable=True)
-    order = order[group[order].argsort(stable=True)]
-    counts = torch.bincount(group, minlength=num_groups)
-    starts = counts.cumsum(0) - counts
-    place = torch.arange(len(order), device=order.device)
-    return order, place - starts[group[order]]
+def _decoded(image: int, found: _Candidates, coded: Coded, num_classes: int) -> Boxes:
+    prior, label = np.divmod(found.entry, num_classes)
+    at = torch.full((len(prior),), image)
+    boxes: Boxes = coded.decode(at, torch.from_numpy(prior), torch.from_numpy(label)).numpy()
+    return boxes
+
+
+def _numpy_type(x: Tensor) -> np.dtype[Any]:
+    return np.dtype(str(x.dtype).removeprefix("torch."))

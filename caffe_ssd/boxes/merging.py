@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from caffe_ssd.boxes.detection import rank_in_groups
 from caffe_ssd.boxes.iou import box_area, pairwise_iou
 from caffe_ssd.boxes.nms import grouped_nms
+from caffe_ssd.boxes.ranking import rank_in_groups
 
 _IMAGE, _LABEL, _SCORE = 0, 1, 2
 _BOX = slice(3, 7)
@@ -57,20 +57,22 @@ def merge_detections(looks: Sequence[Tensor], rule: MergeRule) -> Tensor:
     rows = torch.cat(list(looks))
     if not len(rows):
         return rows
+    device, rows = rows.device, rows.cpu()
     image, label = rows[:, _IMAGE].long(), rows[:, _LABEL].long()
     num_images, num_labels = int(image.max()) + 1, int(label.max()) + 1
     group = image * num_labels + label
     order, _ = rank_in_groups(rows[:, _SCORE], group, num_images * num_labels)
     rows = rows[order]
-    sizes: list[int] = torch.bincount(group, minlength=num_images * num_labels).tolist()
-    kept = grouped_nms(rows[:, _BOX], sizes, threshold=rule.nms_threshold)
+    sizes = torch.bincount(group, minlength=num_images * num_labels)
+    keep = grouped_nms(rows[:, _BOX].numpy(), sizes.numpy(), threshold=rule.nms_threshold)
+    kept = torch.from_numpy(keep)
     merged = rows[kept]
     if rule.vote_threshold is not None:
         merged = torch.cat([merged[:, :3], _voted(rows, kept, rule.vote_threshold)], 1)
     if rule.keep_top_k >= 0:
         best, rank = rank_in_groups(merged[:, _SCORE], merged[:, _IMAGE].long(), num_images)
         merged = merged[best[rank < rule.keep_top_k].sort().values]
-    return merged
+    return merged.to(device)
 
 
 @torch.no_grad()

@@ -47,7 +47,7 @@ def hardest_apart(
     """Mark the eligible priors of one image with the largest loss that do not cover each other.
 
     Args:
-        loss: [P].
+        loss: [P], on the host like all others.
         boxes: [P, 4].
         eligible: [P] bool.
         budget: how many to mark at most.
@@ -62,7 +62,8 @@ def hardest_apart(
     if top_k > -1:
         order = order[:top_k]
     order = order[box_area(boxes[order]) >= _LEAST_AREA]
-    kept = order[grouped_nms(boxes[order], [len(order)], threshold=nms_threshold)]
+    keep = grouped_nms(boxes[order].numpy(), [len(order)], threshold=nms_threshold)
+    kept = order[torch.from_numpy(keep)]
     chosen = torch.zeros_like(eligible)
     chosen[kept[:budget]] = True
     return chosen

@@ -3,34 +3,34 @@
 Spec: ssd-layers.md sections 2.6 and 3 (step 3).
 
 A list is ordered by falling score. Its boxes are looked at in order and kept unless they overlap a
-kept one by more than the threshold. The outcome is the only fixed point of
+kept one by more than the threshold. So first all pairs that overlap too much are found, with as few
+array calls as the lists allow, and then all lists are settled together: whatever no undecided
+better box covers is kept, and what it covers goes.
 
-    kept[i] = no j < i with kept[j] and iou[j, i] > threshold
-
-so it is found by applying that rule to all boxes together until nothing changes, which takes as
-many rounds as the longest chain of boxes that decide over each other.
+It runs on the host, in NumPy and in one thread: the lists are short, and calls are what costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from caffe_ssd.boxes.iou import pairwise_iou
-
-# Pairs of boxes compared at once: a CPU is fastest inside its cache, a GPU with few launches.
-_PAIRS_CPU = 1 << 16
-_PAIRS_GPU = 1 << 24
+# Lists from this length on are compared as a matrix each, shorter ones pair by pair together.
+_LONG = 40
 _BLOCK = 512
 _ADAPTIVE_ABOVE = 0.5
 
+Boxes = NDArray[np.floating[Any]]
+Marks = NDArray[np.bool_]
+Indices = NDArray[np.intp]
 
-@torch.no_grad()
+
 def grouped_nms(
-    boxes: Tensor, sizes: Sequence[int], *, threshold: float, eta: float = 1.0
-) -> Tensor:
+    boxes: Boxes, sizes: Sequence[int] | Indices, *, threshold: float, eta: float = 1.0
+) -> Marks:
     """Suppress overlapping boxes within each list.
 
     Args:
@@ -43,91 +43,112 @@ def grouped_nms(
     Returns:
         [M] bool: kept.
     """
-    keep = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
-    starts = [0]
-    for size in sizes:
-        starts.append(starts[-1] + size)
+    sizes = np.asarray(sizes, np.intp)
+    sides = np.ascontiguousarray(boxes.T)  # [4, M]
     adaptive = eta < 1 and threshold > _ADAPTIVE_ABOVE
-    for lists in _batches(sizes, boxes.device):
-        longest = sizes[lists[0]]
-        if longest < 2:
-            break
-        if len(lists) > 1 and not adaptive:
-            _suppress_padded(boxes, [(starts[i], sizes[i]) for i in lists], threshold, keep)
-            continue
-        for part in (slice(starts[i], starts[i + 1]) for i in lists):
-            if adaptive:
-                keep[part] = _adaptive(boxes[part], threshold, eta)
-            else:
-                keep[part] = _in_blocks(boxes[part], threshold)
+    keep = np.ones(len(boxes), np.bool_)
+    covering = [] if adaptive else [_pairs_of_short(sides, sizes, threshold)]
+    ends = np.cumsum(sizes)
+    for number in np.flatnonzero(sizes > 1) if adaptive else np.flatnonzero(sizes >= _LONG):
+        start, end = int(ends[number] - sizes[number]), int(ends[number])
+        part = sides[:, start:end]
+        if adaptive:
+            keep[start:end] = _adaptive(part, threshold, eta)
+        elif end - start > _BLOCK:
+            keep[start:end] = _in_blocks(part, threshold)
+        else:
+            covering.append(_pairs_of_one(part, threshold) + start)
+    if covering:
+        keep &= _settle(np.concatenate(covering, 1), len(boxes))
     return keep
 
 
-def _batches(sizes: Sequence[int], device: torch.device) -> Iterator[list[int]]:
-    """Lists of similar length together, longest first, within the limit of pairs."""
-    limit = _PAIRS_CPU if device.type == "cpu" else _PAIRS_GPU
-    order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
-    while order:
-        pairs = max(1, sizes[order[0]]) ** 2
-        count = max(1, limit // pairs)
-        yield order[:count]
-        order = order[count:]
+def _pairs_of_short(sides: Boxes, sizes: Indices, threshold: float) -> Indices:
+    """Pairs (better, worse) of the short lists that overlap too much, [2, K]."""
+    starts = np.cumsum(sizes) - sizes
+    own = np.repeat(starts, sizes)  # where each box's list starts
+    rank = np.arange(sides.shape[1]) - own
+    rank[np.repeat(sizes >= _LONG, sizes)] = 0
+    worse = np.repeat(np.arange(len(rank)), rank)
+    better = np.arange(len(worse)) - np.repeat(np.cumsum(rank) - rank - own, rank)
+    over = overlaps(sides[:, better], sides[:, worse]) > threshold
+    return np.stack([better[over], worse[over]])
 
 
-def _suppress_padded(
-    boxes: Tensor, spans: Sequence[tuple[int, int]], threshold: float, keep: Tensor
-) -> None:
-    """Settle several lists, given by start and length, longest first; writes to `keep`."""
-    start, size = torch.tensor(spans, device=boxes.device).T
-    place = torch.arange(spans[0][1], device=boxes.device)
-    inside = place < size[:, None]  # [lists, longest]
-    place = (place + start[:, None]).where(inside, 0)
-    # Padding has no area, so it overlaps nothing.
-    padded = boxes[place].masked_fill_(~inside[..., None], 0)
-    keep[place[inside]] = _fixed_point(padded, threshold)[inside]
+def _pairs_of_one(sides: Boxes, threshold: float) -> Indices:
+    """The same for one list, [4, K]."""
+    over = overlaps(sides[:, :, None], sides[:, None]) > threshold
+    return np.stack(np.nonzero(np.triu(over, 1)))
 
 
-def _fixed_point(boxes: Tensor, threshold: float) -> Tensor:
-    """[L, K, 4] -> [L, K] bool."""
-    covers = (pairwise_iou(boxes, boxes) > threshold).triu_(1).float()  # [L, K, K]
-    keep = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-    while True:
-        covered = (keep.float()[:, None] @ covers)[:, 0] > 0
-        if bool((covered != keep).all()):
-            return keep
-        keep = ~covered
+def _settle(pairs: Indices, count: int) -> Marks:
+    """Which boxes stay if the first of each pair, where it stays, removes the second."""
+    gone = np.zeros(count, np.bool_)
+    better, worse = pairs
+    while len(better):
+        doubtful = np.zeros(count, np.bool_)
+        doubtful[worse] = True
+        gone[worse[~doubtful[better]]] = True
+        left = doubtful[better] & ~(gone[better] | gone[worse])
+        better, worse = better[left], worse[left]
+    kept: Marks = ~gone
+    return kept
 
 
-def _in_blocks(boxes: Tensor, threshold: float) -> Tensor:
-    """One long list, [K, 4] -> [K] bool: only kept boxes are compared with later ones."""
-    keep = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
-    for start in range(0, len(boxes), _BLOCK):
-        left = keep[start : start + _BLOCK].nonzero()[:, 0] + start
-        if len(left) == 0:
-            continue
-        settled = _fixed_point(boxes[left][None], threshold)[0]
+def _in_blocks(sides: Boxes, threshold: float) -> Marks:
+    """One long list, [4, K] -> [K] bool: only kept boxes are compared with later ones."""
+    keep = np.ones(sides.shape[1], np.bool_)
+    for start in range(0, len(keep), _BLOCK):
+        left = np.flatnonzero(keep[start : start + _BLOCK]) + start
+        settled = _settle(_pairs_of_one(sides[:, left], threshold), len(left))
         keep[left] = settled
-        later = keep[start + _BLOCK :].nonzero()[:, 0] + start + _BLOCK
+        later = np.flatnonzero(keep[start + _BLOCK :]) + start + _BLOCK
         if len(later):
-            overlaps = pairwise_iou(boxes[left[settled]], boxes[later])
-            keep[later] = overlaps.amax(0) <= threshold
+            over = overlaps(sides[:, left[settled], None], sides[:, None, later]) > threshold
+            keep[later] = ~over.any(0)
     return keep
 
 
-def _adaptive(boxes: Tensor, threshold: float, eta: float) -> Tensor:
-    """One list, [K, 4] -> [K] bool; the threshold depends on how many were kept before."""
-    device = boxes.device
-    boxes = boxes.cpu()
-    worst = torch.zeros(len(boxes), dtype=boxes.dtype)
-    limit = torch.tensor(threshold, dtype=torch.float32)
-    keep = torch.zeros(len(boxes), dtype=torch.bool)
-    for i in range(len(boxes)):
-        if not bool(worst[i] <= limit):
+def _adaptive(sides: Boxes, threshold: float, eta: float) -> Marks:
+    """One list, [4, K] -> [K] bool; the threshold depends on how many were kept before."""
+    limit = np.float32(threshold)
+    worst = np.zeros(sides.shape[1], sides.dtype)
+    keep = np.zeros(len(worst), np.bool_)
+    for i in range(len(worst)):
+        if not worst[i] <= limit:
             continue
         keep[i] = True
-        if i + 1 < len(boxes):
-            overlap = pairwise_iou(boxes[i : i + 1], boxes[i + 1 :])[0]
-            worst[i + 1 :] = torch.maximum(worst[i + 1 :], overlap)
-        if float(limit) > _ADAPTIVE_ABOVE:
-            limit = limit * torch.tensor(eta, dtype=torch.float32)
-    return keep.to(device)
+        overlap = overlaps(sides[:, i, None], sides[:, i + 1 :])
+        np.maximum(worst[i + 1 :], overlap, out=worst[i + 1 :])
+        if limit > _ADAPTIVE_ABOVE:
+            limit *= np.float32(eta)
+    return keep
+
+
+def overlaps(a: Boxes, b: Boxes) -> Boxes:
+    """Intersection over union as `pairwise_iou` defines it, side by side.
+
+    Args:
+        a: [4, ...], xmin, ymin, xmax, ymax.
+        b: [4, ...], broadcast with `a`.
+    """
+    zero = a.dtype.type(0)
+    inter = np.minimum(a[2], b[2])
+    inter -= np.maximum(a[0], b[0])
+    np.maximum(inter, zero, out=inter)
+    height = np.minimum(a[3], b[3])
+    height -= np.maximum(a[1], b[1])
+    inter *= np.maximum(height, zero, out=height)
+    union = np.add(_area(a), _area(b), out=height)
+    union -= inter
+    iou: Boxes = np.divide(inter, union, out=inter)
+    return iou
+
+
+def _area(sides: Boxes) -> Boxes:
+    """Areas, and the least positive number where there is none, so that nothing is 0 / 0."""
+    width, height = sides[2] - sides[0], sides[3] - sides[1]
+    least = np.finfo(sides.dtype).tiny
+    area: Boxes = np.where((width < 0) | (height < 0), 0, width * height)
+    np.maximum(area, least, out=area)
+    return area

@@ -15,8 +15,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from caffe_ssd.boxes.coding import CodeType, check_priors
-from caffe_ssd.boxes.detection import LOWEST_SCORE, DetectionRule, detect
+from caffe_ssd.boxes.coding import CodeType
+from caffe_ssd.boxes.detection import LOWEST_SCORE, Coded, DetectionRule, detect
 from caffe_ssd.errors import CaffeError, LayerParamError
 from caffe_ssd.evaluate.result_writer import ResultWriter
 from caffe_ssd.layers.detection_common import (
@@ -102,19 +102,18 @@ class DetectionOutput(Layer):
     @torch.no_grad()
     def forward(self, loc: Tensor, conf: Tensor, priors: Tensor, *more: Tensor) -> Tensor:
         boxes, variances = split_priors(priors)
-        check_priors(boxes, None, self.code_type)
         num_images, num_priors = len(loc), len(boxes)
         divisors = None if self.variance_encoded else variances
         scores = conf.to(boxes.dtype).reshape(num_images, num_priors, self.num_classes)
-        boxes, scores = self.refined(boxes, divisors, scores, *more)
-        detections = detect(
-            loc.to(boxes.dtype).reshape(num_images, num_priors, self.num_loc_classes, 4),
-            scores,
-            boxes,
-            divisors,
+        refined, scores = self.refined(boxes, divisors, scores, *more)
+        coded = Coded(
+            loc=loc.to(boxes.dtype).reshape(num_images, num_priors, self.num_loc_classes, 4),
+            given_priors=boxes,
+            priors=refined,
+            variances=divisors,
             code_type=self.code_type,
-            rule=self.rule,
         )
+        detections = detect(scores, coded, self.rule)
         if self.writer is not None:
             self.writer.add(detections.float().cpu().numpy(), num_images)
         return detection_rows(detections, num_images)

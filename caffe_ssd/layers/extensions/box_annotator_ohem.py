@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe_ssd.boxes.detection import rank_in_groups
+from caffe_ssd.boxes.ranking import rank_in_groups
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import check_rank
 from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer

@@ -58,11 +58,12 @@ def suppressed_rows(
     """
     order = score.argsort(descending=True, stable=True)
     by_image = order[image[order].argsort(stable=True)]
-    sizes: list[int] = torch.bincount(image, minlength=num_images).tolist()
+    sizes = torch.bincount(image, minlength=num_images).cpu().numpy()
     # What is equal goes here, and stays in `grouped_nms`.
     below = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
     kept = torch.zeros(len(score), dtype=torch.bool, device=score.device)
-    kept[by_image] = grouped_nms(boxes[by_image], sizes, threshold=below)
+    keep = grouped_nms(boxes[by_image].cpu().numpy(), sizes, threshold=below)
+    kept[by_image] = torch.from_numpy(keep).to(kept.device)
     order = order[kept[order]]
     columns = torch.stack([image, label], 1).to(boxes.dtype)
     rows = torch.cat([columns, score[:, None], boxes], 1)[order]
