@@ -2,10 +2,9 @@
 
 Spec: none; the reference goes on and overwrites its snapshots.
 
-After every iteration's backward pass, before the update, the loss and the size of every gradient are
-looked at. On the CPU that is done
-at once. On a device the numbers stay there until a line is displayed, a test or a snapshot is due,
-or `LAG` iterations have passed, so that no iteration waits for it.
+After every iteration's backward pass, before the update, the loss and the size of every gradient
+are looked at. On the CPU that is done at once. On a device the numbers stay there until a line is
+displayed, a test or a snapshot is due, or `LAG` iterations have passed, so that no iteration waits.
 
 If one is not finite, the last batch is run once more, watched, with the weights as they are: on the
 CPU those of the iteration itself, since its update has not been made.
