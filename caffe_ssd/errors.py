@@ -7,8 +7,9 @@
   - DataError          a database, list, annotation, label map or image is wrong
   - WeightsError       weights do not fit the net
   - NetError           the graph cannot be run (unknown blob, duplicate top)
-  - SolverError        the solver's settings are wrong
+  - SolverError        the solver's settings are wrong, or a snapshot is not theirs
   - DivergedError      a training's numbers are not finite any more
+  - PeerError          another process of a distributed training is gone or stuck
   - LayerError         one layer is wrong; carries the layer's name and type
     + UnknownLayerError
     + LayerParamError  its parameters are invalid
@@ -58,6 +59,10 @@ class SolverError(CaffeError):
 
 class DivergedError(CaffeError):
     """A loss or gradient of a training is not finite."""
+
+
+class PeerError(CaffeError):
+    """Another process of a distributed training has ended, or does not answer."""
 
 
 class LayerError(CaffeError):

@@ -3,15 +3,21 @@
 Only regular files are read, up to a stated length: a pipe may never end, and `/dev/zero` does not.
 
 New content goes to a temporary name in the same folder, reaches the disk, and then takes the
-target's name in one step. Something that is no regular file (a pipe, `/dev/stdout`) is written to
-directly: it has no name to take over.
+target's name in one step. The temporary name says which process of which machine made it, so that
+what a killed process left behind can be told from what another one is writing. Something that is
+no regular file (a pipe, `/dev/stdout`) is written to directly: it has no name to take over.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
+import shutil
+import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -97,6 +103,12 @@ def _kind(mode: int) -> str:
     return next((words for is_kind, words in kinds if is_kind(mode)), "a device")
 
 
+_MOST_KEPT = 50  # characters of the target's name: the whole must fit into 255 bytes
+_TEMPORARY = re.compile(
+    r"\.(?P<target>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.tmp"
+)
+
+
 @contextmanager
 def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under its name only when the block ends well.
@@ -141,8 +153,65 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
+def temporary_name(target: Path) -> Path:
+    """A name beside the target for its unfinished content; `sweep` knows it."""
+    mark = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return target.with_name(f".{target.name[:_MOST_KEPT]}.{mark}.tmp")
+
+
+def sweep(folder: str | os.PathLike[str], prefix: str = "") -> list[str]:
+    """Remove unfinished files and folders whose process is dead.
+
+    Those of other machines, of living processes and of other programs stay.
+
+    Args:
+        folder: where to look.
+        prefix: how the names of the targets begin.
+
+    Returns:
+        The names of what was removed.
+    """
+    removed = []
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return []
+    for entry in entries:
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match is None or not match["target"].startswith(prefix[:_MOST_KEPT]):
+            continue
+        if match["machine"] != _machine() or _is_alive(int(match["process"])):
+            continue
+        if os.path.lexists(Path(entry.path).with_suffix(".old")):
+            continue  # it was just taking the place of what is put aside there
+        with suppress(OSError):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+            removed.append(entry.name)
+    return removed
+
+
+def _machine() -> str:
+    """This machine, or this container, in eight digits."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":  # there, signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
 def _write_beside(target: Path) -> Iterator[BinaryIO]:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_name(target)
     # Not tempfile: its files are private to the user, ours follow the umask like any other file.
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:

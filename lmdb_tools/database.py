@@ -17,6 +17,7 @@ from pathlib import Path
 import lmdb
 
 from caffe_ssd.errors import DataError, FileError
+from caffe_ssd.files import sweep, temporary_name
 
 _COMMIT_EVERY = 1000
 _FIRST_MAP_SIZE = 1 << 20
@@ -84,7 +85,8 @@ def new_database(
     """
     target = Path(os.path.abspath(path))
     check_target(target, replace=replace)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    sweep(target.parent, target.name)
+    temporary = temporary_name(target)
     writer: DatabaseWriter | None = None
     try:
         temporary.mkdir(0o755)

@@ -21,6 +21,7 @@ from caffe_ssd.cli.flags import (
     add_lenient_flag,
     add_pixel_flags,
     add_scale_flags,
+    add_unfilled_flag,
     at_least,
     check_files,
     engine_of,
@@ -147,6 +148,7 @@ def _detector(args: argparse.Namespace) -> Detector:
         multi_scale=scales_of(args),
         batch=args.batch,
         lenient=args.lenient,
+        allow_unfilled=args.allow_unfilled,
     )
 
 
@@ -163,6 +165,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("json", metavar="FILE", help="also write what was found as JSON")
     add_scale_flags(parser)
     add_engine_flags(parser, AUTO)
+    add_unfilled_flag(parser)
     add_lenient_flag(parser)
     args = parser.parse_action(arguments)
     required(args, "model", "weights")

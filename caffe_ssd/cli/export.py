@@ -12,6 +12,7 @@ from caffe_ssd.cli.flags import (
     add_lenient_flag,
     add_pixel_flags,
     add_precision_flags,
+    add_unfilled_flag,
     at_least,
     check_files,
     required,
@@ -24,6 +25,7 @@ from caffe_ssd.engines.onnx_export import onnx_model
 from caffe_ssd.engines.quantization import Quantizer
 from caffe_ssd.errors import UsageError
 from caffe_ssd.files import atomic_write
+from caffe_ssd.layers.registry import Code
 from caffe_ssd.net import Net
 from caffe_ssd.scoring.calibration import (
     DEFAULT_IMAGES,
@@ -52,7 +54,13 @@ def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
     args = _parse(arguments)
     check_files(args, "model", "weights")
-    net = load_net(args.model, weights_of(args), lenient=args.lenient)
+    net = load_net(
+        args.model,
+        weights_of(args),
+        lenient=args.lenient,
+        allow_unfilled=args.allow_unfilled,
+        code=Code.REFUSE,
+    )
     frozen = exported_part(net, args.batch, args.input_size)
     model = onnx_model(frozen, net.name if net.name else "net")
     if args.precision == "int8":
@@ -80,11 +88,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("batch", type=int, default=None, metavar="N", help="pictures in one pass (the net's own)")
     add_precision_flags(parser, PRECISIONS)
     add_pixel_flags(parser)
+    add_unfilled_flag(parser)
     add_lenient_flag(parser)
     args = parser.parse_action(arguments)
     required(args, "model", "weights")
     if not args.output:
         raise UsageError("-output is missing: the ONNX file to write")
+    if not args.output.lower().endswith(".onnx"):
+        raise UsageError(f"-output is an ONNX file, so its name must end in .onnx: {args.output!r}")
     at_least(args, "batch", 1)
     check_calibration(args.precision, args.calibration, args.calibration_images)
     return args

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +30,8 @@ from caffe_ssd.scoring.scales import MultiScale, Scale
 
 logger = logging.getLogger(__name__)
 
+# As in layers/python.py, whose import would take a second.
+FORBIDDING = "CAFFE_NO_PYTHON_LAYERS"
 EFFECTS = ("stop", "snapshot", "none")
 
 
@@ -64,6 +67,10 @@ class ActionParser(FlagParser):
 
     def __init__(self, action: str, *, description: str, examples: str) -> None:
         super().__init__(f"caffe {action}", description=description, examples=examples)
+        self.add_switch(
+            "no_python_layers",
+            help=f"refuse nets that name Python code to run, as {FORBIDDING}=1 does",
+        )
         self._unused: list[str] = []
 
     def add_reference_flags(self, *used: str, **told: str) -> None:
@@ -91,12 +98,22 @@ class ActionParser(FlagParser):
             UsageError: an unknown flag, a missing or a bad value.
         """
         args = self.parse_flags(arguments)
+        if args.no_python_layers:
+            os.environ[FORBIDDING] = "1"  # for the processes of other devices, too
         for name in self._unused:
             if hasattr(args, name):
                 logger.warning("-%s has no effect in %s", name, self.prog)
         if hasattr(args, "skip"):
             args.lenient = Lenience(harmless=args.lenient, skip=frozenset(args.skip.split(",")))
         return args
+
+
+def add_unfilled_flag(parser: FlagParser) -> None:
+    """Add the flag of actions that need weights for the whole net."""
+    parser.add_switch(
+        "allow_unfilled",
+        help="go on where -weights does not fill all learnable layers of the net",
+    )
 
 
 def required(args: argparse.Namespace, *names: str) -> None:

@@ -12,6 +12,7 @@ from caffe_ssd.cli.flags import (
     ActionParser,
     add_lenient_flag,
     add_tf32_flag,
+    add_unfilled_flag,
     add_workers_flag,
     at_least,
     check_files,
@@ -22,7 +23,7 @@ from caffe_ssd.cli.flags import (
 from caffe_ssd.desk.console import show
 from caffe_ssd.errors import UsageError
 from caffe_ssd.net.statistics import recompute_statistics
-from caffe_ssd.net.weights import save_binary
+from caffe_ssd.net.weights import save_binary, save_hdf5
 from caffe_ssd.scoring.loading import load_net
 
 DESCRIPTION = (
@@ -51,12 +52,13 @@ def run(arguments: list[str]) -> int:
         device=device,
         workers=args.workers,
         lenient=args.lenient,
+        allow_unfilled=args.allow_unfilled,
         saves_results=True,
         is_logged=True,
     )
     passes = DEFAULT_ITERATIONS if args.iterations is None else args.iterations
     recompute_statistics(net, passes)
-    save_binary(net, args.output)
+    (save_hdf5 if args.output.endswith(".h5") else save_binary)(net, args.output)
     show(f"wrote {args.output}: statistics of {passes} passes")
     return 0
 
@@ -69,6 +71,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_flag("output", default="", help="the caffemodel to write")
     add_workers_flag(parser)
     add_tf32_flag(parser)
+    add_unfilled_flag(parser)
     add_lenient_flag(parser)
     args = parser.parse_action(arguments)
     required(args, "model", "weights")

@@ -61,7 +61,7 @@ def format_rows(rows: Sequence[LayerCost]) -> str:
         count = f"{row.num_parameters:,}" if row.num_parameters else "-"
         flops = f"{row.num_macs * FLOPS_PER_MAC / 1e6:,.1f}" if row.num_macs else "-"
         memory = f"{row.num_activations * FLOAT_BYTES / _MIB:.2f}" if row.num_activations else "-"
-        tops = ", ".join(map(_shape, row.tops))
+        tops = "?" if row.type == "Python" else ", ".join(map(_shape, row.tops))
         cells.append((row.name, row.type, tops if tops else "-", count, flops, memory))
     widths = [max(len(line[i]) for line in cells) for i in range(len(_HEADINGS))]
     return "\n".join(

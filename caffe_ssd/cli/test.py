@@ -21,6 +21,7 @@ from caffe_ssd.cli.flags import (
     add_lenient_flag,
     add_scale_flags,
     add_tf32_flag,
+    add_unfilled_flag,
     add_workers_flag,
     at_least,
     check_files,
@@ -71,6 +72,7 @@ def run(arguments: list[str]) -> int:
         level=args.level,
         stages=args.stage.split(","),
         lenient=args.lenient,
+        allow_unfilled=args.allow_unfilled,
         forward=debug_info.forward,
     )
     if args.protocol:
@@ -105,6 +107,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_flag("json", metavar="FILE", help="also write the scores of -protocol as JSON")
     add_scale_flags(parser)
     add_engine_flags(parser, PLAIN)
+    add_unfilled_flag(parser)
     add_lenient_flag(parser)
     args = parser.parse_action(arguments)
     required(args, "model", "weights")

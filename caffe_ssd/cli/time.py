@@ -71,6 +71,7 @@ def run(arguments: list[str]) -> int:
         device=device,
         workers=args.workers,
         lenient=args.lenient,
+        allow_unfilled=True,
         is_logged=True,
     )
     if not choice.is_plain:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -25,17 +26,20 @@ from caffe_ssd.cli.flags import (
     required,
     weights_of,
 )
-from caffe_ssd.cli.signals import watch
+from caffe_ssd.cli.signals import SignalActions, watch
 from caffe_ssd.desk.console import run_command
 from caffe_ssd.desk.flags import about_flag
 from caffe_ssd.desk.training_bar import training_bar
 from caffe_ssd.errors import UsageError
+from caffe_ssd.files import sweep
 from caffe_ssd.layers.registry import Runtime, SourceLayer
-from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file
+from caffe_ssd.net.loading import load_weights
+from caffe_ssd.net.weights import copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.text import naming_solver, read_solver
 from caffe_ssd.solver.launch import launch
 from caffe_ssd.solver.parallel import (
+    PATIENCE_S,
     Place,
     StoppedByRoot,
     join,
@@ -43,13 +47,18 @@ from caffe_ssd.solver.parallel import (
     process_group,
     worker_settings,
 )
+from caffe_ssd.solver.prefix_lock import prefix_lock
 from caffe_ssd.solver.results_file import ResultsFile
+from caffe_ssd.solver.resume import newest_snapshot
 from caffe_ssd.solver.solver import Solver
 from caffe_ssd.solver.watchdog import EFFECTS
 
 logger = logging.getLogger(__name__)
 
 _MISFIT_ADVICE = f"{RENAME_ADVICE} -skip_mismatched trains all such layers afresh."
+AUTO = "auto"  # as -snapshot: go on from the newest one, if there is one
+# Flags that make another training of the same files.
+_CHANGE_NUMBERS = ("bf16", "skip_jpeg_roundtrip", "sync_bn", "sync_loss")
 
 DESCRIPTION = "Train or finetune the net of a solver file."
 EXAMPLES = """\
@@ -57,9 +66,11 @@ EXAMPLES = """\
   caffe train -solver solver.prototxt -weights VGG_ILSVRC_16.caffemodel -gpu 0,1
   caffe train -solver solver.prototxt -gpu 0,1,2,3 -sync-bn -sync-loss
   caffe train -solver solver.prototxt -snapshot models/net_iter_8000.solverstate
+  caffe train -solver solver.prototxt -snapshot auto
   torchrun --nnodes 2 --nproc-per-node 4 -m caffe_ssd.cli.main train -solver solver.prototxt
 
-Ctrl-C stops after a snapshot; `kill -HUP` makes a snapshot and goes on.
+Ctrl-C or `kill` stops after a snapshot, at the second time at once; `kill -HUP` makes a snapshot
+and goes on.
 Losses and scores are also kept in <snapshot_prefix>_results.jsonl."""
 
 
@@ -71,7 +82,7 @@ def run(arguments: list[str]) -> int:
     state = net_state(args, "TRAIN")
     state.ClearField("phase")
     param.train_state.MergeFrom(state)
-    check_files(args, "snapshot", "weights")
+    check_files(args, *([] if args.snapshot == AUTO else ["snapshot"]), "weights")
     place = place_from_environment()
     if args.cpu_processes is not None:
         chosen = [torch.device("cpu")] * args.cpu_processes
@@ -123,6 +134,9 @@ def train(
     if device.type == "cpu":
         devices.keep_freed_memory()
     with ExitStack() as stack:
+        if is_root:
+            stack.enter_context(prefix_lock(param.snapshot_prefix))
+            _sweep(param.snapshot_prefix)
         with naming_solver(args.solver):
             solver = Solver(
                 param,
@@ -138,14 +152,20 @@ def train(
             solver.net.use_checkpoints()
         solver.restart_data = args.restart_data
         solver.watchdog.effect = args.on_nan
+        solver.options = tuple(name for name in _CHANGE_NUMBERS if getattr(args, name))
         _load(args, solver)
-        effects = (args.sigint_effect, args.sighup_effect) if is_root else ("none", "none")
-        actions = stack.enter_context(watch(sigint_effect=effects[0], sighup_effect=effects[1]))
+        actions = stack.enter_context(_watch(args, is_root))
         solver.action_source = actions.action
         stop_the_others = _do_nothing
         if place is not None:
-            stack.enter_context(process_group(place, device))
-            stop_the_others = join(solver, place, sync_bn=args.sync_bn, sync_loss=args.sync_loss)
+            stack.enter_context(process_group(place, device, args.peer_timeout))
+            stop_the_others = join(
+                solver,
+                place,
+                sync_bn=args.sync_bn,
+                sync_loss=args.sync_loss,
+                patience_s=args.peer_timeout,
+            )
         if is_root:
             _observe(solver, stack)
         return _solve(solver, stop_the_others)
@@ -155,13 +175,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = ActionParser("train", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_reference_flags(
         "solver",
-        "snapshot",
         "level",
         "stage",
         "sigint_effect",
         "sighup_effect",
         gpu="ids of the GPUs to run on, separated by ',', or 'all'; the batch size is per GPU "
         "(the solver's)",
+        snapshot="solver state to resume from; 'auto': the newest of snapshot_prefix, if any",
         weights="weights to start from, separated by ','; not together with -snapshot",
     )
     add_workers_flag(parser, " per device")
@@ -192,6 +212,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "sync_loss",
         help="several GPUs: divide losses by the matches on all GPUs, not each GPU by its own",
     )
+    parser.add_flag(
+        "peer_timeout",
+        type=float,
+        default=PATIENCE_S,
+        metavar="S",
+        help="several processes: fail if another one does not answer for S seconds (%(default)s)",
+    )
     parser.add_switch(
         "skip_mismatched",
         help="with -weights: layers of other shapes in the file start anew, with a warning each",
@@ -213,12 +240,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add_lenient_flag(parser)
     args = parser.parse_action(arguments)
     required(args, "solver")
-    if args.snapshot and args.weights:
+    if args.snapshot not in ("", AUTO) and args.weights:
         raise UsageError("give -snapshot to resume or -weights to finetune, not both")
     if args.cpu_processes is not None and (args.gpu or args.cpu_processes < 1):
         given = f"-gpu {args.gpu}" if args.gpu else str(args.cpu_processes)
         raise UsageError(f"-cpu_processes takes at least 1 process and no -gpu, got {given}")
     at_least(args, "workers", 0)
+    if not args.peer_timeout > 0:
+        raise UsageError(f"-peer_timeout must be more than 0, got {args.peer_timeout:g}")
     return args
 
 
@@ -235,14 +264,47 @@ def _runtime(args: argparse.Namespace, device: torch.device, place: Place | None
     )
 
 
+def _sweep(prefix: str) -> None:
+    """Remove what a killed training left half written."""
+    if not prefix:
+        return
+    path = Path(prefix)
+    for name in sweep(path.parent, path.name):
+        logger.info("Removed %s, which a killed process left unfinished", path.parent / name)
+
+
+def _watch(args: argparse.Namespace, is_root: bool) -> AbstractContextManager[SignalActions]:
+    """Listen to signals; the root decides for all processes."""
+    if is_root:
+        return watch(sigint_effect=args.sigint_effect, sighup_effect=args.sighup_effect)
+    return watch(sigint_effect="none", sighup_effect="none", sigterm_effect="none")
+
+
 def _load(args: argparse.Namespace, solver: Solver) -> None:
-    if args.snapshot:
-        log.RESUMING.write(path=args.snapshot)
-        solver.restore(args.snapshot)
-    for path in weights_of(args):
+    """Resume, or take over weights, as the flags ask."""
+    snapshot, is_auto = args.snapshot, args.snapshot == AUTO
+    if is_auto:
+        newest = newest_snapshot(solver.param.snapshot_prefix)
+        snapshot = "" if newest is None else str(newest)
+    if snapshot:
+        log.RESUMING.write(path=snapshot)
+        solver.restore(snapshot, strict=is_auto)
+        if solver.iter >= solver.param.max_iter:
+            logger.warning(
+                "This training is finished: %s is at iteration %d, and max_iter is %d. Nothing "
+                "is trained; raise max_iter to go on",
+                *(snapshot, solver.iter, solver.param.max_iter),
+            )
+        return
+    paths = weights_of(args)
+    for path in paths:
         log.FINETUNING.write(path=path)
-        for net in (solver.net, *solver.test_nets):
-            copy_trained_file(net, path, advice=_MISFIT_ADVICE, skip_misfits=args.skip_mismatched)
+    if paths:
+        skip = args.skip_mismatched
+        load_weights(solver.net, paths, advice=_MISFIT_ADVICE, skip_misfits=skip)
+        for net in solver.test_nets:  # layers that the train net does not have
+            for path in paths:
+                copy_trained_file(net, path, advice=_MISFIT_ADVICE, skip_misfits=skip)
 
 
 def _observe(solver: Solver, stack: ExitStack) -> None:

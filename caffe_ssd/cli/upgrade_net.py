@@ -14,6 +14,7 @@ import os
 
 from caffe_ssd.cli.flags import ActionParser, add_lenient_flag
 from caffe_ssd.desk.console import show
+from caffe_ssd.errors import UsageError
 from caffe_ssd.proto.binary import is_binary, read_weights, write_binary
 from caffe_ssd.proto.caffe_pb2 import NetParameter
 from caffe_ssd.proto.extensions import refuse_in_message, refuse_in_text
@@ -65,4 +66,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_switch(
         "strict", help="refuse a net that uses what the original SSD-Caffe does not know"
     )
-    return parser.parse_action(arguments)
+    args = parser.parse_action(arguments)
+    if args.target.endswith(".h5"):
+        raise UsageError(f"OUT is no HDF5 file, so its name must not end in .h5: {args.target!r}")
+    return args

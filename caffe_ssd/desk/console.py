@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -22,23 +22,46 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from caffe_ssd.desk import streams
+from caffe_ssd.desk.streams import tell
 from caffe_ssd.errors import CaffeError, FileError, UsageError
 from caffe_ssd.log import GlogFormatter
 
+STOPPED_AT_ONCE = 130  # exit status
+AT_ONCE = "stopped at once; what was not saved is lost"
 PACKAGES = ("caffe_ssd", "caffe", "lmdb_tools")
+
+__all__ = [
+    "is_terminal",
+    "live_progress",
+    "run_command",
+    "set_up_logging",
+    "show",
+    "tell",
+    "track",
+]
 
 T = TypeVar("T")
 
 
 def set_up_logging(handler: logging.Handler | None = None) -> None:
     """Send our packages' log to standard error, or to `handler`, in Caffe's format."""
-    handler = logging.StreamHandler() if handler is None else handler
+    handler = _ToStderr() if handler is None else handler
     handler.setFormatter(GlogFormatter())
     for package in PACKAGES:
         package_logger = logging.getLogger(package)
         package_logger.handlers = [handler]
         package_logger.setLevel(logging.INFO)
         package_logger.propagate = False
+
+
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """A command goes on when nobody can be told any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Report mistakes in log calls, not that the stream is closed or full."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def run_command(
@@ -57,21 +80,24 @@ def run_command(
         The exit status.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    streams.prepare()
     with _logging_restored():
         set_up_logging()
         try:
             status = action(arguments)
-        except CaffeError as error:
-            if any(word in ("-debug", "--debug") for word in arguments):
+        except (CaffeError, OSError, MemoryError, ImportError) as error:
+            is_bug = isinstance(error, ImportError) and not streams.is_out_of_descriptors(error)
+            if is_bug or any(word in ("-debug", "--debug") for word in arguments):
                 raise
-            tell(f"{name}: {error}")
-            return 2 if isinstance(error, UsageError) else 1
+            text = str(error) if isinstance(error, CaffeError) else streams.describe(error)
+            tell(f"{name}: {text}")
+            status = 2 if isinstance(error, UsageError) else 1
         except KeyboardInterrupt:
-            tell(f"{name}: stopped at once; what was not saved is lost")
-            return 130
+            tell(f"{name}: {AT_ONCE}")
+            status = STOPPED_AT_ONCE
         except SystemExit as leaving:  # after a help text
-            return leaving.code if isinstance(leaving.code, int) else 0
-    return 0 if status is None else status
+            status = leaving.code if isinstance(leaving.code, int) else 0
+    return streams.finish(name, 0 if status is None else status)
 
 
 def show(text: str) -> None:
@@ -88,12 +114,6 @@ def show(text: str) -> None:
         if not isinstance(error, BrokenPipeError):
             text = f"Could not write to standard output: {error.strerror}"
             raise FileError(text) from error
-
-
-def tell(text: str) -> None:
-    """Print a message on standard error."""
-    if sys.stderr is not None:
-        print(text, file=sys.stderr)
 
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:

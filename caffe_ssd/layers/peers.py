@@ -7,9 +7,14 @@ when the devices are in step; at all other times the root runs alone and must no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from caffe_ssd.errors import PeerError
 
 
 class Peers:
@@ -41,12 +46,30 @@ class Peers:
         """
         values = values.detach().contiguous()
         gathered = values.new_empty(self.count, values.numel())
-        dist.all_gather(list(gathered.unbind()), values)
+        with answering():
+            dist.all_gather(list(gathered.unbind()), values)
         return gathered
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all devices, added up in order of rank; shaped like `values`."""
         return torch.sum(self.gather(values.reshape(-1)), 0).reshape(values.shape)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Around whatever needs an answer of the other processes.
+
+    Raises:
+        PeerError: one is gone, or did not answer within the time that `process_group` was given.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # gloo has no class of its own
+        reason = str(error).splitlines()[0]
+        raise PeerError(
+            f"rank {dist.get_rank()}: another process of this training has ended or does not "
+            f"answer ({reason}); resume from the newest snapshot"
+        ) from error
 
 
 def in_step(peers: Peers | None) -> Peers | None:

@@ -5,6 +5,9 @@ Quirk: exceptions of the user's code pass through unchanged.
 Quirk: tops and diffs keep their content from one call to the next, as far as the user's code does
     not overwrite it.
 
+A prototxt that names code can do whatever that code does, so it may be forbidden: by the runtime,
+or for all by the environment variable CAFFE_NO_PYTHON_LAYERS (docs/security.md).
+
 In training on several devices each process has an instance of its own, where the reference's
 devices take turns with one; so a layer that makes data must itself tell the processes apart.
 """
@@ -12,6 +15,7 @@ devices take turns with one; so a layer that makes data must itself tell the pro
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -24,6 +28,7 @@ from caffe_ssd.layers.blob import Blob
 from caffe_ssd.layers.python_interface import LearntBlobs, PythonLayer
 from caffe_ssd.layers.registry import (
     MANY,
+    Code,
     Layer,
     LayerSpec,
     Shape,
@@ -33,6 +38,8 @@ from caffe_ssd.layers.registry import (
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
 
 _log = logging.getLogger(__name__)
+
+FORBIDDING = "CAFFE_NO_PYTHON_LAYERS"
 
 
 class Python(Layer):
@@ -143,9 +150,23 @@ class _Call(torch.autograd.Function):
         return (None, None, *found, *[None] * (ctx.num_tensors - ctx.num_bottoms))
 
 
+class Unseen(Layer):
+    """A Python layer whose code is not imported: all that is known of its tops are their names."""
+
+    def __init__(self, num_tops: int) -> None:
+        super().__init__()
+        self._num_tops = num_tops
+
+    def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
+        return ((),) * self._num_tops
+
+
 @register_layer("Python", bottoms=range(MANY), tops=range(MANY))
-def _build(spec: LayerSpec) -> Python:
+def _build(spec: LayerSpec) -> Layer:
     param = spec.param.python_param
+    if spec.runtime.code is Code.LOOK:
+        return Unseen(spec.num_tops)
+    _check_allowed(spec)
     if spec.runtime.world_size > 1 and spec.is_train and not param.share_in_parallel:
         raise LayerParamError(
             "cannot train on several devices unless python_param.share_in_parallel is true; "
@@ -156,6 +177,15 @@ def _build(spec: LayerSpec) -> Python:
     if not spec.bottoms:
         return PythonSource(user, spec.param)
     return Python(user, spec.param, spec.bottoms)
+
+
+def _check_allowed(spec: LayerSpec) -> None:
+    param = spec.param.python_param
+    what = f"would run code, class {param.layer!r} of module {param.module!r}"
+    if spec.runtime.code is Code.REFUSE:
+        raise LayerParamError(f"{what}, which this command never does")
+    if os.environ.get(FORBIDDING, "") not in ("", "0"):
+        raise LayerParamError(f"{what}; {FORBIDDING} forbids it")
 
 
 def _find_class(module_name: str, class_name: str) -> type[PythonLayer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeAlias
 
 from torch import Tensor, nn
@@ -21,6 +22,14 @@ AT_LEAST_ONE = range(1, MANY)
 EVERY_BOTTOM = range(MANY)
 
 
+class Code(Enum):
+    """What becomes of code that a prototxt names (Python layers)."""
+
+    RUN = "imported and run"
+    LOOK = "not imported; the layer is there, with tops of unknown shape"
+    REFUSE = "not imported; the layer is an error"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """What a net's surroundings give its layers; none of it stands in the prototxt.
@@ -30,6 +39,7 @@ class Runtime:
         data_workers: worker processes per data layer; 0 loads in the calling process.
         rank: which of `world_size` devices this is; data layers deal records by it.
         world_size: number of devices that train together.
+        code: what becomes of code that a net's definition names.
         jpeg_roundtrip: augmented images pass through JPEG between the stages, as in the reference;
             without it training and scoring are faster and differ by noise.
     """
@@ -38,6 +48,7 @@ class Runtime:
     data_workers: int = 0
     rank: int = 0
     world_size: int = 1
+    code: Code = Code.RUN
     jpeg_roundtrip: bool = True
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,49 +46,91 @@ class CopyReport:
     """What a load did.
 
     Args:
+        source: where the weights came from.
         copied: layers that received blobs, in file order.
         ignored: layers of the file that the net does not have, in file order.
-        untouched: layers of the net with a blob that the file did not give, in net order.
+        foreign: those of them that have blobs.
+        learnable: layers of the net that have blobs, in net order.
+        untouched: those with a blob that the file did not give.
+        not_finite: layers that received numbers that are not finite, in file order.
     """
 
+    source: str
     copied: tuple[str, ...]
     ignored: tuple[str, ...]
+    foreign: tuple[str, ...]
+    learnable: tuple[str, ...]
     untouched: tuple[str, ...]
+    not_finite: tuple[str, ...]
+
+
+Refuse: TypeAlias = Callable[[CopyReport], None]
+
+
+def nothing_refused(report: CopyReport) -> None:
+    """Have every copy made."""
 
 
 @dataclass(frozen=True)
 class BlobCopy:
-    """One blob that fits its target; the values are read when it is their turn."""
+    """One blob that fits its target; the values are read when they are wanted."""
 
     layer: str
     target: nn.Parameter
     data: Callable[[], FloatArray]
     diff: Callable[[], FloatArray] | None = None
 
+    @cached_property
+    def values(self) -> FloatArray:
+        """The values, which are read once."""
+        return self.data()
 
-def apply_copies(net: HasBlobs, copies: Sequence[BlobCopy], ignored: Sequence[str]) -> CopyReport:
-    """Copy what has been found to fit, in order: a later blob for the same target wins."""
-    for copy in copies:
-        _assign(copy.target, copy.data())
-        if copy.diff is not None:
-            _assign(diff_of(copy.target), copy.diff())
+    def is_finite(self) -> bool:
+        """Whether all values are numbers."""
+        return bool(np.isfinite(self.values).all())
+
+
+def apply_copies(
+    net: HasBlobs,
+    copies: Sequence[BlobCopy],
+    ignored: Mapping[str, bool],
+    source: str,
+    refuse: Refuse = nothing_refused,
+) -> CopyReport:
+    """Copy what has been found to fit, in order: a later blob for the same target wins.
+
+    Args:
+        net: the net that the targets belong to.
+        copies: what to copy.
+        ignored: layers of the file that the net does not have, and whether they have blobs.
+        source: where the values come from, for errors.
+        refuse: looks at what would be done, and raises to have nothing done.
+    """
     given = {identity(copy.target) for copy in copies}
-    untouched = [
-        name
-        for name, blobs in net.layer_blobs()
-        if any(identity(blob) not in given for blob in blobs)
-    ]
-    return CopyReport(
+    blobs_of = [(name, blobs) for name, blobs in net.layer_blobs() if blobs]
+    report = CopyReport(
+        source=source,
         copied=tuple(dict.fromkeys(copy.layer for copy in copies)),
         ignored=tuple(ignored),
-        untouched=tuple(untouched),
+        foreign=tuple(name for name, has_blobs in ignored.items() if has_blobs),
+        learnable=tuple(name for name, _ in blobs_of),
+        untouched=tuple(
+            name for name, blobs in blobs_of if any(identity(blob) not in given for blob in blobs)
+        ),
+        not_finite=tuple(dict.fromkeys(copy.layer for copy in copies if not copy.is_finite())),
     )
+    refuse(report)
+    for copy in copies:
+        _assign(copy.target, copy.values)
+        if copy.diff is not None:
+            _assign(diff_of(copy.target), copy.diff())
+    return report
 
 
-def note_ignored(name: str, ignored: list[str]) -> None:
+def note_ignored(name: str, ignored: dict[str, bool], *, has_blobs: bool) -> None:
     """Log and collect a layer of the file that the net does not have."""
     logger.info("Ignoring source layer %s", name)
-    ignored.append(name)
+    ignored[name] = has_blobs
 
 
 def settle_faults(

@@ -20,6 +20,7 @@ from math import prod
 
 from google.protobuf.message import Message
 
+from caffe_ssd.errors import LayerError
 from caffe_ssd.layers.convolution import Convolution
 from caffe_ssd.layers.deconvolution import Deconvolution
 from caffe_ssd.layers.dropout import Dropout
@@ -28,7 +29,7 @@ from caffe_ssd.layers.flatten import Flatten
 from caffe_ssd.layers.inner_product import InnerProduct
 from caffe_ssd.layers.prior_box import PriorBox
 from caffe_ssd.layers.recurrent import Recurrent
-from caffe_ssd.layers.registry import Layer, Shape
+from caffe_ssd.layers.registry import Code, Layer, Runtime, Shape
 from caffe_ssd.layers.reshape import Reshape
 from caffe_ssd.layers.split import Split
 from caffe_ssd.net.instruction import Instruction
@@ -121,9 +122,10 @@ class NetCost:
 
 
 def net_to_look_at(param: NetParameter, state: NetState) -> Net:
-    """Build a net that is only looked at: its blobs are zero, and it writes no result files.
+    """Build a net that is only looked at: no initial values, no result files, no foreign code.
 
-    Initial values take most of the time of building a net.
+    Python layers stand in it without their code, so the shapes of their tops are unknown. Initial
+    values take most of the time of building a net.
 
     Args:
         param: upgraded; not modified.
@@ -143,7 +145,16 @@ def net_to_look_at(param: NetParameter, state: NetState) -> Net:
     whole = NetState()
     whole.MergeFrom(param.state)
     whole.MergeFrom(state)
-    return build_net(plain, whole)
+    try:
+        return build_net(plain, whole, Runtime(code=Code.LOOK))
+    except LayerError as error:
+        unseen = [each.name for each in plain.layer if each.type == "Python" and each.top]
+        if unseen:
+            error.message += (
+                f" (the tops of Python layer {unseen[0]!r} have no known shape, since a net that "
+                "is only looked at runs no code)"
+            )
+        raise
 
 
 def net_cost(net: Net) -> NetCost:

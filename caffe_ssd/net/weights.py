@@ -29,8 +29,10 @@ from caffe_ssd.net.blob_copy import (
     CopyReport,
     HasBlobs,
     PathLike,
+    Refuse,
     apply_copies,
     note_ignored,
+    nothing_refused,
     settle_faults,
     shape_text,
     shapes_text,
@@ -70,6 +72,7 @@ def copy_trained(
     advice: str = "",
     *,
     skip_misfits: bool = False,
+    refuse: Refuse = nothing_refused,
 ) -> CopyReport:
     """Copy the blobs of a net message into the net's layers of the same names.
 
@@ -81,6 +84,7 @@ def copy_trained(
         source: where it comes from, for errors.
         advice: what the user may do about weights that do not fit.
         skip_misfits: leave layers whose weights do not fit as they are, with a warning each.
+        refuse: looks at what would be done, and raises to leave the net as it is.
 
     Raises:
         WeightsError: a layer has another number of blobs or other shapes than the message says;
@@ -90,22 +94,27 @@ def copy_trained(
     for name, blobs in net.layer_blobs():
         layers.setdefault(name, blobs)
     copies: list[BlobCopy] = []
-    ignored: list[str] = []
+    ignored: dict[str, bool] = {}
     faults: list[str] = []
     for layer in message.layer:
         if layer.name not in layers:
-            note_ignored(layer.name, ignored)
+            note_ignored(layer.name, ignored, has_blobs=len(layer.blobs) > 0)
             continue
         try:
             copies += _match_blobs(layer, layers[layer.name])
         except WeightsError as error:
             faults.append(str(error))
     settle_faults(faults, source, advice, skip_misfits=skip_misfits)
-    return apply_copies(net, copies, ignored)
+    return apply_copies(net, copies, ignored, source, refuse)
 
 
 def copy_trained_file(
-    net: HasBlobs, path: PathLike, advice: str = "", *, skip_misfits: bool = False
+    net: HasBlobs,
+    path: PathLike,
+    advice: str = "",
+    *,
+    skip_misfits: bool = False,
+    refuse: Refuse = nothing_refused,
 ) -> CopyReport:
     """Load a weights file: HDF5 if its name ends in `.h5`, else a binary caffemodel.
 
@@ -114,6 +123,7 @@ def copy_trained_file(
         path: the file.
         advice: what the user may do about weights that do not fit.
         skip_misfits: see `copy_trained`.
+        refuse: likewise.
 
     Raises:
         FileError: the file cannot be opened.
@@ -121,9 +131,9 @@ def copy_trained_file(
         WeightsError: the weights do not fit; the net is unchanged.
     """
     if os.fspath(path).endswith(".h5"):
-        return load_hdf5(net, path, advice, skip_misfits=skip_misfits)
+        return load_hdf5(net, path, advice, skip_misfits=skip_misfits, refuse=refuse)
     message, source = read_weights(path), os.fspath(path)
-    return copy_trained(net, message, source, advice, skip_misfits=skip_misfits)
+    return copy_trained(net, message, source, advice, skip_misfits=skip_misfits, refuse=refuse)
 
 
 def save_binary(net: HasMessage, path: PathLike, diff: bool = False) -> None:

@@ -27,9 +27,11 @@ from caffe_ssd.net.blob_copy import (
     CopyReport,
     HasBlobs,
     PathLike,
+    Refuse,
     apply_copies,
     identity,
     note_ignored,
+    nothing_refused,
     settle_faults,
     shape_text,
     shapes_text,
@@ -39,7 +41,12 @@ from caffe_ssd.proto.blobs import FloatArray
 
 
 def load_hdf5(
-    net: HasBlobs, path: PathLike, advice: str = "", *, skip_misfits: bool = False
+    net: HasBlobs,
+    path: PathLike,
+    advice: str = "",
+    *,
+    skip_misfits: bool = False,
+    refuse: Refuse = nothing_refused,
 ) -> CopyReport:
     """Load the datasets `/data/<layer>/<index>` of an HDF5 file.
 
@@ -48,6 +55,7 @@ def load_hdf5(
         path: the file.
         advice: what the user may do about weights that do not fit.
         skip_misfits: leave layers whose weights do not fit as they are, with a warning each.
+        refuse: looks at what would be done, and raises to leave the net as it is.
 
     Raises:
         FileError: the file cannot be opened.
@@ -67,7 +75,8 @@ def load_hdf5(
         data = file.get("data")
         if not isinstance(data, h5py.Group):
             raise WeightsError(f"{source}: has no group /data, so it holds no weights")
-        return _copy_groups(net, data, source, advice, skip_misfits=skip_misfits)
+        copies, ignored = _matches(net, data, source, advice, skip_misfits=skip_misfits)
+        return apply_copies(net, copies, ignored, source, refuse)
 
 
 def save_hdf5(net: HasBlobs, path: PathLike, diff: bool = False) -> None:
@@ -103,9 +112,10 @@ def save_hdf5(net: HasBlobs, path: PathLike, diff: bool = False) -> None:
                     group[str(index)] = to_numpy(diff_of(blob))
 
 
-def _copy_groups(
+def _matches(
     net: HasBlobs, data: h5py.Group, source: str, advice: str, *, skip_misfits: bool
-) -> CopyReport:
+) -> tuple[list[BlobCopy], dict[str, bool]]:
+    """The blobs of the file that the net wants, and the layers that it does not have."""
     layers: dict[str, Sequence[nn.Parameter]] = {}
     shared: dict[str, list[bool]] = {}
     seen: set[object] = set()
@@ -115,18 +125,18 @@ def _copy_groups(
             shared[name].append(identity(blob) in seen)
             seen.add(identity(blob))
     copies: list[BlobCopy] = []
-    ignored: list[str] = []
+    ignored: dict[str, bool] = {}
     faults: list[str] = []
     for name, group in _layer_groups(data, layers):
         if name not in layers:
-            note_ignored(name, ignored)
+            note_ignored(name, ignored, has_blobs=len(group) > 0)
             continue
         try:
             copies += _match_datasets(name, group, layers[name], shared[name])
         except WeightsError as error:
             faults.append(str(error))
     settle_faults(faults, source, advice, skip_misfits=skip_misfits)
-    return apply_copies(net, copies, ignored)
+    return copies, ignored
 
 
 def _layer_groups(

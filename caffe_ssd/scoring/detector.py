@@ -58,6 +58,7 @@ class Detector:
         batch: pictures in one pass of `stream`.
         lenient: skip fields of the prototxt that this Caffe does not know and that cannot
             change a result, with a warning.
+        allow_unfilled: go on where the weights do not fill all learnable layers.
 
     Raises:
         CaffeError: a file cannot be read, the net is no detector for pictures, or an argument makes
@@ -83,6 +84,7 @@ class Detector:
         multi_scale: MultiScale | None = None,
         batch: int = 8,
         lenient: Lenient = False,
+        allow_unfilled: bool = False,
     ) -> None:
         if batch < 1:
             raise UsageError(f"batch must be at least 1, got {batch}")
@@ -102,7 +104,7 @@ class Detector:
         self._model = os.fspath(model)
         if place.type == "cuda":
             allow_tf32(tf32)
-        net = load_net(model, weights, device=place, lenient=lenient)
+        net = load_net(model, weights, device=place, lenient=lenient, allow_unfilled=allow_unfilled)
         self._detector = _picture_detector(net, mean, scale, size, multi_scale)
         transform = picture_transform(
             self._detector.channels, self._detector.size, mean=mean, scale=scale

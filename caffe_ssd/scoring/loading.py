@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import torch
 
 from caffe_ssd.devices import default_workers
-from caffe_ssd.layers.registry import Runtime
+from caffe_ssd.layers.registry import Code, Runtime
 from caffe_ssd.net import Net, build_net
+from caffe_ssd.net.loading import load_weights
 from caffe_ssd.net.net_log import build_logged_net
 from caffe_ssd.net.state import without_result_files
 from caffe_ssd.net.told_by_weights import settle_by_weights
-from caffe_ssd.net.weights import OTHER_NET_ADVICE, copy_trained_file
+from caffe_ssd.net.weights import OTHER_NET_ADVICE
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
 from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.proto.text import read_net
@@ -35,6 +36,8 @@ def load_net(
     lenient: Lenient = False,
     saves_results: bool = False,
     is_logged: bool = False,
+    allow_unfilled: bool = False,
+    code: Code = Code.RUN,
 ) -> Net:
     """Build a net and give it its weights.
 
@@ -48,6 +51,8 @@ def load_net(
         lenient: skip unknown fields that cannot change a result, with a warning.
         saves_results: whether DetectionOutput writes the result files it names.
         is_logged: log the net's construction in Caffe's words.
+        allow_unfilled: go on where the weights do not fill all learnable layers.
+        code: what becomes of code that the prototxt names.
 
     Raises:
         CaffeError: a file cannot be read, the net not be built, or the weights do not fit.
@@ -64,7 +69,6 @@ def load_net(
     paths = [weights] if isinstance(weights, str | os.PathLike) else weights
     for path in paths:
         settle_by_weights(param, path)
-    net = build(param, state, Runtime(data_workers=workers)).to(device)
-    for path in paths:
-        copy_trained_file(net, path, advice=OTHER_NET_ADVICE)
+    net = build(param, state, Runtime(data_workers=workers, code=code)).to(device)
+    load_weights(net, paths, advice=OTHER_NET_ADVICE, needs_all=not allow_unfilled)
     return net

@@ -67,6 +67,7 @@ def score(
     level: int | None = None,
     stages: Sequence[str] = (),
     lenient: Lenient = False,
+    allow_unfilled: bool = False,
     forward: Forward = forward_plainly,
 ) -> Report:
     """Score a net on its own test set.
@@ -89,6 +90,7 @@ def score(
         level, stages: of the net's state; None and none leave what the prototxt says.
         lenient: skip fields of the prototxt that this Caffe does not know and that cannot
             change a result, with a warning.
+        allow_unfilled: go on where the weights do not fill all learnable layers.
         forward: makes a pass; another than the plain one may watch it.
 
     Raises:
@@ -112,6 +114,7 @@ def score(
         device=place,
         workers=workers,
         lenient=lenient,
+        allow_unfilled=allow_unfilled,
     )
     passes = partial(tally_of, iterations=iterations, multi_scale=multi_scale, forward=forward)
     net = load(saves_results=True, is_logged=True)

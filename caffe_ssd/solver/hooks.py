@@ -5,6 +5,7 @@ Spec: caffe-solver.md sections 2 and 8.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -25,6 +26,26 @@ class Action(Enum):
 def no_action() -> Action:
     """The default source of actions: nobody wants anything."""
     return Action.NONE
+
+
+class SecondSignal:
+    """Finds the signal to stop that comes after one.
+
+    A scheduler and a script that hands signals on may both deliver the same one, so a second one
+    counts only if it is not there at once.
+    """
+
+    SAME_S = 0.2
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def is_second(self) -> bool:
+        """Note a signal to stop; whether one came before it."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+        return now - self._first > self.SAME_S
 
 
 def _nothing() -> None:

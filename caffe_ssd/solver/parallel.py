@@ -15,6 +15,7 @@ from the other devices what only device 0 does.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,18 +25,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from caffe_ssd.errors import UsageError
+from caffe_ssd.errors import PeerError, SolverError, UsageError
 from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.extensions.bn import PSPNetBN
 from caffe_ssd.layers.loss_common import CountingLoss
-from caffe_ssd.layers.peers import Peers
+from caffe_ssd.layers.peers import Peers, answering
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.solver.hooks import Callback
+from caffe_ssd.solver.hooks import Callback, Observer
 from caffe_ssd.solver.solver import Solver
 
-# The others wait while device 0 runs a test over a whole data set.
-_PATIENCE = timedelta(days=1)
-_GO_ON, _STOP = 0, 1
+# How long a process waits for another one before it takes it for dead or stuck.
+PATIENCE_S = 600
+_GO_ON, _STOP, _WAIT = 0, 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,16 +82,30 @@ def place_from_environment() -> Place | None:
 
 
 @contextmanager
-def process_group(place: Place, device: torch.device) -> Iterator[None]:
-    """Meet the other processes; part from them at the end of the block."""
+def process_group(
+    place: Place, device: torch.device, patience_s: float = PATIENCE_S
+) -> Iterator[None]:
+    """Meet the other processes; part from them at the end of the block.
+
+    Args:
+        place: where this process stands.
+        device: its device.
+        patience_s: how long it waits for another process, now and in every iteration.
+
+    Raises:
+        PeerError: the others do not come.
+    """
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(
-        backend,
-        init_method=place.address,
-        rank=place.rank,
-        world_size=place.world_size,
-        timeout=_PATIENCE,
-    )
+    try:
+        dist.init_process_group(
+            backend,
+            init_method=place.address,
+            rank=place.rank,
+            world_size=place.world_size,
+            timeout=timedelta(seconds=patience_s),
+        )
+    except (RuntimeError, ValueError) as error:
+        raise PeerError(f"rank {place.rank} does not find the other processes: {error}") from error
     try:
         yield
     finally:
@@ -111,7 +126,12 @@ def worker_settings(param: SolverParameter, rank: int) -> SolverParameter:
 
 
 def join(
-    solver: Solver, place: Place, *, sync_bn: bool = False, sync_loss: bool = False
+    solver: Solver,
+    place: Place,
+    *,
+    sync_bn: bool = False,
+    sync_loss: bool = False,
+    patience_s: float = PATIENCE_S,
 ) -> Callable[[], None]:
     """Make the solver train together with those of the other processes.
 
@@ -120,11 +140,18 @@ def join(
         place: where this process stands.
         sync_bn: BatchNorm layers normalise by the statistics of all devices' batches.
         sync_loss: losses that count what they are divided by count on all devices.
+        patience_s: see `process_group`; while the root runs a test it keeps the others waiting.
 
     Returns:
-        What the root calls when it ends early, so that the others do not wait for it for ever.
+        What the root calls when it ends early, so that the others do not wait for it.
+
+    Raises:
+        SolverError: the processes resume at different iterations.
+        PeerError: another process is gone or stuck; raised by steps, too.
     """
-    control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    with answering():
+        control = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience_s))
+        _check_agreement(solver.iter, control)
     peers = Peers()
     for layer in solver.net.layers:
         if isinstance(layer, BatchNorm | PSPNetBN) and sync_bn:
@@ -134,11 +161,14 @@ def join(
 
     def tell(word: int) -> int:
         message = torch.tensor(word)
-        dist.broadcast(message, 0, group=control)
+        with answering():
+            dist.broadcast(message, 0, group=control)
         return int(message)
 
     def on_start() -> None:
-        if tell(_GO_ON) == _STOP:
+        while (word := tell(_GO_ON)) == _WAIT:
+            pass
+        if word == _STOP:
             raise StoppedByRoot
         broadcast([entry.blob.detach() for entry in solver.net.learnable])
         peers.in_step = True
@@ -149,6 +179,8 @@ def join(
         average([grad for grad in gradients if grad is not None])
 
     solver.callbacks.append(Callback(on_start=on_start, on_gradients_ready=on_gradients_ready))
+    if place.is_root:
+        solver.observers.append(_Hold(solver, tell, patience_s))
 
     def stop_the_others() -> None:
         if place.is_root:
@@ -157,17 +189,55 @@ def join(
     return stop_the_others
 
 
+class _Hold(Observer):
+    """Tells the others to wait while the root runs a test, which may take longer than they wait.
+
+    Args:
+        solver: the root's; the others have ended when it is at `max_iter`.
+        tell: sends them a word.
+        patience_s: how long they wait.
+    """
+
+    def __init__(self, solver: Solver, tell: Callable[[int], int], patience_s: float) -> None:
+        self._solver, self._tell = solver, tell
+        self._pause_s = patience_s / 4
+        self._last = time.monotonic()
+
+    def on_iteration(self, iteration: int) -> None:
+        self._last = time.monotonic()
+
+    def on_test_batch(self, index: int, done: int, total: int) -> None:
+        is_awaited = self._solver.iter < self._solver.param.max_iter
+        if is_awaited and time.monotonic() - self._last > self._pause_s:
+            self._tell(_WAIT)
+            self._last = time.monotonic()
+
+
+def _check_agreement(iteration: int, group: dist.ProcessGroup) -> None:
+    """Make sure that all processes begin at the same iteration."""
+    found = [torch.zeros((), dtype=torch.int64) for _ in range(dist.get_world_size())]
+    dist.all_gather(found, torch.tensor(iteration), group=group)
+    iterations = [int(each) for each in found]
+    if len(set(iterations)) > 1:
+        raise SolverError(
+            f"the processes begin at different iterations, {iterations} by rank; they must see "
+            "the same snapshots"
+        )
+
+
 def broadcast(tensors: list[Tensor]) -> None:
     """Give every process the values of process 0, in place."""
     flat = _flattened(tensors)
-    dist.broadcast(flat, 0)
+    with answering():
+        dist.broadcast(flat, 0)
     _unflatten(flat, tensors)
 
 
 def average(tensors: list[Tensor]) -> None:
     """Replace the values by their mean over all processes, in place."""
     flat = _flattened(tensors)
-    dist.all_reduce(flat)
+    with answering():
+        dist.all_reduce(flat)
     flat /= dist.get_world_size()
     _unflatten(flat, tensors)
 

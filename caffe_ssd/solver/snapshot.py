@@ -4,6 +4,8 @@ Spec: caffe-net.md section 12.
 
 Deliberate difference: an HDF5 state without `minimum_loss` and `iter_last_event`, as a Caffe
 without this fork's additions writes it, gets their defaults; the reference refuses it.
+Addition: what a state belongs to (`origin.py`), in field 10001 or the data set `origin`, which the
+reference does not look at.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from typing import Any
 
 import h5py
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from caffe_ssd.errors import FileError, ProtoError
 from caffe_ssd.files import atomic_writer
 from caffe_ssd.proto.binary import read_binary, write_binary
 from caffe_ssd.proto.blobs import array_to_blob, blob_to_array
-from caffe_ssd.proto.caffe_pb2 import SolverState
+from caffe_ssd.proto.caffe_pb2 import SnapshotOrigin, SolverState
 from caffe_ssd.solver.policies import ScheduleState
 
 
@@ -33,12 +36,14 @@ class SavedState:
         learned_net: path of the weights as written; empty if there is none.
         history: the history blobs, in the order of caffe-solver.md section 4.
         schedule: the position of the learning-rate policy.
+        origin: what the state belongs to; None in a state of the reference.
     """
 
     iteration: int
     learned_net: str
     history: list[NDArray[np.float32]]
     schedule: ScheduleState = field(default_factory=ScheduleState)
+    origin: SnapshotOrigin | None = None
 
 
 def is_hdf5(path: str | Path) -> bool:
@@ -62,6 +67,7 @@ def write_state(path: str | Path, state: SavedState) -> None:
         minimum_loss=state.schedule.minimum_loss,
         iter_last_event=state.schedule.iter_last_event,
         history=[array_to_blob(blob) for blob in state.history],
+        origin=state.origin,
     )
     write_binary(path, message)
 
@@ -71,24 +77,35 @@ def read_state(path: str | Path) -> SavedState:
 
     Raises:
         FileError: the file cannot be opened.
-        ProtoError: it is no solver state.
+        ProtoError: it is no solver state, or damaged.
     """
-    return _read_hdf5(path) if is_hdf5(path) else _read_binary(path)
+    state = _read_hdf5(path) if is_hdf5(path) else _read_binary(path)
+    if state.iteration < 0:
+        raise ProtoError(f"{path} is no solver state: its iteration is {state.iteration}")
+    for i, blob in enumerate(state.history):
+        if not np.isfinite(blob).all():
+            raise ProtoError(f"{path}: history blob {i} holds numbers that are not finite")
+    return state
 
 
 def _read_binary(path: str | Path) -> SavedState:
     message = read_binary(path, SolverState())
     if not message.HasField("iter"):
         raise ProtoError(f"{path} is no solver state: it holds no iteration")
+    try:
+        history = [blob_to_array(blob) for blob in message.history]
+    except ProtoError as error:
+        raise ProtoError(f"{path}: history: {error}") from error
     return SavedState(
         iteration=message.iter,
         learned_net=message.learned_net,
-        history=[blob_to_array(blob) for blob in message.history],
+        history=history,
         schedule=ScheduleState(
             current_step=message.current_step,
             minimum_loss=message.minimum_loss,
             iter_last_event=message.iter_last_event,
         ),
+        origin=message.origin if message.HasField("origin") else None,
     )
 
 
@@ -104,38 +121,95 @@ def _write_hdf5(path: str | Path, state: SavedState) -> None:
         group = file.create_group("history")
         for i, blob in enumerate(state.history):
             group[str(i)] = blob.astype(np.float32)
+        if state.origin is not None:  # too long for an attribute
+            file["origin"] = np.frombuffer(state.origin.SerializeToString(), np.uint8)
 
 
 def _read_hdf5(path: str | Path) -> SavedState:
     try:
         with h5py.File(path, "r") as file:
             return _state_of(file)
-    except KeyError as error:
-        raise ProtoError(f"{path} is no HDF5 solver state: {error.args[0]}") from error
     except FileNotFoundError as error:
         raise FileError(f"Could not open file {path}: No such file or directory") from error
-    except OSError as error:
-        raise ProtoError(f"{path} is no HDF5 file: {error}") from error
+    except PermissionError as error:
+        raise FileError(f"Could not open file {path}: Permission denied") from error
+    except ProtoError as error:
+        raise ProtoError(f"{path} is no HDF5 solver state: {error}") from error
+    # h5py reports damage by many types, RuntimeError and ValueError among them.
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise ProtoError(f"{path} is no HDF5 file, or damaged: {error}") from error
 
 
 def _state_of(file: Any) -> SavedState:
     default = ScheduleState()
-    name = file["learned_net"][()] if "learned_net" in file else b""
+    iteration = _whole(file, "iter")
+    history = file.get("history")
+    if not isinstance(history, h5py.Group):
+        raise ProtoError("it has no group history")
     return SavedState(
-        iteration=int(_scalar(file, "iter")),
-        learned_net=name.decode() if isinstance(name, bytes) else str(name),
-        history=[
-            np.asarray(file["history"][str(i)], np.float32) for i in range(len(file["history"]))
-        ],
+        iteration=iteration,
+        learned_net=_text(file, "learned_net"),
+        history=[_numbers(history, str(i)) for i in range(len(history))],
         schedule=ScheduleState(
-            current_step=int(_scalar(file, "current_step")),
-            minimum_loss=float(_scalar(file, "minimum_loss", default.minimum_loss)),
-            iter_last_event=int(_scalar(file, "iter_last_event", default.iter_last_event)),
+            current_step=_whole(file, "current_step"),
+            minimum_loss=_number(file, "minimum_loss", default.minimum_loss),
+            iter_last_event=_whole(file, "iter_last_event", default.iter_last_event),
         ),
+        origin=_origin(file),
     )
 
 
-def _scalar(file: Any, name: str, default: float | None = None) -> float:
+def _dataset(group: Any, name: str) -> Any:
+    """A data set of this very file: a link could lead to any other."""
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        raise ProtoError(f"{name} is a link to another file, {link.filename}")
+    found = group.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise ProtoError(f"it has no data set {name}")
+    if found.external or found.is_virtual:
+        raise ProtoError(f"the values of {name} lie in another file")
+    return found
+
+
+def _numbers(group: Any, name: str) -> NDArray[np.float32]:
+    found = _dataset(group, name)
+    if found.dtype.kind not in "fiu":
+        raise ProtoError(f"{name} holds {found.dtype}, not numbers")
+    return np.asarray(found[()], np.float32)
+
+
+def _number(file: Any, name: str, default: float | None = None) -> float:
     if default is not None and name not in file:
         return default
-    return float(np.asarray(file[name]).reshape(-1)[0])
+    found = _dataset(file, name)
+    if found.dtype.kind not in "fiu" or found.size != 1:
+        raise ProtoError(f"{name} is not one number but {found.dtype}, shape {found.shape}")
+    return float(np.asarray(found[()]).item())
+
+
+def _whole(file: Any, name: str, default: int | None = None) -> int:
+    value = _number(file, name, default)
+    if not float(value).is_integer():
+        raise ProtoError(f"{name} must be a whole number, got {value}")
+    return int(value)
+
+
+def _text(file: Any, name: str) -> str:
+    if name not in file:
+        return ""
+    found = _dataset(file, name)
+    value = found[()] if found.size == 1 else None
+    value = value.item() if isinstance(value, np.ndarray) else value
+    if not isinstance(value, bytes):
+        raise ProtoError(f"{name} is not one text but {found.dtype}, shape {found.shape}")
+    return value.decode()
+
+
+def _origin(file: Any) -> SnapshotOrigin | None:
+    if "origin" not in file:
+        return None
+    try:
+        return SnapshotOrigin.FromString(bytes(_dataset(file, "origin")[()]))
+    except DecodeError as error:
+        raise ProtoError("what it says of its origin is damaged") from error

@@ -1,21 +1,24 @@
-"""The two files of a snapshot: what they are called, writing them, and finding the weights again.
+"""The two files of a snapshot: what they are called, and writing them.
 
 Spec: caffe-net.md section 12.
 """
 
 from __future__ import annotations
 
-import logging
+import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from caffe_ssd import log
-from caffe_ssd.errors import FileError, SolverError
+from caffe_ssd.errors import DivergedError, FileError, SolverError
 from caffe_ssd.net import Net
 from caffe_ssd.net.weights import save_binary, save_hdf5
-from caffe_ssd.proto.caffe_pb2 import SolverParameter
+from caffe_ssd.proto.caffe_pb2 import SnapshotOrigin, SolverParameter
+from caffe_ssd.solver.origin import file_digest
 from caffe_ssd.solver.snapshot import SavedState, write_state
-
-logger = logging.getLogger(__name__)
 
 
 def snapshot_paths(param: SolverParameter, iteration: int) -> tuple[str, str]:
@@ -23,6 +26,19 @@ def snapshot_paths(param: SolverParameter, iteration: int) -> tuple[str, str]:
     suffix = "" if _is_binary(param) else ".h5"
     stem = f"{param.snapshot_prefix}_iter_{iteration}"
     return f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
+
+
+def saved_states(prefix: str) -> list[Path]:
+    """The solver states under a prefix, the newest first."""
+    folder, name = Path(prefix).parent, Path(prefix).name
+    pattern = re.compile(re.escape(name) + r"_iter_(\d+)\.solverstate(\.h5)?")
+    try:
+        files = sorted(folder.iterdir())
+    except OSError:
+        return []
+    found = [(pattern.fullmatch(path.name), path) for path in files]
+    states = [(int(match[1]), path) for match, path in found if match is not None]
+    return [path for _, path in sorted(states, reverse=True)]
 
 
 def write_snapshot(param: SolverParameter, net: Net, state: SavedState) -> tuple[str, str]:
@@ -37,15 +53,44 @@ def write_snapshot(param: SolverParameter, net: Net, state: SavedState) -> tuple
         The paths of the model and of the state.
 
     Raises:
+        DivergedError: a number is not finite; nothing is written.
         FileError: a file cannot be written.
     """
+    check_finite(net, state)
     is_binary = _is_binary(param)
     model_path, state_path = snapshot_paths(param, state.iteration)
     (log.SNAPSHOT_BINARY if is_binary else log.SNAPSHOT_HDF5).write(path=model_path)
     (save_binary if is_binary else save_hdf5)(net, model_path, diff=param.snapshot_diff)
+    if state.origin is not None:
+        origin = SnapshotOrigin()
+        origin.CopyFrom(state.origin)
+        origin.weights_sha256 = file_digest(model_path)
+        state = replace(state, origin=origin)
     (log.STATE_BINARY if is_binary else log.STATE_HDF5).write(path=state_path)
     write_state(state_path, state)
     return model_path, state_path
+
+
+def check_finite(net: Net, state: SavedState) -> None:
+    """Make sure that a snapshot holds nothing but numbers.
+
+    Raises:
+        DivergedError: a weight or a history blob is not finite; names the layer.
+    """
+    for name, blobs in net.layer_blobs():
+        for i, blob in enumerate(blobs):
+            if not torch.isfinite(blob.detach()).all():
+                raise DivergedError(
+                    f"no snapshot is written at iteration {state.iteration}: blob {i} of layer "
+                    f"{name!r} holds numbers that are not finite"
+                )
+    for i, values in enumerate(state.history):
+        if not np.isfinite(values).all():
+            entry = net.learnable[i % len(net.learnable)]
+            raise DivergedError(
+                f"no snapshot is written at iteration {state.iteration}: the history of blob "
+                f"{entry.index} of layer {entry.layer!r} holds numbers that are not finite"
+            )
 
 
 def check_prefix(prefix: str, interval: int) -> None:
@@ -70,15 +115,6 @@ def check_prefix(prefix: str, interval: int) -> None:
             f"snapshot_prefix {prefix!r} cannot be written to: {error.strerror}; "
             "create the folder first"
         ) from error
-
-
-def find_model(path: str, state: Path) -> str:
-    """Where the weights of a solver state are: where it says, or else beside it."""
-    beside = state.parent / Path(path).name
-    if Path(path).exists() or not beside.exists():
-        return path
-    logger.warning("%s does not exist; taking %s", path, beside)
-    return str(beside)
 
 
 def _is_binary(param: SolverParameter) -> bool:

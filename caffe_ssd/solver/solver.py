@@ -23,17 +23,18 @@ from caffe_ssd.errors import SolverError
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import Net, NetResult
 from caffe_ssd.net.net_log import build_logged_net
-from caffe_ssd.net.weights import copy_trained_file
-from caffe_ssd.proto.caffe_pb2 import SolverParameter
+from caffe_ssd.proto.caffe_pb2 import SnapshotOrigin, SolverParameter
 from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.proto.upgrade import upgrade_solver
 from caffe_ssd.solver import debug_info
 from caffe_ssd.solver.display import display_loss, display_rate, log_step
 from caffe_ssd.solver.hooks import Action, Callback, Observer, no_action
+from caffe_ssd.solver.origin import make_origin
 from caffe_ssd.solver.policies import ScheduleState, check_policy, learning_rate, needs_loss
+from caffe_ssd.solver.resume import restore_snapshot
 from caffe_ssd.solver.smoothing import LossWindow
-from caffe_ssd.solver.snapshot import SavedState, read_state
-from caffe_ssd.solver.snapshot_files import check_prefix, find_model, snapshot_paths, write_snapshot
+from caffe_ssd.solver.snapshot import SavedState
+from caffe_ssd.solver.snapshot_files import check_prefix, snapshot_paths, write_snapshot
 from caffe_ssd.solver.sources import NetSource, test_sources, train_source
 from caffe_ssd.solver.testing import Score, TestResult
 from caffe_ssd.solver.testing import check_settings as check_test_settings
@@ -61,6 +62,7 @@ class Solver:
         observers: told what happens.
         action_source: asked once per iteration and before each pass of a test.
         watchdog: ends the training when its numbers are not finite.
+        options: what else changes the numbers, such as flags of the command; kept in snapshots.
         restart_data: after `restore` begin again at the first record, as the reference does.
         store_updates: leave in each blob's `grad` what was subtracted from it.
 
@@ -86,6 +88,7 @@ class Solver:
         self.callbacks: list[Callback] = []
         self.observers: list[Observer] = []
         self.action_source: Callable[[], Action] = no_action
+        self.options: tuple[str, ...] = ()
         self.restart_data = False
         self.store_updates = False
         self.stopped_early = False
@@ -291,6 +294,7 @@ class Solver:
             The paths of the model and of the state.
 
         Raises:
+            DivergedError: a number is not finite; nothing is written.
             FileError: a file cannot be written.
         """
         model, _ = snapshot_paths(self.param, self.iter)
@@ -299,32 +303,36 @@ class Solver:
             learned_net=model,
             history=self.updater.saved_history(),
             schedule=self.schedule,
+            origin=self._origin(),
         )
         self.watchdog.read()
         paths = write_snapshot(self.param, self.net, state)
         self.watchdog.newest_snapshot = paths[1]
         return paths
 
-    def restore(self, path: str | Path) -> None:
-        """Take weights, history, iteration and schedule from a state file.
+    def restore(self, path: str | Path, *, strict: bool = False) -> None:
+        """Go on from a state file; the solver is unchanged if that fails.
 
-        The weights are looked for where the state says, then beside the state.
+        Args:
+            path: the state; its weights are looked for where it says, then beside it.
+            strict: refuse changed settings rather than warn of them.
 
         Raises:
-            FileError: a file cannot be read.
-            ProtoError: the file is no solver state, or it does not fit the net's learnable blobs.
-            WeightsError: the weights do not fit the net.
+            CaffeError: see `restore_snapshot`.
         """
-        state = read_state(path)
         log.RESTORING.write()
-        self.updater.restore_history(state.history, str(path))
-        if state.learned_net:
-            copy_trained_file(self.net, find_model(state.learned_net, Path(path)))
+        # The other devices have settings of their own; the root speaks for all.
+        origin = self._origin() if self.runtime.rank == 0 else None
+        state = restore_snapshot(path, self.net, self.updater, origin, strict=strict)
         self.iter = state.iteration
         self.watchdog.newest_snapshot = str(path)
         self.schedule = state.schedule
         if not self.restart_data:
             self._seek()
+
+    def _origin(self) -> SnapshotOrigin:
+        devices = self.runtime.world_size
+        return make_origin(self.param, self.net, devices=devices, options=self.options)
 
     def _seek(self) -> None:
         """Put every data layer where an uninterrupted run would have it."""

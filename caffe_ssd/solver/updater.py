@@ -80,11 +80,11 @@ class Updater:
         """The history blobs as a solver state holds them."""
         return [blob.cpu().numpy() for blob in self.history]
 
-    def restore_history(self, saved: Sequence[NDArray[np.float32]], source: str) -> None:
-        """Take over the history blobs of a solver state.
+    def check_history(self, saved: Sequence[NDArray[np.float32]], source: str) -> None:
+        """Hold the history blobs of a solver state against those that are needed.
 
         Raises:
-            ProtoError: their number or a shape is wrong; names `source`. Nothing is changed.
+            ProtoError: their number or a shape is wrong; names `source`.
         """
         have, want = len(saved), len(self.history)
         if have != want:
@@ -98,6 +98,10 @@ class Updater:
                     f"{source}: history blob {i} has shape {list(blob.shape)}, "
                     f"its learnable blob has {list(mine.shape)}"
                 )
+
+    def restore_history(self, saved: Sequence[NDArray[np.float32]], source: str) -> None:
+        """Take over the history blobs of a solver state; see `check_history`."""
+        self.check_history(saved, source)
         for mine, blob in zip(self.history, saved, strict=True):
             mine.copy_(torch.from_numpy(blob))
 

@@ -19,6 +19,7 @@ from caffe_ssd.errors import CaffeError, NetError
 from caffe_ssd.layers.blob import Array
 from caffe_ssd.layers.memory_data import MemoryData
 from caffe_ssd.net import Net as EngineNet
+from caffe_ssd.net.loading import tell
 from caffe_ssd.net.net_log import build_logged_net
 from caffe_ssd.net.told_by_weights import settle_by_weights
 from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file, load_hdf5, save_hdf5
@@ -281,7 +282,7 @@ class Net(LayerwiseNet):
     def copy_from(self, filename: str) -> None:
         """Load a caffemodel (binary, or HDF5 if it ends in `.h5`) by layer name."""
         self.before_weights_change()
-        copy_trained_file(self.engine, str(filename), advice=RENAME_ADVICE)
+        tell([copy_trained_file(self.engine, str(filename), advice=RENAME_ADVICE)])
         give_back_freed_memory()
 
     def share_with(self, other: Net) -> None:
@@ -304,7 +305,7 @@ class Net(LayerwiseNet):
     def load_hdf5(self, filename: str) -> None:
         """Load a caffemodel.h5."""
         self.before_weights_change()
-        load_hdf5(self.engine, str(filename))
+        tell([load_hdf5(self.engine, str(filename))])
 
     def set_input_arrays(self, data: Array, labels: Array) -> None:
         """Give the MemoryData layer, which must be the first, its items; they are used in place."""

