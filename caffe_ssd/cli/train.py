@@ -34,7 +34,7 @@ from caffe_ssd.errors import UsageError
 from caffe_ssd.files import sweep
 from caffe_ssd.layers.registry import Runtime, SourceLayer
 from caffe_ssd.net.loading import load_weights
-from caffe_ssd.net.weights import copy_trained_file
+from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.text import naming_solver, read_solver
 from caffe_ssd.solver.launch import launch

@@ -92,7 +92,7 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     monkeypatch.setenv(python.FORBIDDING, "0")
     command = ["time", "-model", "net.prototxt", "-phase", "TEST", "-iterations", "1"]
     assert main([*command, "-no_python_layers"]) == 1  # sets the variable, too
-    assert "(-no_python_layers) forbids it" in capsys.readouterr().err
+    assert "CAFFE_NO_PYTHON_LAYERS forbids it" in capsys.readouterr().err
     with pytest.raises(LayerParamError, match="would run code, class 'Layer' of module"):
         caffe.Net("net.prototxt", caffe.TEST)
     assert not ran()
