@@ -35,8 +35,9 @@ def prepare() -> None:
 
 def tell(text: str) -> None:
     """Print a message on standard error, if anybody can be told."""
-    with suppress(OSError, ValueError, AttributeError):
-        print(text, file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # print would take standard output
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def finish(name: str, status: int) -> int:

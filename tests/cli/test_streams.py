@@ -44,7 +44,7 @@ def caffe(folder: Path, command: str, before: str = "", **env: str) -> tuple[int
 )
 def test_what_cannot_be_printed_is_an_error(net: Path, redirection: str, reason: str) -> None:
     status, _, errors = caffe(net, f"caffe summary net.prototxt {redirection}")
-    assert (status, errors) == (1, f"caffe: standard output: {reason}\n")
+    assert (status, errors) == (1, f"caffe: Could not write to standard output: {reason}\n")
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&- 2>&-"])
@@ -67,7 +67,7 @@ def test_a_narrow_encoding(net: Path, env: dict[str, str]) -> None:
     assert "ber" in output
 
 
-@pytest.mark.parametrize("limit", [4, 8, 16])
+@pytest.mark.parametrize("limit", [8, 16])  # with fewer Python itself does not start
 def test_no_descriptors_left(net: Path, limit: int) -> None:
     status, _, errors = caffe(net, "caffe summary net.prototxt", before=f"ulimit -n {limit};")
     assert status in (0, 1)
