@@ -49,7 +49,7 @@ def test_all_some_none(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: s
     load_weights(net("a", "b", "k"), [path], advice="")
     assert caplog.records[-1].levelno == logging.WARNING
     assert "fills 2 of 3 learnable layers, not k; they keep their initial" in caplog.text
-    with pytest.raises(WeightsError, match=r"fills 2 of 3 .*, not k\. Look\. -allow_unfilled"):
+    with pytest.raises(WeightsError, match=r"fills 2 of 3 .*, not k\. Look\. With allow_unfilled"):
         load_weights(net("a", "b", "k"), [path], advice="Look.", needs_all=True)
     with pytest.raises(
         WeightsError,

@@ -114,7 +114,7 @@ def test_changed_settings_are_warned_of_or_refused(tmp_path: Path, caplog) -> No
         solver.restore(state, strict=True)
     lines = str(error.value).splitlines()[1:-1]
     assert lines == ["  base_lr was 0.1, is 0.01", "  iter_size was 1, is 2"]
-    assert "-snapshot FILE" in str(error.value)
+    assert "name this file as the snapshot" in str(error.value)
     assert solver.iter == 0
     with caplog.at_level(logging.WARNING, "caffe_ssd"):
         solver.restore(state)
