@@ -52,6 +52,10 @@ class DetectionRule:
     keep_top_k: int = -1
     clip: bool = False
 
+    def num_objects(self, num_classes: int) -> int:
+        """How many of the classes count."""
+        return num_classes - (0 <= self.background_label_id < num_classes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Coded:
@@ -177,6 +181,7 @@ def _detections(
     settled as it takes to have enough; lower scores have no chance then.
     """
     count, total = rule.keep_top_k, len(found.score)
+    most = total if rule.top_k < 0 else min(total, rule.top_k * rule.num_objects(num_classes))
     looked_at = total if count < 0 else max(_LEAST_LOOKED_AT, 2 * count)
     while True:
         best = found
@@ -189,7 +194,7 @@ def _detections(
             boxes = boxes.clip(0, 1)
         keep = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
         kept = np.flatnonzero(keep)
-        if looked_at >= total or len(kept) >= count:
+        if looked_at >= total or len(boxes) >= most or len(kept) >= count:
             break
         looked_at *= 4
     if 0 <= count < len(kept):

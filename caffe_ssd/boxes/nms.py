@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 
 # Lists from this length on are compared as a matrix each, shorter ones pair by pair together.
 _LONG = 40
-_BLOCK = 512
+# Boxes compared with each other at once, and pairs: small enough for the cache, and for NumPy to
+# reuse its memory instead of asking the system for some each time.
+_BLOCK = 128
+_PAIRS = _BLOCK * _BLOCK
 _ADAPTIVE_ABOVE = 0.5
 
 Boxes = NDArray[np.floating[Any]]
@@ -44,7 +47,7 @@ def grouped_nms(
         [M] bool: kept.
     """
     sizes = np.asarray(sizes, np.intp)
-    sides = np.ascontiguousarray(boxes.T)  # [4, M]
+    sides = _with_area(boxes)
     adaptive = eta < 1 and threshold > _ADAPTIVE_ABOVE
     keep = np.ones(len(boxes), np.bool_)
     covering = [] if adaptive else [_pairs_of_short(sides, sizes, threshold)]
@@ -71,14 +74,16 @@ def _pairs_of_short(sides: Boxes, sizes: Indices, threshold: float) -> Indices:
     rank[np.repeat(sizes >= _LONG, sizes)] = 0
     worse = np.repeat(np.arange(len(rank)), rank)
     better = np.arange(len(worse)) - np.repeat(np.cumsum(rank) - rank - own, rank)
-    over = overlaps(sides[:, better], sides[:, worse]) > threshold
+    over = _overlap_more(sides[:, better], sides[:, worse], threshold)
     return np.stack([better[over], worse[over]])
 
 
 def _pairs_of_one(sides: Boxes, threshold: float) -> Indices:
-    """The same for one list, [4, K]."""
-    over = overlaps(sides[:, :, None], sides[:, None]) > threshold
-    return np.stack(np.nonzero(np.triu(over, 1)))
+    """The same for one list, given as [5, K]."""
+    over = _overlap_more(sides[:, :, None], sides[:, None], threshold)
+    better, worse = np.divmod(np.flatnonzero(over), len(over))
+    first = better < worse
+    return np.stack([better[first], worse[first]])
 
 
 def _settle(pairs: Indices, count: int) -> Marks:
@@ -96,21 +101,23 @@ def _settle(pairs: Indices, count: int) -> Marks:
 
 
 def _in_blocks(sides: Boxes, threshold: float) -> Marks:
-    """One long list, [4, K] -> [K] bool: only kept boxes are compared with later ones."""
+    """One long list, [5, K] -> [K] bool: only kept boxes are compared with later ones."""
     keep = np.ones(sides.shape[1], np.bool_)
     for start in range(0, len(keep), _BLOCK):
         left = np.flatnonzero(keep[start : start + _BLOCK]) + start
         settled = _settle(_pairs_of_one(sides[:, left], threshold), len(left))
         keep[left] = settled
+        better = sides[:, left[settled], None]
         later = np.flatnonzero(keep[start + _BLOCK :]) + start + _BLOCK
-        if len(later):
-            over = overlaps(sides[:, left[settled], None], sides[:, None, later]) > threshold
-            keep[later] = ~over.any(0)
+        step = _PAIRS // max(1, better.shape[1])
+        for worse in (later[at : at + step] for at in range(0, len(later), step)):
+            over = _overlap_more(better, sides[:, None, worse], threshold)
+            keep[worse] = ~over.any(0)
     return keep
 
 
 def _adaptive(sides: Boxes, threshold: float, eta: float) -> Marks:
-    """One list, [4, K] -> [K] bool; the threshold depends on how many were kept before."""
+    """One list, [5, K] -> [K] bool; the threshold depends on how many were kept before."""
     limit = np.float32(threshold)
     worst = np.zeros(sides.shape[1], sides.dtype)
     keep = np.zeros(len(worst), np.bool_)
@@ -118,37 +125,43 @@ def _adaptive(sides: Boxes, threshold: float, eta: float) -> Marks:
         if not worst[i] <= limit:
             continue
         keep[i] = True
-        overlap = overlaps(sides[:, i, None], sides[:, i + 1 :])
+        overlap = _overlap(sides[:, i, None], sides[:, i + 1 :])
         np.maximum(worst[i + 1 :], overlap, out=worst[i + 1 :])
         if limit > _ADAPTIVE_ABOVE:
             limit *= np.float32(eta)
     return keep
 
 
-def overlaps(a: Boxes, b: Boxes) -> Boxes:
-    """Intersection over union as `pairwise_iou` defines it, side by side.
+def _overlap_more(a: Boxes, b: Boxes, threshold: float) -> Marks:
+    """Where the overlap, as `pairwise_iou` defines it, is above a threshold that is not negative.
 
     Args:
-        a: [4, ...], xmin, ymin, xmax, ymax.
-        b: [4, ...], broadcast with `a`.
+        a: [5, ...], xmin, ymin, xmax, ymax and area.
+        b: [5, ...], broadcast with `a`.
+        threshold: the threshold.
     """
-    zero = a.dtype.type(0)
+    return _overlap(a, b) > threshold
+
+
+def _overlap(a: Boxes, b: Boxes) -> Boxes:
+    """The overlap of `_overlap_more`; for boxes apart anything up to 0."""
     inter = np.minimum(a[2], b[2])
     inter -= np.maximum(a[0], b[0])
-    np.maximum(inter, zero, out=inter)
+    np.maximum(inter, 0, out=inter)  # else two gaps would make an overlap
     height = np.minimum(a[3], b[3])
     height -= np.maximum(a[1], b[1])
-    inter *= np.maximum(height, zero, out=height)
-    union = np.add(_area(a), _area(b), out=height)
+    inter *= height
+    union = np.add(a[4], b[4], out=height)
     union -= inter
-    iou: Boxes = np.divide(inter, union, out=inter)
-    return iou
+    inter /= union
+    return inter
 
 
-def _area(sides: Boxes) -> Boxes:
-    """Areas, and the least positive number where there is none, so that nothing is 0 / 0."""
+def _with_area(boxes: Boxes) -> Boxes:
+    """The sides and the area, which is positive even where there is none: [M, 4] -> [5, M]."""
+    sides = np.empty((5, len(boxes)), boxes.dtype)
+    sides[:4] = boxes.T
     width, height = sides[2] - sides[0], sides[3] - sides[1]
-    least = np.finfo(sides.dtype).tiny
-    area: Boxes = np.where((width < 0) | (height < 0), 0, width * height)
-    np.maximum(area, least, out=area)
-    return area
+    area = np.where((width < 0) | (height < 0), 0, width * height)
+    np.maximum(area, np.finfo(boxes.dtype).tiny, out=sides[4])  # so that nothing is 0 / 0
+    return sides
