@@ -153,8 +153,8 @@ def _overlap(a: Boxes, b: Boxes) -> Boxes:
     inter *= height
     union = np.add(a[4], b[4], out=height)
     union -= inter
-    inter /= union
-    return inter
+    overlap: Boxes = np.divide(inter, union, out=inter)
+    return overlap
 
 
 def _with_area(boxes: Boxes) -> Boxes:
