@@ -1,4 +1,4 @@
-"""`caffe detect`: find objects on pictures with any deploy net, draw them and list them.
+"""`caffe detect`: find objects on pictures and videos with any deploy net, draw and list them.
 
 An addition to the reference's actions.
 """
@@ -6,13 +6,10 @@ An addition to the reference's actions.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+from collections.abc import Iterator
+from itertools import chain
 from textwrap import indent
-
-import cv2
 
 from caffe_ssd import devices
 from caffe_ssd.cli.flags import (
@@ -31,110 +28,89 @@ from caffe_ssd.cli.flags import (
     weights_of,
 )
 from caffe_ssd.desk.console import show
-from caffe_ssd.errors import FileError, UsageError
-from caffe_ssd.files import atomic_write
-from caffe_ssd.scoring.detector import Detector
+from caffe_ssd.desk.flags import FlagParser, about_flag
+from caffe_ssd.desk.speed_bar import SpeedMeter, track_speed
+from caffe_ssd.errors import UsageError
+from caffe_ssd.proto.label_map import read_label_map
+from caffe_ssd.scoring.detect_job import Job, Looked, Shard, plan_job, plan_output, run_job
+from caffe_ssd.scoring.detector import Detector, check_threshold
 from caffe_ssd.scoring.engine_choice import AUTO
-from caffe_ssd.scoring.sources import Picture
-from caffe_ssd.scoring.tables import write_json
+from caffe_ssd.scoring.found_files import FORMATS
+from caffe_ssd.scoring.sources import items_of, listed_items
 
-DESCRIPTION = "Find objects on pictures: a table of what is where, and the pictures with boxes."
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Find objects on pictures: what is where, and the pictures with boxes. SOURCE is a picture, a folder,
+a glob, a list of pictures (.txt), a video, the number of a camera, or - for a list on standard
+input. Results go into a folder of their own, by default a new one here: detections, detections-2...
+"""
 EXAMPLES = """\
   caffe detect street.jpg -model deploy.prototxt -weights net.caffemodel
-  caffe detect *.jpg -model deploy.prototxt -weights net.caffemodel \\
-      -label_map labelmap_voc.prototxt -threshold 0.4 -output found/ -json found.json
+  caffe detect pictures/ -model deploy.prototxt -weights net.caffemodel \\
+      -label_map labelmap_voc.prototxt -threshold 0.4 -output found -format jsonl,csv
+  caffe detect drive.mp4 -model deploy.prototxt -weights net.caffemodel
+  find . -name '*.jpg' | caffe detect - -model deploy.prototxt -weights net.caffemodel
+  caffe detect -list million.txt -shard 3/8 -text_only -format coco -output found \\
+      -model deploy.prototxt -weights net.caffemodel
   caffe detect code.png -model detect.prototxt -weights detect.caffemodel \\
       -mean_value 0 -scale 1/255
   caffe detect street.jpg -model deploy.prototxt -weights net.caffemodel -scales 1,1.5 -flip
   caffe detect *.jpg -model deploy.prototxt -weights net.caffemodel -precision int8 \\
       -calibration train_pictures/"""
 
-_MARK = "_detections"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One picture to look at.
-
-    Args:
-        source: the picture's file.
-        target: the file for the picture with boxes.
-    """
-
-    source: Path
-    target: Path
+_MOST_TABLES = 10
 
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
     args = _parse(arguments)
-    jobs = plan_jobs(args.images, args.output)
+    check_files(args, "model", "weights")
+    job = _job(args)
+    output = plan_output(
+        job, args.output, formats=args.format, json=args.json, has_pictures=not args.text_only
+    )
+    names = None if args.label_map is None else read_label_map(args.label_map).label_to_name
     detector = _detector(args)
-    entries = []
-    stream = detector.stream([job.source for job in jobs])
-    for job, (picture, found) in zip(jobs, stream, strict=True):
-        height, width = found.size
-        table = indent(found.table(), "  ")
-        show(f"{job.source} ({width} x {height}) -> {job.target}\n{table}")
-        write_picture(job.target, found.draw(picture))
-        entries.append(found.to_dict())
-    if args.json is not None:
-        write_json(args.json, entries)
+    meter = SpeedMeter(job.num_pictures(), "images")
+    faults = run_job(
+        detector,
+        job,
+        output,
+        names=names,
+        tell_fault=lambda error: logger.error("%s; it is left out", error),
+        watch=lambda looked: _shown(track_speed(looked, meter, "detect"), job),
+    )
+    logger.info("%s%s", meter.summary(), f" -> {output}" if str(output) else "")
+    faults.settle(meter.done)
     return 0
 
 
-def plan_jobs(images: Sequence[str], output: str | None) -> list[Job]:
-    """Decide where each picture goes; makes no file.
-
-    Args:
-        images: the pictures.
-        output: a file for a single picture, or a folder; None puts them beside their originals.
-
-    Raises:
-        UsageError: two pictures would get the same file, or one would replace an original.
-        FileError: a picture does not exist.
-    """
-    sources = [Path(image) for image in images]
-    for source in sources:
-        if not source.is_file():
-            raise FileError(f"Could not open file {source}: there is no such file")
-    folder = None if output is None else Path(output)
-    if len(sources) == 1 and folder is not None and folder.suffix and not folder.is_dir():
-        targets = [folder]
-    else:
-        marked = [source.with_name(f"{source.stem}{_MARK}.png") for source in sources]
-        targets = marked if folder is None else [folder / path.name for path in marked]
-    twice = [path for path, count in Counter(targets).items() if count > 1]
-    if twice:
-        raise UsageError(f"two pictures would be written to {twice[0]}; give them different names")
-    originals = {source.resolve() for source in sources}
-    for target in targets:
-        if target.resolve() in originals:
-            raise UsageError(f"-output {target} would replace a picture that is to be read")
-        if not cv2.haveImageWriter(target.name):
-            raise UsageError(f"-output {target}: no picture format for {target.suffix!r}; try .png")
-    return [Job(source=a, target=b) for a, b in zip(sources, targets, strict=True)]
+def _job(args: argparse.Namespace) -> Job:
+    if not args.sources and args.list is None:
+        raise UsageError("no SOURCE: name pictures, a folder, a video, or -list FILE")
+    listed = () if args.list is None else listed_items(args.list)
+    with about_flag("shard"):
+        return plan_job(chain(items_of(args.sources), listed), shard=args.shard)
 
 
-def write_picture(path: Path, picture: Picture) -> None:
-    """Write a picture, in the format its name says; its folder is made if need be.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"Could not make folder {path.parent}: {error.strerror}") from error
-    _, data = cv2.imencode(path.suffix, picture)
-    atomic_write(path, data.tobytes())
+def _shown(looked: Iterator[Looked], job: Job) -> Iterator[Looked]:
+    """Print what is found: tables for a few pictures, else a line for each."""
+    for named, found in looked:
+        height, width = found.size
+        if named.frame is None and len(job.items) <= _MOST_TABLES:
+            show(f"{found.place} ({width} x {height})\n{indent(found.table(), '  ')}")
+        else:
+            show(f"{found.place}: {found.counts()}")
+        yield named, found
 
 
 def _detector(args: argparse.Namespace) -> Detector:
     device = only_device(args)
     choice = engine_of(args, device, default=AUTO)
-    check_files(args, "model", "weights")
     devices.set_up_device(device, tf32=False)
+    if args.label_map is None:
+        logger.info("Classes are shown by their numbers; -label_map FILE gives them names")
     return Detector(
         args.model,
         weights_of(args),
@@ -154,15 +130,16 @@ def _detector(args: argparse.Namespace) -> Detector:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = ActionParser("detect", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="the pictures")
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="the pictures")
     parser.add_reference_flags("model", "weights", "gpu")
     add = parser.add_flag
+    add("list", metavar="FILE", help="a list of pictures, whatever its name; - is standard input")
+    add("shard", type=_shard, metavar="i/n", help="only the i-th of n parts of all pictures")
     add("label_map", metavar="FILE", help="class names, a label map in prototxt")
     add("threshold", type=float, default=0.5, help="lowest score to show (%(default)s)")
     add_pixel_flags(parser)
     add("batch", type=int, default=8, help="pictures in one pass (%(default)s)")
-    add("output", metavar="FILE|DIR", help="picture to write (IMAGE_detections.png)")
-    add("json", metavar="FILE", help="also write what was found as JSON")
+    _add_output_flags(parser)
     add_scale_flags(parser)
     add_engine_flags(parser, AUTO)
     add_unfilled_flag(parser)
@@ -170,4 +147,35 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     args = parser.parse_action(arguments)
     required(args, "model", "weights")
     at_least(args, "batch", 1)
+    with about_flag("threshold"):
+        check_threshold(args.threshold)
     return args
+
+
+def _add_output_flags(parser: FlagParser) -> None:
+    add = parser.add_flag
+    add("output", metavar="DIR|FILE", help="folder of the results, or the one picture or video")
+    add(
+        "format",
+        type=_formats,
+        default=(),
+        metavar="F,...",
+        help=f"also write what was found to that folder, as {', '.join(FORMATS)}",
+    )
+    add("json", metavar="FILE", help="also write what was found to a JSON file")
+    parser.add_switch("text_only", help="draw nothing")
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    formats = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    unknown = [word for word in formats if word not in FORMATS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"takes {', '.join(FORMATS)}; got {unknown[0]!r}")
+    return formats
+
+
+def _shard(text: str) -> Shard:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"takes i/n with 1 <= i <= n, like 2/8; got {text!r}")
+    return int(index), int(count)

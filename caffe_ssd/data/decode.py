@@ -105,11 +105,8 @@ def decode_picture(data: bytes, flags: int) -> Image:
             message is to follow the name of the file or record.
     """
     size = stated_size(data)
-    if size is not None and not 0 < size[0] * size[1] <= max_pixels():
-        raise TooLargeError(
-            f"states a size of {size[0]} x {size[1]} pixels (height x width); allowed are 1 to "
-            f"{max_pixels()} pixels in all (environment variable {MAX_PIXELS_VARIABLE})"
-        )
+    if size is not None:
+        check_size(size, "states")
     image = None
     if data:
         if data.startswith(_JPEG_START) and not data.endswith(_JPEG_END):
@@ -121,6 +118,23 @@ def decode_picture(data: bytes, flags: int) -> Image:
     if image is None:
         raise DataError(f"cannot be decoded as an image ({len(data)} bytes)")
     return image
+
+
+def check_size(size: tuple[int, int], who: str) -> None:
+    """Make sure that pixels may be decoded.
+
+    Args:
+        size: (height, width) that a file states.
+        who: the beginning of a message, as "a.mp4 states".
+
+    Raises:
+        TooLargeError: they may not.
+    """
+    if not 0 < size[0] * size[1] <= max_pixels():
+        raise TooLargeError(
+            f"{who} a size of {size[0]} x {size[1]} pixels (height x width); allowed are 1 to "
+            f"{max_pixels()} pixels in all (environment variable {MAX_PIXELS_VARIABLE})"
+        )
 
 
 def read_picture(path: str | os.PathLike[str], flags: int = cv2.IMREAD_COLOR) -> Image:

@@ -14,8 +14,26 @@ import sys
 
 import cv2
 
-from caffe_ssd.data.decode import raw_datum
+from caffe_ssd.data.decode import check_size, raw_datum
 from caffe_ssd.errors import DataError
+
+
+def open_video(path: str) -> cv2.VideoCapture:
+    """A video file, at its first frame.
+
+    Raises:
+        DataError: it is none, or (TooLargeError) states frames of a size that is not allowed.
+    """
+    if not os.path.isfile(path):
+        raise DataError(f"video {path!r} does not exist (from {os.getcwd()})")
+    capture = cv2.VideoCapture(path)
+    if not capture.isOpened():
+        raise DataError(f"video {path!r} cannot be opened by OpenCV")
+    height = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+    if height and width:  # not every container says so
+        check_size((height, width), f"video {path!r} states")
+    return capture
 
 
 class VideoFrames:
@@ -83,11 +101,7 @@ class VideoFrames:
         return (index + 1) * (self.skip_frames + 1) - 1
 
     def _open(self) -> cv2.VideoCapture:
-        if not os.path.isfile(self.path):
-            raise DataError(f"video {self.path!r} does not exist (from {os.getcwd()})")
-        self._capture, self._position = cv2.VideoCapture(self.path), 0
-        if not self._capture.isOpened():
-            raise DataError(f"video {self.path!r} cannot be opened by OpenCV")
+        self._capture, self._position = open_video(self.path), 0
         return self._capture
 
 

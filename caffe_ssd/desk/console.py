@@ -126,9 +126,10 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         yield from progress.track(items, total=total, description=what)
 
 
-def is_terminal() -> bool:
-    """Whether somebody looks at standard error."""
-    return sys.stderr is not None and sys.stderr.isatty()
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether somebody looks at a stream; without one, at standard error."""
+    stream = sys.stderr if stream is None else stream
+    return stream is not None and stream.isatty()
 
 
 @contextmanager
@@ -138,7 +139,11 @@ def live_progress(*columns: str | ProgressColumn, transient: bool = False) -> It
     with _logging_restored():
         if any(logging.getLogger(package).handlers for package in PACKAGES):
             set_up_logging(_AboveBar(console))
-        with Progress(*columns, console=console, transient=transient) as progress:
+        # What is printed goes above the bar, unless it goes elsewhere.
+        above = is_terminal(sys.stdout)
+        with Progress(
+            *columns, console=console, transient=transient, redirect_stdout=above
+        ) as progress:
             yield progress
 
 

@@ -83,7 +83,7 @@ def ilsvrc_text(detections: Iterable[Detection]) -> str:
 
 def coco_text(detections: Iterable[Detection]) -> str:
     """Content of a COCO file, laid out as the reference does."""
-    items = [_coco_item(detection) for detection in detections]
+    items = [coco_item(detection) for detection in detections]
     return "[\n" + ",\n".join(items) + "\n    \n]\n" if items else "[]\n"
 
 
@@ -168,7 +168,8 @@ def _from_corners(
         raise DataError(f"{path}:{number}: not a line of detection results: {error}") from error
 
 
-def _coco_item(d: Detection) -> str:
+def coco_item(d: Detection) -> str:
+    """An entry of a COCO file."""
     box = ",\n".join(
         f"                {value:.9g}" for value in (d.x_px, d.y_px, d.width_px, d.height_px)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,12 +44,13 @@ class Detections:
     """The objects on one picture, best first. It has a length and can be walked through.
 
     Args:
-        source: the picture's file, or `array N`.
+        source: the picture's file, the video, `camera N` or `array N`.
         size: (height, width) of the picture.
         label: classes, int64 [D].
         score: in [0, 1], float32 [D].
         box: xmin, ymin, xmax, ymax, float32 [D, 4]; normalised, and may leave [0, 1] a little.
         class_names: names for people by label; a class without one shows its number.
+        frame: number of the frame of a video or camera, from 0; None for pictures.
     """
 
     source: str
@@ -57,6 +59,7 @@ class Detections:
     score: NDArray[np.float32]
     box: NDArray[np.float32]
     class_names: Mapping[int, str] = field(default_factory=dict)
+    frame: int | None = None
     # Weak, so that who keeps the detections of many pictures does not keep the pictures.
     _picture: weakref.ref[Picture] | None = None
 
@@ -103,7 +106,7 @@ class Detections:
             picture = None if self._picture is None else self._picture()
         if picture is None:
             raise UsageError(
-                f"the picture of {self.source} is gone, as nobody kept it; give it: draw(picture)"
+                f"the picture of {self.place} is gone, as nobody kept it; give it: draw(picture)"
             )
         boxes = [
             DrawnBox(label=each.label, text=f"{each.name} {each.score:.2f}", corners=self.box[i])
@@ -111,11 +114,17 @@ class Detections:
         ]
         return draw_boxes_on(picture, boxes, Pen.for_size(*picture.shape[:2]))
 
+    @property
+    def place(self) -> str:
+        """The source and, of a video or camera, the frame; for people."""
+        return self.source if self.frame is None else f"{self.source} frame {self.frame}"
+
     def to_dict(self) -> dict[str, Any]:
         """The same as plain numbers and texts, for JSON."""
         height, width = self.size
         return {
             "image": self.source,
+            **({} if self.frame is None else {"frame": self.frame}),
             "width": width,
             "height": height,
             "detections": [
@@ -130,6 +139,11 @@ class Detections:
             ],
         }
 
+    def counts(self) -> str:
+        """How many objects of each class, the most frequent first: "3 RBC, 1 WBC"."""
+        counted = Counter(self.names).most_common()
+        return ", ".join(f"{count} {name}" for name, count in counted) or "nothing found"
+
     def table(self) -> str:
         """A line of text per object: class, score and box in pixels."""
         if not len(self):
@@ -143,7 +157,7 @@ class Detections:
 
     def __repr__(self) -> str:
         height, width = self.size
-        return f"{self.source} ({width} x {height}): {len(self)} objects\n{self.table()}"
+        return f"{self.place} ({width} x {height}): {len(self)} objects\n{self.table()}"
 
     def _repr_html_(self) -> str:
         rows = [_COLUMNS, *((o.name, f"{o.score:.3f}", *map(str, o.box_px)) for o in self)]
@@ -151,7 +165,7 @@ class Detections:
             f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
         )
         height, width = self.size
-        title = f"{html.escape(self.source)} ({width} x {height}): {len(self)} objects"
+        title = f"{html.escape(self.place)} ({width} x {height}): {len(self)} objects"
         return f"<table><caption>{title}</caption>{body}</table>"
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A detector for programs: from files of a net to what is found on pictures, in a few lines.
 
 detector = Detector("deploy.prototxt", "x.caffemodel", labels="labelmap.prototxt")
-for picture, found in detector.stream(["a.jpg", "folder/", array]):
+for picture, found in detector.stream(["a.jpg", "folder/", "b.mp4", array]):
     print(found)
 """
 
@@ -24,11 +24,12 @@ from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.scoring.calibration import picture_transform
 from caffe_ssd.scoring.detections import Detections
 from caffe_ssd.scoring.engine_choice import AUTO, EngineChoice, choose_engine, give_engine
-from caffe_ssd.scoring.loading import PathLike, load_net
+from caffe_ssd.scoring.loading import PathLike, check_is_deploy, load_net
 from caffe_ssd.scoring.multi_scale import MultiScaleDetector
 from caffe_ssd.scoring.picture_detector import PictureDetector
 from caffe_ssd.scoring.scales import MultiScale
-from caffe_ssd.scoring.sources import Named, Picture, Source, pictures_of
+from caffe_ssd.scoring.reading import Named, pictures_of
+from caffe_ssd.scoring.sources import Picture, Source, items_of
 
 Labels = PathLike | Sequence[str] | Mapping[int, str] | None
 
@@ -88,6 +89,7 @@ class Detector:
     ) -> None:
         if batch < 1:
             raise UsageError(f"batch must be at least 1, got {batch}")
+        check_threshold(threshold)
         place = device_named(device)
         if not isinstance(engine, EngineChoice):
             engine = choose_engine(
@@ -104,6 +106,7 @@ class Detector:
         self._model = os.fspath(model)
         if place.type == "cuda":
             allow_tf32(tf32)
+        check_is_deploy(model, weights, lenient=lenient)
         net = load_net(model, weights, device=place, lenient=lenient, allow_unfilled=allow_unfilled)
         self._detector = _picture_detector(net, mean, scale, size, multi_scale)
         transform = picture_transform(
@@ -119,9 +122,10 @@ class Detector:
         """What is found on one picture after the other; they are read ahead of their turn.
 
         Args:
-            sources: files, folders (all pictures below, ordered by name) and arrays (height, width,
-                3), BGR, uint8, in any number, also without end. Up to two batches of them are taken
-                ahead; an array must not change before its turn.
+            sources: files, folders (all pictures and videos below, ordered by name), globs, text
+                lists, video files, numbers of cameras, "-" for a list on standard input, and arrays
+                (height, width, 3), BGR, uint8, in any number, also without end. Up to two batches
+                of them are taken ahead; an array must not change before its turn.
             threshold: lowest score; None for the detector's own.
 
         Yields:
@@ -130,11 +134,28 @@ class Detector:
         Raises:
             FileError: a file cannot be opened, or a folder holds no picture.
             DataError: something is no picture; says which.
+            UsageError: the threshold is not in [0, 1], or a folder holds results of this program.
         """
-        pictures = pictures_of(sources, ahead=self.batch)
-        while part := list(islice(pictures, self.batch)):
-            for (_, picture), found in zip(part, self._found(part, threshold), strict=True):
-                yield picture, found
+        if threshold is not None:
+            check_threshold(threshold)
+        pictures = pictures_of(items_of(sources), ahead=self.batch)
+        for named, found in self.look(pictures, threshold=threshold):
+            yield named.picture, found
+
+    def look(
+        self, pictures: Iterable[Named], *, threshold: float | None = None
+    ) -> Iterator[tuple[Named, Detections]]:
+        """What is found on pictures that somebody else reads, with all that is known of them.
+
+        Args:
+            pictures: taken by batches.
+            threshold: lowest score; None for the detector's own.
+        """
+        waiting = iter(pictures)
+        filled = 0  # engines prepare for each size of a batch, so a last, short one is filled up
+        while part := list(islice(waiting, self.batch)):
+            yield from zip(part, self._found(part, threshold, at_least=filled), strict=True)
+            filled = len(part)
 
     def detect(self, source: Source, *, threshold: float | None = None) -> Detections:
         """What is found on one picture; see `stream`.
@@ -147,26 +168,38 @@ class Detector:
             raise UsageError(f"{source!r} is more than one picture; stream takes them")
         return found[0]
 
-    def _found(self, part: Sequence[Named], threshold: float | None) -> list[Detections]:
-        """What is found on the pictures of one batch."""
+    def _found(
+        self, part: Sequence[Named], threshold: float | None, *, at_least: int = 0
+    ) -> list[Detections]:
+        """What is found on the pictures of one batch.
+
+        Args:
+            part: the pictures.
+            threshold: lowest score; None for the detector's own.
+            at_least: how many pictures an engine shall see; the last one is repeated.
+        """
+        pixels = [named.picture for named in part]
+        if self._engine is not None:
+            pixels += pixels[-1:] * (at_least - len(part))
         with self._turn:
-            rows = self._detector.rows([picture for _, picture in part]).cpu().numpy()
+            rows = self._detector.rows(pixels).cpu().numpy()
         lowest = self.threshold if threshold is None else threshold
         rows = rows[rows[:, 2].astype(np.float64) >= lowest]
         found = []
-        for item, (name, picture) in enumerate(part):
+        for item, named in enumerate(part):
             mine = rows[rows[:, 0] == item]
             mine = mine[np.argsort(-mine[:, 2], kind="stable")]
-            height, width = picture.shape[:2]
+            height, width = named.picture.shape[:2]
             found.append(
                 Detections(
-                    source=name,
+                    source=named.name,
+                    frame=named.frame,
                     size=(height, width),
                     label=mine[:, 1].astype(np.int64),
                     score=mine[:, 2],
                     box=mine[:, 3:],
                     class_names=self.class_names,
-                    _picture=weakref.ref(picture),
+                    _picture=weakref.ref(named.picture),
                 )
             )
         return found
@@ -178,6 +211,18 @@ class Detector:
         return (
             f"Detector of {self._model}: input {size[0]} x {size[1]} (height x width){classes}, "
             f"threshold {self.threshold:g}, engine {engine}, on {net.device}"
+        )
+
+
+def check_threshold(threshold: float) -> None:
+    """Make sure that a threshold is one for scores.
+
+    Raises:
+        UsageError: it is not in [0, 1].
+    """
+    if not 0 <= threshold <= 1:
+        raise UsageError(
+            f"the threshold is {threshold:g}; scores go from 0 to 1, and so must a threshold"
         )
 
 

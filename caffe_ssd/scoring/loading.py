@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from caffe_ssd.devices import default_workers
+from caffe_ssd.errors import CaffeError, NetError, ProtoError
 from caffe_ssd.layers.registry import Code, Runtime
 from caffe_ssd.net import Net, build_net
 from caffe_ssd.net.loading import load_weights
@@ -15,13 +16,60 @@ from caffe_ssd.net.net_log import build_logged_net
 from caffe_ssd.net.state import without_result_files
 from caffe_ssd.net.told_by_weights import settle_by_weights
 from caffe_ssd.net.weights import OTHER_NET_ADVICE
+from caffe_ssd.proto.binary import is_binary
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
 from caffe_ssd.proto.lenient import Lenient
-from caffe_ssd.proto.text import read_net
+from caffe_ssd.proto.text import read_net, read_solver
 
 PathLike = str | os.PathLike[str]
 
 CPU = torch.device("cpu")
+
+
+def check_is_deploy(
+    model: PathLike, weights: PathLike | Sequence[PathLike], *, lenient: Lenient = False
+) -> None:
+    """Make sure, before anything is built, that files are what they are taken for.
+
+    Args:
+        model: should be a deploy net: text, with an input that one feeds.
+        weights: one or more files.
+        lenient: see `load_net`.
+
+    Raises:
+        FileError: a file cannot be opened.
+        ProtoError: the model is no prototxt of a net; says what it seems to be.
+        NetError: the net reads its pictures from a data set.
+    """
+    paths = [weights] if isinstance(weights, str | os.PathLike) else weights
+    name = os.fspath(model)
+    if is_binary(model):
+        swapped = [os.fspath(path) for path in paths if not is_binary(path)]
+        hint = f", and {swapped[0]} is text: they seem to be swapped" if swapped else ""
+        raise ProtoError(f"{name}: a binary file where the net's prototxt belongs{hint}")
+    try:
+        param = read_net(model, lenient=lenient)
+    except ProtoError as error:
+        if _is_solver(model):
+            text = f"{name}: the prototxt of a solver, which says how to train; give the deploy net"
+            raise ProtoError(text) from error
+        raise
+    readers = [layer for layer in param.layer if not layer.bottom]
+    if not param.input and not any(layer.type == "Input" for layer in readers):
+        what = ", ".join(f"{layer.name!r} ({layer.type})" for layer in readers if layer.top)
+        raise NetError(
+            f"{name}: no input that takes pictures"
+            + (f"; they come from layer {what}, as in nets that are trained or scored" * bool(what))
+            + "; give the deploy net"
+        )
+
+
+def _is_solver(path: PathLike) -> bool:
+    try:
+        read_solver(path)
+    except CaffeError:
+        return False
+    return True
 
 
 def load_net(
