@@ -19,7 +19,7 @@ from caffe_ssd.errors import CaffeError, DataError, FileError, UsageError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.scoring.detections import Detections
 from caffe_ssd.scoring.detector import Detector
-from caffe_ssd.scoring.found_files import check_names, open_format, open_json
+from caffe_ssd.scoring.found_files import Add, check_names, open_format, open_json
 from caffe_ssd.scoring.found_pictures import VIDEO_CODES, DrawnPictures, make_folder
 from caffe_ssd.scoring.reading import Named, OnFault, pictures_of
 from caffe_ssd.scoring.sources import RESULTS_MARK, Camera, Item, PictureFile, VideoFile, is_marked
@@ -127,7 +127,7 @@ def plan_job(items: Iterable[Item], *, shard: Shard | None = None) -> Job:
         index, count = shard
         if not 1 <= index <= count:
             raise UsageError(f"shard {index}/{count}: takes i/n with 1 <= i <= n")
-        if any(isinstance(item, Camera) for item in once):
+        if any(isinstance(item.named, Camera) for item in once):
             raise UsageError("what a camera shows cannot be cut into shards")
         once = once[index - 1 :: count]
         if not once:
@@ -203,15 +203,7 @@ def run_job(
     """
     faults = Faults(tell_fault)
     with ExitStack() as stack:
-        adds = [stack.enter_context(open_json(output.json))] if output.json is not None else []
-        if output.folder is not None and (output.formats or output.has_pictures):
-            _mark(output.folder)
-        if output.folder is not None:
-            part = "" if job.shard is None else f"-{job.shard[0]}-of-{job.shard[1]}"
-            stem = output.folder / f"detections{part}"
-            adds += [
-                stack.enter_context(open_format(kind, stem, names or {})) for kind in output.formats
-            ]
+        adds = _open_files(job, output, names or {}, stack)
         drawn = _drawn(job, output, detector.batch)
         if drawn is not None:
             stack.enter_context(drawn)
@@ -226,6 +218,19 @@ def run_job(
             if not job.is_endless:
                 raise
     return faults
+
+
+def _open_files(job: Job, output: Output, names: Mapping[int, str], stack: ExitStack) -> list[Add]:
+    """Open the files for other programs; `stack` closes them."""
+    opened = []
+    if output.folder is not None and (output.formats or output.has_pictures):
+        _mark(output.folder)
+        part = "" if job.shard is None else f"-{job.shard[0]}-of-{job.shard[1]}"
+        stem = output.folder / f"detections{part}"
+        opened = [open_format(kind, stem, names) for kind in output.formats]
+    if output.json is not None:
+        opened.append(open_json(output.json))
+    return [stack.enter_context(each) for each in opened]
 
 
 def _drawn(job: Job, output: Output, ahead: int) -> DrawnPictures | None:
@@ -303,10 +308,8 @@ def _mark(folder: Path) -> None:
 
 
 def _check_folder(folder: Path, job: Job) -> None:
-    inside = {
-        item.path.parent.resolve() for item in job.items if isinstance(item, PictureFile | VideoFile)
-    }
-    if folder.resolve() in inside:
+    files = [item.path for item in job.items if isinstance(item, PictureFile | VideoFile)]
+    if folder.resolve() in {path.parent.resolve() for path in files}:
         raise UsageError(
             f"output {folder} is where pictures are read from; results need a folder of their own"
         )

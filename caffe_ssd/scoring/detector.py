@@ -24,11 +24,11 @@ from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.scoring.calibration import picture_transform
 from caffe_ssd.scoring.detections import Detections
 from caffe_ssd.scoring.engine_choice import AUTO, EngineChoice, choose_engine, give_engine
-from caffe_ssd.scoring.loading import PathLike, check_is_deploy, load_net
+from caffe_ssd.scoring.loading import PathLike, load_net
 from caffe_ssd.scoring.multi_scale import MultiScaleDetector
 from caffe_ssd.scoring.picture_detector import PictureDetector
-from caffe_ssd.scoring.scales import MultiScale
 from caffe_ssd.scoring.reading import Named, pictures_of
+from caffe_ssd.scoring.scales import MultiScale
 from caffe_ssd.scoring.sources import Picture, Source, items_of
 
 Labels = PathLike | Sequence[str] | Mapping[int, str] | None
@@ -106,8 +106,14 @@ class Detector:
         self._model = os.fspath(model)
         if place.type == "cuda":
             allow_tf32(tf32)
-        check_is_deploy(model, weights, lenient=lenient)
-        net = load_net(model, weights, device=place, lenient=lenient, allow_unfilled=allow_unfilled)
+        net = load_net(
+            model,
+            weights,
+            device=place,
+            lenient=lenient,
+            is_deploy=True,
+            allow_unfilled=allow_unfilled,
+        )
         self._detector = _picture_detector(net, mean, scale, size, multi_scale)
         transform = picture_transform(
             self._detector.channels, self._detector.size, mean=mean, scale=scale

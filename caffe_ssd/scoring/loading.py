@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -17,59 +18,13 @@ from caffe_ssd.net.state import without_result_files
 from caffe_ssd.net.told_by_weights import settle_by_weights
 from caffe_ssd.net.weights import OTHER_NET_ADVICE
 from caffe_ssd.proto.binary import is_binary
-from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase
 from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.proto.text import read_net, read_solver
 
 PathLike = str | os.PathLike[str]
 
 CPU = torch.device("cpu")
-
-
-def check_is_deploy(
-    model: PathLike, weights: PathLike | Sequence[PathLike], *, lenient: Lenient = False
-) -> None:
-    """Make sure, before anything is built, that files are what they are taken for.
-
-    Args:
-        model: should be a deploy net: text, with an input that one feeds.
-        weights: one or more files.
-        lenient: see `load_net`.
-
-    Raises:
-        FileError: a file cannot be opened.
-        ProtoError: the model is no prototxt of a net; says what it seems to be.
-        NetError: the net reads its pictures from a data set.
-    """
-    paths = [weights] if isinstance(weights, str | os.PathLike) else weights
-    name = os.fspath(model)
-    if is_binary(model):
-        swapped = [os.fspath(path) for path in paths if not is_binary(path)]
-        hint = f", and {swapped[0]} is text: they seem to be swapped" if swapped else ""
-        raise ProtoError(f"{name}: a binary file where the net's prototxt belongs{hint}")
-    try:
-        param = read_net(model, lenient=lenient)
-    except ProtoError as error:
-        if _is_solver(model):
-            text = f"{name}: the prototxt of a solver, which says how to train; give the deploy net"
-            raise ProtoError(text) from error
-        raise
-    readers = [layer for layer in param.layer if not layer.bottom]
-    if not param.input and not any(layer.type == "Input" for layer in readers):
-        what = ", ".join(f"{layer.name!r} ({layer.type})" for layer in readers if layer.top)
-        raise NetError(
-            f"{name}: no input that takes pictures"
-            + (f"; they come from layer {what}, as in nets that are trained or scored" * bool(what))
-            + "; give the deploy net"
-        )
-
-
-def _is_solver(path: PathLike) -> bool:
-    try:
-        read_solver(path)
-    except CaffeError:
-        return False
-    return True
 
 
 def load_net(
@@ -84,6 +39,7 @@ def load_net(
     lenient: Lenient = False,
     saves_results: bool = False,
     is_logged: bool = False,
+    is_deploy: bool = False,
     allow_unfilled: bool = False,
     code: Code = Code.RUN,
 ) -> Net:
@@ -99,13 +55,16 @@ def load_net(
         lenient: skip unknown fields that cannot change a result, with a warning.
         saves_results: whether DetectionOutput writes the result files it names.
         is_logged: log the net's construction in Caffe's words.
+        is_deploy: it must be a net that one feeds; files that are something else are told so.
         allow_unfilled: go on where the weights do not fill all learnable layers.
         code: what becomes of code that the prototxt names.
 
     Raises:
         CaffeError: a file cannot be read, the net not be built, or the weights do not fit.
     """
-    param = read_net(model, lenient=lenient)
+    paths = [weights] if isinstance(weights, str | os.PathLike) else weights
+    read = partial(_read_deploy, weights=paths) if is_deploy else read_net
+    param = read(model, lenient=lenient)
     if not saves_results:
         param = without_result_files(param)
     state = NetState()
@@ -114,9 +73,48 @@ def load_net(
     state.MergeFrom(asked)
     workers = default_workers(device) if workers is None else workers
     build = build_logged_net if is_logged else build_net
-    paths = [weights] if isinstance(weights, str | os.PathLike) else weights
     for path in paths:
         settle_by_weights(param, path)
     net = build(param, state, Runtime(data_workers=workers, code=code)).to(device)
     load_weights(net, paths, advice=OTHER_NET_ADVICE, needs_all=not allow_unfilled)
     return net
+
+
+def _read_deploy(
+    model: PathLike, weights: Sequence[PathLike], *, lenient: Lenient = False
+) -> NetParameter:
+    """Read a net that one feeds with pictures, or say what the file is instead.
+
+    Raises:
+        FileError: a file cannot be opened.
+        ProtoError: it is no prototxt of a net.
+        NetError: the net reads its pictures from a data set.
+    """
+    name = os.fspath(model)
+    if is_binary(model):
+        swapped = [os.fspath(path) for path in weights if not is_binary(path)]
+        hint = f", and {swapped[0]} is text: they seem to be swapped" if swapped else ""
+        raise ProtoError(f"{name}: a binary file where the net's prototxt belongs{hint}")
+    try:
+        param = read_net(model, lenient=lenient)
+    except ProtoError as error:
+        if _is_solver(model):
+            text = f"{name}: the prototxt of a solver, which says how to train; give the deploy net"
+            raise ProtoError(text) from error
+        raise
+    readers = [layer for layer in param.layer if not layer.bottom]
+    if not param.input and not any(layer.type == "Input" for layer in readers):
+        what = ", ".join(f"{layer.name!r} ({layer.type})" for layer in readers if layer.top)
+        source = f"; they come from layer {what}, as in nets that are trained or scored"
+        raise NetError(
+            f"{name}: no input that takes pictures{source if what else ''}; give the deploy net"
+        )
+    return param
+
+
+def _is_solver(path: PathLike) -> bool:
+    try:
+        read_solver(path)
+    except CaffeError:
+        return False
+    return True

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.scoring.conftest import house
+
+__all__ = ["house"]
+
 
 @pytest.fixture(autouse=True)
 def _leave_no_trace() -> Iterator[None]:

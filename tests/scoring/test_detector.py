@@ -169,14 +169,14 @@ def test_unreadable_pictures_are_named(house: Path) -> None:
         next(stream)
     for source, kind, message in (
         ("gone.jpg", FileError, r"gone\.jpg: No such file"),
-        ("empty", FileError, "folder empty holds no picture"),
+        ("empty", FileError, "folder empty holds no picture and no video"),
         (np.zeros((4, 5), np.uint8), DataError, "array 0 is no picture: .*; it is 4 x 5, uint8"),
         (np.zeros((4, 5, 3)), DataError, "it is 4 x 5 x 3, float64"),
     ):
         with pytest.raises(kind, match=message):
             detector.detect(source)
     with pytest.raises(DataError, match="source 0 is neither a path nor a numpy array"):
-        list(detector.stream([3]))  # type: ignore[list-item]
+        list(detector.stream([3.5]))  # type: ignore[list-item]
     with pytest.raises(UsageError, match="more than one picture"):
         detector.detect([picture(), picture()])  # type: ignore[arg-type]
 
