@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
+from pathlib import Path
+from typing import Any
 
 import caffe
 import numpy as np
 import pytest
 import torch
 
-from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
+from caffe_ssd.errors import CaffeError, LayerError, LayerParamError, ShapeError
 from caffe_ssd.layers.extensions.regions import round_half_away
 from caffe_ssd.layers.registry import layer_types, variants
 from caffe_ssd.proto.extensions import LAYER_TYPES, MOST_BLOBS
 from tests.layers.build import build
-from tests.support.golden import SHARED_GOLDEN, needs_shared
-
-FORKS = SHARED_GOLDEN / "forks"
+from tests.support.golden import GOLDEN
 
 
 def numbers(*shape: int) -> torch.Tensor:
@@ -276,18 +274,37 @@ def test_a_net_says_once_what_it_uses(tmp_path, caplog: pytest.LogCaptureFixture
     assert told == [f"net 'n' uses {what}: type: \"ReLU6\" (3)"]
 
 
-@needs_shared
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [str(SHARED_GOLDEN / "check.py"), str(FORKS)],
-        [str(SHARED_GOLDEN / "check.py"), "--errors", str(FORKS / "errors.json")],
-        [str(FORKS / "check_raw.py")],
-    ],
-    ids=["cases", "refusals", "bytes"],
-)
-def test_recorded(arguments: list[str]) -> None:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    if "--errors" in arguments:
-        assert f"{len(json.loads((FORKS / 'errors.json').read_text()))} passed" in done.stdout
+REFUSALS = json.loads((GOLDEN / "forks" / "errors.json").read_text())
+RAW = sorted((GOLDEN / "forks" / "raw_data").glob("*.caffemodel"))
+
+
+@pytest.mark.parametrize("entry", REFUSALS, ids=lambda entry: entry["name"])
+def test_recorded_refusals(entry: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(entry["prototxt"].replace("@DIR@", str(tmp_path)))
+    with pytest.raises(CaffeError):
+        run_refused(path, entry)
+
+
+def run_refused(path: Path, entry: dict[str, Any]) -> None:
+    net = caffe.Net(str(path), getattr(caffe, entry["phase"]))
+    for name, shape in entry["inputs"].items():
+        net.blobs[name].reshape(*shape)
+        net.blobs[name].data[...] = np.asarray(entry.get("fill", {}).get(name, 0), np.float32)
+    net.forward()
+    net.backward()
+
+
+@pytest.mark.parametrize("path", RAW, ids=lambda path: path.stem)
+def test_recorded_bytes(path: Path) -> None:
+    """Blobs of bytes: half, float and double precision, whatever form their shapes have."""
+    net = caffe.Net(str(path.with_suffix(".prototxt")), caffe.TEST, weights=str(path))
+    with np.load(path.with_suffix(".blobs")) as recorded:
+        wanted = dict(recorded)
+    for key, want in wanted.items():
+        layer, index = key.removeprefix("blob:").split(":")
+        np.testing.assert_array_equal(net.params[layer][int(index)].data, want, err_msg=key)
+
+
+def test_all_recorded_cases_are_here() -> None:
+    assert (len(REFUSALS), len(RAW)) == (21, 4)

@@ -55,6 +55,7 @@ PARTS = {
     "solvers": Part(),
     "nets": Part(),
     "proto": Part(),
+    "forks": Part(files=("**/*.npz", "errors.json", "raw_data/*")),
     # The longer trajectories start from 1.4 MB of photographs, the models from released weights.
     "training": Part(files=("images96.npz", "tiny96/*")),
     # Records of drawn shapes and of stripes, and the tiny nets trained on them, are here in full.
