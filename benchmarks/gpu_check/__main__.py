@@ -39,7 +39,7 @@ SECTIONS: dict[str, tuple[Callable[[Setting, Report], None], int, int]] = {
     "recorded": (recorded.run, 90, 50),
     "repeatable": (repeatable.run, 60, 35),
     "synchronisations": (synchronisations.run, 40, 25),
-    "training": (training.run, 120, 50),
+    "training": (training.run, 150, 110),
     "detection": (detection.run, 150, 50),
     "demo": (demo.run, 150, 70),
     "loading": (loading.run, 60, 30),

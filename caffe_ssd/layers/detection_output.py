@@ -46,7 +46,7 @@ def detection_rows(detections: Tensor, num_images: int) -> Tensor:
     """
     if len(detections) == 0:
         detections = detections.new_full((num_images, ROW_WIDTH), -1)
-        detections[:, 0] = torch.arange(num_images)
+        detections[:, 0] = torch.arange(num_images, device=detections.device)
     return detections[None, None]
 
 
