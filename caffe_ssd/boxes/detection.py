@@ -196,7 +196,8 @@ def _detections(
         kept = np.flatnonzero(keep)
         if looked_at >= total or len(boxes) >= most or len(kept) >= count:
             break
-        looked_at *= 4
+        # As many more as should do if they fare like these.
+        looked_at = int(looked_at * min(4, max(1.5, 1.3 * count / max(1, len(kept)))))
     if 0 <= count < len(kept):
         order = np.argsort(-best.score[kept], kind="stable")
         kept = kept[np.sort(order[:count])]
