@@ -107,6 +107,18 @@ class DetectionEvaluate(Layer):
 
     def _judge(self, found: Tensor, gts: Tensor) -> Tensor:
         """Rows (image, label, score, tp, fp) by image and label, then as they were judged."""
+        found, gts = (rows[rows[:, _IMAGE].long().argsort(stable=True)] for rows in (found, gts))
+        images, sizes = found[:, _IMAGE].long().unique_consecutive(return_counts=True)
+        own = gts[:, _IMAGE].long().contiguous()
+        starts, ends = (torch.searchsorted(own, images, right=right) for right in (False, True))
+        spans = zip(found.split(sizes.tolist()), starts.tolist(), ends.tolist(), strict=True)
+        judged = [
+            self._judge_image(part, gts[start:end]) for part, start, end in spans if len(part)
+        ]
+        return torch.cat(judged) if judged else found.new_zeros(0, 5)
+
+    def _judge_image(self, found: Tensor, gts: Tensor) -> Tensor:
+        """The rows of one image."""
         iou = self._overlaps(found, gts)
         found_keys, gt_keys = found[:, :2].long(), gts[:, :2].long()
         same = (found_keys[:, None] == gt_keys).all(2)  # [D, G]
@@ -114,8 +126,7 @@ class DetectionEvaluate(Layer):
         real = found_keys[:, _LABEL] != NONE
         # Where a class has no ground truth in an image the order is left as it is.
         order = torch.where(comparable, found[:, _SCORE], 0).argsort(descending=True, stable=True)
-        for column in (_LABEL, _IMAGE):
-            order = order[found_keys[order, column].argsort(stable=True)]
+        order = order[found_keys[order, _LABEL].argsort(stable=True)]
         order = order[real[order]]
         positive, neutral = self._hits(iou.masked_fill(~same, NONE)[order], gts)
         top = torch.cat([found[order, :3], found.new_zeros(len(order), 2)], 1)
