@@ -108,10 +108,10 @@ class DetectionEvaluate(Layer):
     def _judge(self, found: Tensor, gts: Tensor) -> Tensor:
         """Rows (image, label, score, tp, fp) by image and label, then as they were judged."""
         found, gts = (rows[rows[:, _IMAGE].long().argsort(stable=True)] for rows in (found, gts))
-        images, sizes = found[:, _IMAGE].long().unique_consecutive(return_counts=True)
+        images, sizes = torch.unique_consecutive(found[:, _IMAGE].long(), return_counts=True)
         own = gts[:, _IMAGE].long().contiguous()
         starts, ends = (torch.searchsorted(own, images, right=right) for right in (False, True))
-        spans = zip(found.split(sizes.tolist()), starts.tolist(), ends.tolist(), strict=True)
+        spans = zip(torch.split(found, sizes.tolist()), starts.tolist(), ends.tolist(), strict=True)
         judged = [
             self._judge_image(part, gts[start:end]) for part, start, end in spans if len(part)
         ]
