@@ -78,15 +78,19 @@ class FrozenNet(nn.Module):
             program = rewrite(program, self.wanted)
         return FrozenNet(program, self.inputs, self.outputs, self.shapes)
 
-    def specialised(self, *inputs: Tensor) -> FrozenNet:
+    def specialised(self, *inputs: Tensor, folds: bool = True) -> FrozenNet:
         """The net for inputs of these shapes: what depends on shapes alone becomes constant.
 
         Priors are such values, and everything made of priors only.
 
+        Args:
+            inputs: of these shapes.
+            folds: whether it does so; without, calls are only fitted to the shapes.
+
         Raises:
             LayerError: a layer cannot take the shapes it meets.
         """
-        runner = _Specialiser(_context(inputs))
+        runner = _Specialiser(_context(inputs), folds)
         runner.run(self.program, self._fed(inputs), wanted=self.wanted)
         program = needed(runner.program, self.wanted)
         return FrozenNet(program, self.inputs, self.outputs, runner.shapes)
@@ -147,8 +151,9 @@ def _context(inputs: Sequence[Tensor]) -> RunContext:
 class _Specialiser(Runner):
     """Runs a program and writes down the one for inputs of the same shapes."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, folds: bool) -> None:
         super().__init__(context)
+        self._folds = folds
         self.program: list[Instruction] = []
         self.shapes: dict[Value, Shape] = {}
         self._fixed: set[Value] = set()
@@ -159,7 +164,7 @@ class _Specialiser(Runner):
         tops = super().call(op, bottoms)
         self._note_shapes(op.tops, tops)
         by_shapes = isinstance(op.layer, Constant) or getattr(op.layer, "reads_only_shapes", False)
-        if by_shapes or (op.bottoms and self._fixed.issuperset(op.bottoms)):
+        if self._folds and (by_shapes or (op.bottoms and self._fixed.issuperset(op.bottoms))):
             self._fixed.update(op.tops)
             op = replace(
                 op, layer=Constant(*tops), bottoms=(), propagate_down=(), needs_backward=False

@@ -8,12 +8,14 @@ The model ends where ONNX ends: DetectionOutput and other layers without equal s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 
 import caffe_ssd.engines.onnx_extensions  # noqa: F401  (registers its writers)
 from caffe_ssd.engines.frozen_net import Constant, FrozenNet
-from caffe_ssd.engines.onnx_graph import OnnxGraph
-from caffe_ssd.engines.onnx_layers import Place, writer_of
+from caffe_ssd.engines.onnx_graph import Dims, OnnxGraph
+from caffe_ssd.engines.onnx_layers import FreeShape, Place, writer_of
 from caffe_ssd.net.plan import Value
 
 
@@ -22,17 +24,22 @@ def is_exportable(layer: nn.Module) -> bool:
     return writer_of(layer) is not None
 
 
-def onnx_model(net: FrozenNet, name: str = "net") -> bytes:
+def onnx_model(
+    net: FrozenNet, name: str = "net", free: Mapping[Value, FreeShape] | None = None
+) -> bytes:
     """Write a net as an ONNX model, weights inside.
 
     Args:
         net: specialised; every call of it exportable or constant.
         name: of the graph.
+        free: shapes of all values with None where a size shall be free; None: all are as they are.
 
     Raises:
         UsageError: the package onnx is not installed.
+        FixedSizeError: a call cannot be written for free sizes.
     """
     graph = OnnxGraph(name)
+    dims: Mapping[Value, FreeShape] = net.shapes if free is None else free
     names = {value: name for name, value in net.inputs}
     names.update((value, name) for name, value in net.outputs)
 
@@ -55,11 +62,19 @@ def onnx_model(net: FrozenNet, name: str = "net") -> bytes:
             tops=tuple(map(name_of, op.tops)),
             bottom_shapes=tuple(net.shapes[value] for value in op.bottoms),
             top_shapes=tuple(net.shapes[value] for value in op.tops),
+            bottom_dims=tuple(dims[value] for value in op.bottoms),
+            top_dims=tuple(dims[value] for value in op.tops),
         )
         writer(op.layer, place)
     model = graph.model(
-        [(name, net.shapes[value]) for name, value in net.inputs],
-        [(name, net.shapes[value]) for name, value in net.outputs],
+        [(name, _named(dims[value])) for name, value in net.inputs],
+        [(name, dims[value]) for name, value in net.outputs],
     )
     data: bytes = model.SerializeToString()
     return data
+
+
+def _named(shape: FreeShape) -> Dims:
+    """The shape of an image blob, with names for the sizes that callers choose."""
+    names = ("batch", "channels", "height", "width")
+    return tuple(names[i] if size is None else size for i, size in enumerate(shape))

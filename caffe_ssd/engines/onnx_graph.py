@@ -10,11 +10,14 @@ from torch import Tensor
 
 from caffe_ssd.distribution import install_hint
 from caffe_ssd.errors import UsageError
-from caffe_ssd.layers.registry import Shape
 
 # Opset 13 has every operator used here and is read by every runtime of the last years.
 OPSET = 13
 IR_VERSION = 8
+
+
+Dims = tuple[int | str | None, ...]
+"""A shape in a file: numbers, names of sizes that callers choose, None for what follows from them."""
 
 
 class OnnxGraph:
@@ -22,12 +25,13 @@ class OnnxGraph:
 
     Args:
         name: of the graph.
+        prefix: of the names of inner values.
 
     Raises:
         UsageError: the package onnx is not installed.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, prefix: str = "inner") -> None:
         try:
             from onnx import helper, numpy_helper
         except ImportError as error:
@@ -38,6 +42,7 @@ class OnnxGraph:
         self._helper, self._numpy_helper = helper, numpy_helper
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
+        self._prefix = prefix
         self._fresh = 0
 
     def node(
@@ -47,6 +52,14 @@ class OnnxGraph:
         output = self.fresh() if output is None else output
         self._nodes.append(self._helper.make_node(op_type, list(inputs), [output], **attributes))
         return output
+
+    def nodes(
+        self, op_type: str, inputs: Sequence[str], count: int, **attributes: Any
+    ) -> list[str]:
+        """Append a node with several outputs; returns their new names."""
+        outputs = [self.fresh() for _ in range(count)]
+        self._nodes.append(self._helper.make_node(op_type, list(inputs), outputs, **attributes))
+        return outputs
 
     def split(self, value: str, sizes: Sequence[int], outputs: Sequence[str], *, axis: int) -> None:
         """Append the node that cuts a value into pieces of these sizes."""
@@ -68,22 +81,23 @@ class OnnxGraph:
     def fresh(self) -> str:
         """A name that nothing has."""
         self._fresh += 1
-        return f"inner{self._fresh}"
+        return f"{self._prefix}{self._fresh}"
 
-    def model(
-        self, inputs: Sequence[tuple[str, Shape]], outputs: Sequence[tuple[str, Shape]]
-    ) -> Any:
-        """The finished model; all blobs are float32."""
+    def kind(self, name: str) -> int:
+        """The number of a type of values, such as INT64."""
         from onnx import TensorProto
 
-        def described(named: Sequence[tuple[str, Shape]]) -> list[Any]:
-            return [
-                self._helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
-                for name, shape in named
-            ]
+        number: int = TensorProto.DataType.Value(name)
+        return number
 
+    def model(self, inputs: Sequence[tuple[str, Dims]], outputs: Sequence[tuple[str, Dims]]) -> Any:
+        """The finished model; all blobs are float32."""
         graph = self._helper.make_graph(
-            self._nodes, self.name, described(inputs), described(outputs), self._constants
+            self._nodes,
+            self.name,
+            self._described(inputs),
+            self._described(outputs),
+            self._constants,
         )
         return self._helper.make_model(
             graph,
@@ -91,3 +105,29 @@ class OnnxGraph:
             ir_version=IR_VERSION,
             opset_imports=[self._helper.make_opsetid("", OPSET)],
         )
+
+    def append_to(self, model: Any, outputs: Sequence[tuple[str, Dims]]) -> None:
+        """Put the graph behind a finished model, whose values it reads by name.
+
+        Args:
+            model: gets the nodes.
+            outputs: take the place of the model's own; those of its own names keep their shape.
+        """
+        graph = model.graph
+        graph.node.extend(self._nodes)
+        graph.initializer.extend(self._constants)
+        known = {each.name: each for each in graph.output}
+        chosen = [
+            known[name] if name in known else self._described([(name, dims)])[0]
+            for name, dims in outputs
+        ]
+        del graph.output[:]
+        graph.output.extend(chosen)
+
+    def _described(self, named: Sequence[tuple[str, Dims]]) -> list[Any]:
+        from onnx import TensorProto
+
+        return [
+            self._helper.make_tensor_value_info(name, TensorProto.FLOAT, list(dims))
+            for name, dims in named
+        ]

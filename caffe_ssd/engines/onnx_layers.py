@@ -21,6 +21,7 @@ from caffe_ssd.engines.frozen_layers import (
     FrozenNormalize,
 )
 from caffe_ssd.engines.onnx_graph import OnnxGraph
+from caffe_ssd.errors import CaffeError
 from caffe_ssd.layers.abs_val import AbsVal
 from caffe_ssd.layers.bnll import BNLL
 from caffe_ssd.layers.concat import Concat
@@ -47,6 +48,13 @@ from caffe_ssd.layers.tanh import TanH
 from caffe_ssd.proto.caffe_pb2 import EltwiseParameter, PoolingParameter
 
 
+FreeShape = tuple[int | None, ...]
+
+
+class FixedSizeError(CaffeError):
+    """A layer is written for one size of its bottoms, and shall take any."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where a module stands in the graph.
@@ -55,6 +63,7 @@ class Place:
         graph: gets the nodes.
         bottoms, tops: names of its blobs.
         bottom_shapes, top_shapes: their shapes.
+        bottom_dims, top_dims: the same with None where a size shall be free.
     """
 
     graph: OnnxGraph
@@ -62,6 +71,8 @@ class Place:
     tops: tuple[str, ...]
     bottom_shapes: tuple[Shape, ...]
     top_shapes: tuple[Shape, ...]
+    bottom_dims: tuple[FreeShape, ...]
+    top_dims: tuple[FreeShape, ...]
 
     def node(self, op_type: str, inputs: Sequence[str], **attributes: Any) -> str:
         """An inner node."""
@@ -83,6 +94,11 @@ class Place:
     def per_channel(self, values: Tensor) -> str:
         """A constant (C,) shaped to be spread over bottom 0."""
         return self.graph.constant(values.reshape(-1, *(1,) * (len(self.bottom_shapes[0]) - 2)))
+
+    @property
+    def has_free_plane(self) -> bool:
+        """Whether the height or width of bottom 0 is free."""
+        return None in self.bottom_dims[0][2:]
 
 
 Writer = Callable[[Any, Place], None]
@@ -127,7 +143,7 @@ def _convolution(layer: FrozenConvolution, place: Place) -> None:
 
 @writes(FrozenInnerProduct)
 def _inner_product(layer: FrozenInnerProduct, place: Place) -> None:
-    flat = [*place.bottom_shapes[0][: layer.axis], layer.weight.shape[1]]
+    flat = [*[0] * layer.axis, layer.weight.shape[1]]  # 0: as it is
     items = place.node("Reshape", [place.bottoms[0], place.graph.constant(flat)])
     weight = place.graph.constant(layer.weight.t())
     if layer.bias is None:
@@ -166,12 +182,19 @@ def _normalize(layer: FrozenNormalize, place: Place) -> None:
 @writes(FrozenMaxPool)
 def _max_pool(layer: FrozenMaxPool, place: Place) -> None:
     window = layer.window
+    pads = _explicit_pads(window, place)
+    rounding: dict[str, int] = {}
+    if place.has_free_plane:
+        if max(window.stride) > 1 and any(window.pad):
+            raise FixedSizeError("runtimes differ in the windows at the far padding")
+        pads, rounding = (*window.pad, *window.pad), {"ceil_mode": 1}
     place.last(
         "MaxPool",
         place.bottoms,
         kernel_shape=window.kernel,
         strides=window.stride,
-        pads=_explicit_pads(window, place),
+        pads=pads,
+        **rounding,
     )
 
 
@@ -187,6 +210,8 @@ def _average_pool(layer: Pooling, place: Place) -> None:
     if layer.window is None:
         place.last("GlobalAveragePool", place.bottoms)
         return
+    if place.has_free_plane:
+        raise FixedSizeError("each window is divided by its number of cells")
     window, plane = layer.window, place.bottom_shapes[0][2:]
     pooled = place.node(
         "AveragePool",
@@ -306,12 +331,16 @@ def _concat(layer: Concat, place: Place) -> None:
 @writes(Slice)
 def _slice(layer: Slice, place: Place) -> None:
     sizes = [shape[layer.axis] for shape in place.top_shapes]
+    if any(dims[layer.axis] is None for dims in place.top_dims):
+        raise FixedSizeError("it cuts to sizes that are given")
     place.graph.split(place.bottoms[0], sizes, place.tops, axis=layer.axis)
 
 
 @writes(Crop)
 def _crop(layer: Crop, place: Place) -> None:
     axes = list(range(layer.axis, len(place.top_shapes[0])))
+    if None in place.top_dims[0][layer.axis :]:
+        raise FixedSizeError("it cuts to a size that is given")
     starts = list(layer.offsets)
     ends = [start + place.top_shapes[0][axis] for start, axis in zip(starts, axes, strict=True)]
     window = [place.graph.constant(numbers) for numbers in (starts, ends, axes)]
@@ -320,7 +349,17 @@ def _crop(layer: Crop, place: Place) -> None:
 
 @writes(Flatten, Reshape)
 def _reshape(layer: nn.Module, place: Place) -> None:
-    place.last("Reshape", [place.bottoms[0], place.graph.constant(place.top_shapes[0])])
+    (bottom,), (top,) = place.bottom_dims[:1], place.top_dims
+    before, after = place.bottom_shapes[0], place.top_shapes[0]
+    copied = [
+        size is None and bottom[i : i + 1] == (None,) and before[i] == after[i]
+        for i, size in enumerate(top)
+    ]
+    if top.count(None) - sum(copied) > 1:
+        raise FixedSizeError("several sizes of its top are free")
+    left = [-1 if size is None else size for size in top]
+    shape = [0 if same else size for same, size in zip(copied, left, strict=True)]
+    place.last("Reshape", [place.bottoms[0], place.graph.constant(shape)])
 
 
 @writes(Permute)

@@ -107,7 +107,7 @@ class OpenVinoEngine(OnnxEngine):
         return net.rewritten(clamp_before_1x1)
 
     def load(self, model: bytes) -> Callable[[Arrays], Arrays]:
-        core = _openvino_core()
+        core = openvino_core()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -126,7 +126,8 @@ class OpenVinoEngine(OnnxEngine):
 
 
 @cache
-def _openvino_core() -> Any:
+def openvino_core() -> Any:
+    """OpenVINO itself, made once."""
     # One for the process, which never ends: each would give the thread another stack for signal
     # handlers and take its memory away at its own end, used or not. The next Ctrl-C is a crash.
     return _library("openvino", "openvino").Core()

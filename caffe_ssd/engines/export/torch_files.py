@@ -1,0 +1,177 @@
+"""PyTorch's own files: a program of `torch.export` (.pt2), and TorchScript (.pt).
+
+Both run without this package, and give the net's outputs as a tuple in the order of `net.outputs`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._higher_order_ops.while_loop import while_loop
+
+from caffe_ssd.engines.export.part import (
+    Request,
+    detections_of,
+    head_names,
+    part_of,
+    shape_text,
+    specialised,
+    zero_inputs,
+)
+from caffe_ssd.engines.export.torch_detection import (
+    Suppress,
+    TraceableDetection,
+    last_place,
+    settle,
+)
+from caffe_ssd.engines.folding import multiply_out
+from caffe_ssd.engines.frozen_net import FrozenNet
+from caffe_ssd.files import atomic_write
+from caffe_ssd.layers.detection_output import DetectionOutput
+
+
+def write_program(request: Request, path: Path) -> list[str]:
+    """Write a program of `torch.export`; it takes any batch where the net does.
+
+    Args:
+        request: what to write.
+        path: the file.
+
+    Returns:
+        What was written, in lines.
+
+    Raises:
+        UsageError: the net cannot be traced.
+        NetError: it does not take the shape that is asked for.
+    """
+    net, inputs = _traceable(request, _suppressed_by_operator)
+    is_free = request.batch is None and len(inputs) == 1 and inputs[0].dim() == 4
+    if is_free:
+        several = inputs[0].new_zeros(3, *inputs[0].shape[1:])  # 0 and 1 would not be free
+        program = _program(net, [several], free_batch=True)
+    else:
+        program = _program(net, inputs, free_batch=False)
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files={"facts.json": _facts(request)})
+    atomic_write(path, file.getvalue())
+    return _described(path, net, is_free)
+
+
+def write_torchscript(request: Request, path: Path) -> list[str]:
+    """Write TorchScript; it takes inputs of one shape.
+
+    Args:
+        request: what to write.
+        path: the file.
+
+    Returns:
+        What was written, in lines.
+
+    Raises:
+        NetError: the net does not take the shape that is asked for.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and tracing gives advice
+        net, inputs = _traceable(request, torch.jit.script(_suppressed_by_script))
+        checked = _Checked(net, [list(x.shape) for x in inputs])
+        with torch.no_grad():
+            module = torch.jit.trace(checked, tuple(inputs), check_trace=False)
+        file = io.BytesIO()
+        torch.jit.save(module, file, _extra_files={"facts.json": _facts(request)})
+    atomic_write(path, file.getvalue())
+    return _described(path, net, is_free=False)
+
+
+def _traceable(request: Request, suppress: Suppress) -> tuple[FrozenNet, list[Tensor]]:
+    """The net with its DetectionOutput layers replaced, and inputs it is made for."""
+    detections = detections_of(request.net)
+    head_names(request.net, detections)  # refuses layers behind DetectionOutput
+    part = part_of(request.net, request.net.outputs)
+    inputs = zero_inputs(request, part)
+    net = specialised(part, inputs).rewritten(multiply_out)
+    program = [
+        replace(op, layer=TraceableDetection(op.layer, suppress))
+        if isinstance(op.layer, DetectionOutput)
+        else op
+        for op in net.program
+    ]
+    return FrozenNet(program, net.inputs, net.outputs, net.shapes).eval(), inputs
+
+
+def _program(net: FrozenNet, inputs: Sequence[Tensor], *, free_batch: bool) -> Any:
+    """The exported program, or None where the tracer cannot follow or fixes the batch."""
+    dims = ({0: torch.export.Dim("batch")},) if free_batch else None
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(
+            net, tuple(inputs), dynamic_shapes=None if dims is None else {"inputs": dims}
+        )
+
+
+class _Checked(nn.Module):
+    """A net that refuses inputs of other shapes, which a trace would compute something wrong for."""
+
+    def __init__(self, net: nn.Module, shapes: list[list[int]]) -> None:
+        super().__init__()
+        self.net = net
+        self.shapes = shapes
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        tops: tuple[Tensor, ...] = self.net(
+            *(_refuse_other_shape(x, shape) for x, shape in zip(inputs, self.shapes, strict=True))
+        )
+        return tops
+
+
+def _refuse_other_shape(x: Tensor, shape: list[int]) -> Tensor:
+    if list(x.shape) != shape:
+        raise ValueError("this file was exported for inputs of another shape: ", shape)
+    return x
+
+
+def _suppressed_by_script(boxes: Tensor, counts: Tensor, threshold: float, eta: float) -> Tensor:
+    kept = counts
+    limit = torch.full([boxes.shape[0], 1], threshold, dtype=boxes.dtype, device=boxes.device)
+    last = int(last_place(counts))
+    for i in range(last):
+        place = torch.full([1], i, dtype=torch.int64, device=boxes.device)
+        kept, limit = settle(place, boxes, kept, limit, eta)
+    return kept
+
+
+def _suppressed_by_operator(boxes: Tensor, counts: Tensor, threshold: float, eta: float) -> Tensor:
+    last = last_place(counts)
+
+    def goes_on(i: Tensor, kept: Tensor, limit: Tensor) -> Tensor:
+        return (i < last)[0]
+
+    def step(i: Tensor, kept: Tensor, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return i + 1, *settle(i, boxes, kept, limit, eta)
+
+    start = torch.zeros_like(last)
+    limit = torch.full_like(boxes[:, :1, 0], threshold)
+    _, kept, _ = while_loop(goes_on, step, (start, counts.clone(), limit))
+    return kept
+
+
+def _facts(request: Request) -> str:
+    facts = request.facts
+    return json.dumps(
+        {"mean": facts.mean, "scale": facts.scale, "class_names": dict(facts.class_names)}
+    )
+
+
+def _described(path: Path, net: FrozenNet, is_free: bool) -> list[str]:
+    lines = [f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)"]
+    for name, value in net.inputs:
+        shape: tuple[int | str, ...] = net.shapes[value]
+        lines.append(f"  input   {name}  {shape_text(('batch', *shape[1:]) if is_free else shape)}")
+    return [*lines, *(f"  output  {name}" for name, _ in net.outputs)]
