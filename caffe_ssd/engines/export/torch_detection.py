@@ -44,7 +44,7 @@ class TraceableDetection(nn.Module):
     def forward(self, loc: Tensor, conf: Tensor, prior_blob: Tensor, *_image: Tensor) -> Tensor:
         layer, rule = self.layer, self.layer.rule
         priors, variances = prior_blob.reshape(2, -1, 4)
-        num_images, num_priors, num_labels = len(loc), len(priors), len(self.labels)
+        num_images, num_priors, num_labels = loc.shape[0], len(priors), len(self.labels)
         scores = conf.reshape(-1, num_priors, layer.num_classes)[:, :, self.labels].transpose(1, 2)
         limit = num_priors if rule.top_k < 0 else min(rule.top_k, num_priors)
         scores, index = scores.sort(dim=2, descending=True, stable=True)
@@ -86,8 +86,8 @@ def _best(kept: Tensor, scores: Tensor, most: int) -> Tensor:
 def _chosen(rows: Tensor, kept: Tensor) -> Tensor:
     """The kept of [N, C * K, 7], or a row of -1 for each image where there is none."""
     nothing = torch.full_like(rows[:, 0], -1)
-    nothing = torch.cat([torch.arange(len(rows), device=rows.device)[:, None], nothing[:, 1:]], 1)
-    is_empty = (~kept.any()).expand(len(rows))
+    nothing = torch.cat([torch.arange(rows.shape[0], device=rows.device)[:, None], nothing[:, 1:]], 1)
+    is_empty = (~kept.any()).expand(rows.shape[0])
     every = torch.cat([rows.reshape(-1, ROW_WIDTH), nothing.to(rows.dtype)])
     chosen = torch.cat([kept.reshape(-1), is_empty]).nonzero()[:, 0]
     return every[chosen][None, None]

@@ -53,12 +53,12 @@ def write_program(request: Request, path: Path) -> list[str]:
         NetError: it does not take the shape that is asked for.
     """
     net, inputs = _traceable(request, _suppressed_by_operator)
-    is_free = request.batch is None and len(inputs) == 1 and inputs[0].dim() == 4
-    if is_free:
-        several = inputs[0].new_zeros(3, *inputs[0].shape[1:])  # 0 and 1 would not be free
-        program = _program(net, [several], free_batch=True)
-    else:
-        program = _program(net, inputs, free_batch=False)
+    program = None
+    if request.batch is None and len(inputs) == 1 and inputs[0].dim() == 4:
+        program = _free_batch(net, inputs[0])
+    is_free = program is not None
+    if program is None:
+        program = _program(net, tuple(inputs))
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={"facts.json": _facts(request)})
     atomic_write(path, file.getvalue())
@@ -106,14 +106,22 @@ def _traceable(request: Request, suppress: Suppress) -> tuple[FrozenNet, list[Te
     return FrozenNet(program, net.inputs, net.outputs, net.shapes).eval(), inputs
 
 
-def _program(net: FrozenNet, inputs: Sequence[Tensor], *, free_batch: bool) -> Any:
-    """The exported program, or None where the tracer cannot follow or fixes the batch."""
-    dims = ({0: torch.export.Dim("batch")},) if free_batch else None
+def _free_batch(net: FrozenNet, x: Tensor) -> Any:
+    """The program for any number of images, or None where the net is bound to one."""
+    # Not 1, which is a number of its own kind in broadcasts.
+    several = x.new_zeros(3, *x.shape[1:])
+    program = _program(net, (several,), {"inputs": ({0: torch.export.Dim.AUTO},)})
+    (name,) = program.graph_signature.user_inputs
+    given = next(node for node in program.graph.nodes if node.name == name)
+    return program if isinstance(given.meta["val"].shape[0], torch.SymInt) else None
+
+
+def _program(
+    net: FrozenNet, inputs: tuple[Tensor, ...], dims: dict[str, Any] | None = None
+) -> Any:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.export.export(
-            net, tuple(inputs), dynamic_shapes=None if dims is None else {"inputs": dims}
-        )
+        return torch.export.export(net, inputs, dynamic_shapes=dims)
 
 
 class _Checked(nn.Module):
