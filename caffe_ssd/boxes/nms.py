@@ -24,7 +24,7 @@ _LONG = 40
 # reuse its memory instead of asking the system for some each time.
 _BLOCK = 128
 _PAIRS = _BLOCK * _BLOCK
-_ADAPTIVE_ABOVE = 0.5
+ADAPTIVE_ABOVE = 0.5
 
 Boxes = NDArray[np.floating[Any]]
 Marks = NDArray[np.bool_]
@@ -48,7 +48,7 @@ def grouped_nms(
     """
     sizes = np.asarray(sizes, np.intp)
     sides = _with_area(boxes)
-    adaptive = eta < 1 and threshold > _ADAPTIVE_ABOVE
+    adaptive = eta < 1 and threshold > ADAPTIVE_ABOVE
     keep = np.ones(len(boxes), np.bool_)
     covering = [] if adaptive else [_pairs_of_short(sides, sizes, threshold)]
     ends = np.cumsum(sizes)
@@ -127,7 +127,7 @@ def _adaptive(sides: Boxes, threshold: float, eta: float) -> Marks:
         keep[i] = True
         overlap = _overlap(sides[:, i, None], sides[:, i + 1 :])
         np.maximum(worst[i + 1 :], overlap, out=worst[i + 1 :])
-        if limit > _ADAPTIVE_ABOVE:
+        if limit > ADAPTIVE_ABOVE:
             limit *= np.float32(eta)
     return keep
 

@@ -47,7 +47,6 @@ from caffe_ssd.layers.softmax import Softmax
 from caffe_ssd.layers.tanh import TanH
 from caffe_ssd.proto.caffe_pb2 import EltwiseParameter, PoolingParameter
 
-
 FreeShape = tuple[int | None, ...]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from caffe_ssd.boxes.coding import CodeType
 from caffe_ssd.engines.export.part import Detection
 from caffe_ssd.engines.onnx_graph import OnnxGraph
-from caffe_ssd.errors import UsageError
 
 _ROW = 7
 
@@ -24,15 +23,10 @@ def refuse_unwritable(detection: Detection) -> None:
         UsageError: it cannot; names the layer and the setting.
     """
     rule = detection.layer.rule
-    wrong = None
-    if rule.eta < 1 and rule.nms_threshold > 0.5:
-        wrong = f"nms_param.eta {rule.eta:g}, a threshold that adapts"
-    elif rule.top_k == 0 or rule.keep_top_k == 0:
-        wrong = "a top_k or keep_top_k of 0, which finds nothing"
-    if wrong is not None:
-        raise UsageError(
-            f"layer {detection.name!r} (DetectionOutput) cannot be written in ONNX with {wrong}"
-        )
+    if detection.adapts:
+        detection.refuse("ONNX", f"nms_param.eta {rule.eta:g}, a threshold that adapts")
+    if rule.top_k == 0 or rule.keep_top_k == 0:
+        detection.refuse("ONNX", "a top_k or keep_top_k of 0, which finds nothing")
 
 
 def write_detection(graph: OnnxGraph, detection: Detection) -> None:
@@ -106,7 +100,10 @@ class _Writer:
         )
         if not self.layer.variance_encoded:
             code = node("Mul", [code, variances])
-        return self._decoded(code, priors)
+        boxes = self._decoded(code, priors)
+        if self.layer.rule.clip:
+            boxes = node("Clip", [boxes, constant(0.0), constant(1.0)])
+        return boxes
 
     def _decoded(self, code: str, priors: str) -> str:
         """See `caffe_ssd.boxes.coding.decode`."""

@@ -21,6 +21,7 @@ from caffe_ssd.engines.export.part import (
     detections_of,
     head_names,
     part_of,
+    refuse_extensions,
     shape_text,
     zero_inputs,
 )
@@ -59,6 +60,7 @@ def onnx_message(request: Request, detections: Sequence[Detection]) -> Any:
     """The model as the package onnx holds it; see `write_onnx`."""
     wanted = head_names(request.net, detections)
     whole = [] if request.heads else detections
+    refuse_extensions(whole, "ONNX")
     for detection in whole:
         refuse_unwritable(detection)
     part = part_of(request.net, wanted)

@@ -19,21 +19,23 @@ def _prior_box(layer: PriorBox, place: Place) -> None:
     image = _plane(place, 1)
     if layer.image_size is not None:
         image = [constant(torch.tensor(float(n), dtype=torch.float64)) for n in layer.image_size]
+    sizes = [_as_list(place, size) for size in cells]
+    places = constant([len(layer.offsets)])
     centers = []
-    for axis in (0, 1):
+    for axis in (1, 0):  # x, y
         if layer.step is None:
             step = node("Cast", [node("Div", [image[axis], cells[axis]])], to=_float(place))
         else:
             step = constant(float(layer.step[axis]))
         end = node("Cast", [cells[axis]], to=place.graph.kind("INT64"))
         numbers = node("Cast", [node("Range", [constant(0), end, constant(1)])], to=_float(place))
-        middle = node("Mul", [node("Add", [numbers, constant(float(layer.offset))]), step])
-        centers.append(node("Cast", [middle], to=double))
-    shape = node("Concat", [_as_list(place, cells[0]), _as_list(place, cells[1])], axis=0)
-    rows = node("Expand", [node("Unsqueeze", [centers[0], constant([1])]), shape])
-    columns = node("Expand", [node("Unsqueeze", [centers[1], constant([0])]), shape])
-    both = [node("Unsqueeze", [x, constant([2])]) for x in (columns, rows)]
-    center = node("Unsqueeze", [node("Concat", both, axis=2), constant([2])])  # [H, W, 1, 2]
+        offsets = constant(torch.tensor([pair[axis] for pair in layer.offsets]))
+        within = node("Add", [node("Unsqueeze", [numbers, constant([1])]), offsets])
+        middle = node("Cast", [node("Mul", [within, step])], to=double)
+        spread = node("Unsqueeze", [middle, constant([1 - axis])])  # [H, 1, K] or [1, W, K]
+        spread = node("Expand", [spread, node("Concat", [*sizes, places], axis=0)])
+        centers.append(node("Unsqueeze", [spread, constant([3])]))
+    center = node("Concat", centers, axis=3)  # [H, W, K or 1, 2]
     half = constant(torch.tensor(layer.sizes, dtype=torch.float64) / 2)
     corners = [node("Sub", [center, half]), node("Add", [center, half])]
     sides = [_unsqueezed(place, image[axis]) for axis in (1, 0, 1, 0)]

@@ -14,7 +14,13 @@ from typing import Any
 from caffe_ssd.boxes.coding import CodeType
 from caffe_ssd.distribution import install_hint
 from caffe_ssd.engines.export.onnx_file import onnx_message
-from caffe_ssd.engines.export.part import Detection, Request, detections_of, shape_text
+from caffe_ssd.engines.export.part import (
+    Detection,
+    Request,
+    detections_of,
+    refuse_extensions,
+    shape_text,
+)
 from caffe_ssd.engines.onnx_runtimes import openvino_core
 from caffe_ssd.errors import UsageError
 from caffe_ssd.files import atomic_write
@@ -41,6 +47,7 @@ def write_openvino(request: Request, path: Path) -> list[str]:
             f"OpenVINO files are written with its package: {install_hint('openvino,onnx')}"
         ) from error
     detections = detections_of(request.net)
+    refuse_extensions(detections, "OpenVINO")
     heads = onnx_message(replace(request, heads=True), detections)
     model = openvino_core().read_model(heads.SerializeToString())
     if detections:
@@ -78,17 +85,11 @@ def _completed(model: Any, request: Request, detections: list[Detection]) -> Any
 
 def _attributes(detection: Detection) -> dict[str, Any]:
     layer, rule = detection.layer, detection.layer.rule
-    if rule.eta < 1 and rule.nms_threshold > 0.5:
-        raise UsageError(
-            f"layer {detection.name!r} (DetectionOutput) cannot be written for OpenVINO with "
-            f"nms_param.eta {rule.eta:g}, a threshold that adapts"
-        )
+    if detection.adapts:
+        detection.refuse("OpenVINO", f"nms_param.eta {rule.eta:g}, a threshold that adapts")
     codes = {CodeType.CORNER: "CORNER", CodeType.CENTER_SIZE: "CENTER_SIZE"}
     if layer.code_type not in codes:
-        raise UsageError(
-            f"layer {detection.name!r} (DetectionOutput) cannot be written for OpenVINO with "
-            f"code_type {layer.code_type.name}"
-        )
+        detection.refuse("OpenVINO", f"code_type {layer.code_type.name}")
     return {
         "background_label_id": rule.background_label_id,
         "top_k": rule.top_k,
@@ -99,6 +100,7 @@ def _attributes(detection: Detection) -> dict[str, Any]:
         "nms_threshold": rule.nms_threshold,
         "confidence_threshold": rule.confidence_threshold,
         "normalized": True,
+        "clip_before_nms": rule.clip,
     }
 
 

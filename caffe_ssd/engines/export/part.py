@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
+from caffe_ssd.boxes.nms import ADAPTIVE_ABOVE
 from caffe_ssd.engines.frozen_net import FrozenNet, freeze
 from caffe_ssd.engines.precision import Pictures
 from caffe_ssd.errors import LayerError, NetError, UsageError
@@ -68,6 +70,22 @@ class Detection:
     bottoms: tuple[str, ...]
     top: str
 
+    @property
+    def adapts(self) -> bool:
+        """Whether the threshold of suppression changes with the boxes kept."""
+        return self.layer.rule.eta < 1 and self.layer.rule.nms_threshold > ADAPTIVE_ABOVE
+
+    def refuse(self, where: str, why: str) -> NoReturn:
+        """Say that a format has no words for the layer.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"layer {self.name!r} (DetectionOutput) cannot be written in {where} with {why}; "
+            "everything before it can, in ONNX"
+        )
+
 
 def detections_of(net: Net) -> list[Detection]:
     """A net's DetectionOutput layers; bottoms that are copies have the original's name."""
@@ -90,6 +108,21 @@ def detections_of(net: Net) -> list[Detection]:
     return found
 
 
+def refuse_extensions(detections: Sequence[Detection], where: str) -> None:
+    """Refuse DetectionOutput layers that do more than the original's.
+
+    Args:
+        detections: the layers.
+        where: the format.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for detection in detections:
+        if type(detection.layer) is not DetectionOutput:
+            detection.refuse(where, f"what another fork adds: {detection.layer.steps}")
+
+
 def head_names(net: Net, detections: Sequence[Detection]) -> list[str]:
     """The blobs that DetectionOutput layers read, and the net's other outputs.
 
@@ -103,7 +136,12 @@ def head_names(net: Net, detections: Sequence[Detection]) -> list[str]:
                 f"what layer {detection.name!r} (DetectionOutput) finds is read by another layer; "
                 "give the deploy net, which ends with it"
             )
-    heads = [bottom for detection in detections for bottom in detection.bottoms[:3]]
+    heads = [
+        bottom
+        for detection in detections
+        for i, bottom in enumerate(detection.bottoms)
+        if i < 3 or bottom not in net.inputs  # some have the picture at the end
+    ]
     return list(dict.fromkeys([*heads, *(name for name in net.outputs if name not in tops)]))
 
 

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from caffe_ssd.boxes.coding import decode
+from caffe_ssd.boxes.nms import ADAPTIVE_ABOVE
 from caffe_ssd.layers.detection_output import ROW_WIDTH, DetectionOutput
 
 Suppress = Callable[[Tensor, Tensor, float, float], Tensor]
 """Lists of boxes [G, K, 4] and which of them count [G, K], best first; threshold and eta; to
 those that are kept [G, K]."""
-
-ADAPTIVE_ABOVE = 0.5
 
 
 class TraceableDetection(nn.Module):
@@ -55,6 +54,7 @@ class TraceableDetection(nn.Module):
             None if layer.variance_encoded else variances[index],
             layer.code_type,
         )  # [N, C, K, 4]
+        boxes = boxes.clamp(0, 1) if rule.clip else boxes
         counts = scores > rule.confidence_threshold
         kept = self.suppress(
             boxes.reshape(-1, limit, 4), counts.reshape(-1, limit), rule.nms_threshold, rule.eta
@@ -80,13 +80,15 @@ def _best(kept: Tensor, scores: Tensor, most: int) -> Tensor:
         return kept
     ranks = torch.where(kept, scores, -torch.inf)
     best = ranks.sort(dim=1, descending=True, stable=True).indices[:, :most]
-    return kept & torch.zeros_like(kept).scatter(1, best, True)
+    return kept & torch.zeros_like(kept).scatter(1, best, torch.ones_like(best, dtype=torch.bool))
 
 
 def _chosen(rows: Tensor, kept: Tensor) -> Tensor:
     """The kept of [N, C * K, 7], or a row of -1 for each image where there is none."""
     nothing = torch.full_like(rows[:, 0], -1)
-    nothing = torch.cat([torch.arange(rows.shape[0], device=rows.device)[:, None], nothing[:, 1:]], 1)
+    nothing = torch.cat(
+        [torch.arange(rows.shape[0], device=rows.device)[:, None], nothing[:, 1:]], 1
+    )
     is_empty = (~kept.any()).expand(rows.shape[0])
     every = torch.cat([rows.reshape(-1, ROW_WIDTH), nothing.to(rows.dtype)])
     chosen = torch.cat([kept.reshape(-1), is_empty]).nonzero()[:, 0]
@@ -94,7 +96,7 @@ def _chosen(rows: Tensor, kept: Tensor) -> Tensor:
 
 
 def settle(
-    i: Tensor, boxes: Tensor, kept: Tensor, limit: Tensor, eta: float
+    i: Tensor, boxes: Tensor, kept: Tensor, limit: Tensor, eta: float, above: float = ADAPTIVE_ABOVE
 ) -> tuple[Tensor, Tensor]:
     """Let the boxes at place `i` of all lists, where they are kept, strike out worse ones.
 
@@ -103,7 +105,8 @@ def settle(
         boxes: [G, K, 4].
         kept: [G, K].
         limit: [G, 1] largest overlap that is kept.
-        eta: what the limit is multiplied by after a box that is kept, as long as it is above 0.5.
+        eta, above: what the limit is multiplied by after a box that is kept, as long as it is above
+            `above`.
 
     Returns:
         `kept` and `limit` behind place `i`.
@@ -120,7 +123,7 @@ def settle(
     union = area_one.clamp(min=1e-38) + area.clamp(min=1e-38) - inter
     behind = torch.arange(boxes.shape[1], device=boxes.device)[None] > i
     struck = is_kept & behind & (inter / union > limit)
-    adapts = is_kept & (limit > 0.5)
+    adapts = is_kept & (limit > above)
     return kept & ~struck, torch.where(adapts, limit * eta, limit)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from caffe_ssd.engines.export.part import (
     detections_of,
     head_names,
     part_of,
+    refuse_extensions,
     shape_text,
     specialised,
     zero_inputs,
@@ -93,6 +93,7 @@ def write_torchscript(request: Request, path: Path) -> list[str]:
 def _traceable(request: Request, suppress: Suppress) -> tuple[FrozenNet, list[Tensor]]:
     """The net with its DetectionOutput layers replaced, and inputs it is made for."""
     detections = detections_of(request.net)
+    refuse_extensions(detections, "PyTorch")
     head_names(request.net, detections)  # refuses layers behind DetectionOutput
     part = part_of(request.net, request.net.outputs)
     inputs = zero_inputs(request, part)
@@ -116,9 +117,7 @@ def _free_batch(net: FrozenNet, x: Tensor) -> Any:
     return program if isinstance(given.meta["val"].shape[0], torch.SymInt) else None
 
 
-def _program(
-    net: FrozenNet, inputs: tuple[Tensor, ...], dims: dict[str, Any] | None = None
-) -> Any:
+def _program(net: FrozenNet, inputs: tuple[Tensor, ...], dims: dict[str, Any] | None = None) -> Any:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(net, inputs, dynamic_shapes=dims)
