@@ -17,7 +17,7 @@ IR_VERSION = 8
 
 
 Dims = tuple[int | str | None, ...]
-"""A shape in a file: numbers, names of sizes that callers choose, None for what follows from them."""
+"""A shape in a file: numbers, names of sizes that callers choose, None for what follows."""
 
 
 class OnnxGraph:

@@ -120,6 +120,7 @@ def _rewritten(library: Any, message: Any, kinds: list[str], ranges: Any) -> byt
         {},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()  # which the format asks for
     data: bytes = quantizer.model.model.SerializeToString()
     return data
 

@@ -1,8 +1,8 @@
 """DetectionOutput in ONNX's standard operators, behind a graph that ends with its bottoms.
 
 The result has DetectionOutput's rows, shape and order; see `caffe_ssd.layers.detection_output`.
-Suppression is done for all classes at once, each a batch of NonMaxSuppression with boxes of its own,
-so that only the `top_k` best of a class take part, as the layer wants it.
+Suppression is done for all classes at once, each an image of NonMaxSuppression with boxes of its
+own, so that only the `top_k` best of a class take part, as the layer wants it.
 
 Letters: N images, P priors, C classes that count, K candidates per class, D detections.
 """

@@ -1,4 +1,4 @@
-"""What of a net goes into a file: all of it, or of a detector what stands before DetectionOutput."""
+"""What of a net goes into a file: all of it, or what stands before DetectionOutput."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """safetensors: the weights, every blob under `<layer>.<index>`, in the net's own layout.
 
-The index is pycaffe's: `net.params[layer][index]`. Blobs that several layers share are written once,
+The index is pycaffe's: `net.params[layer][index]`. A blob that several layers share is written once,
 under the name of the first.
 """
 

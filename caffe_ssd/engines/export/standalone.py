@@ -29,6 +29,7 @@ for path in args.pictures:
     rows = session.run(None, {given.name: np.stack([data] * copies)})[0].reshape(-1, 7)
     for image, label, score, *box in rows.tolist():
         if image == 0 and label >= 0 and score >= args.threshold:
-            print(path, names.get(str(int(label)), int(label)), f"{score:.6f}", *(f"{x:.6f}" for x in box))
+            name = names.get(str(int(label)), int(label))
+            print(path, name, *(f"{x:.6f}" for x in (score, *box)))
 '''
 """The script; `MODEL.onnx` stands for the file's name."""

@@ -52,7 +52,7 @@ def write_program(request: Request, path: Path) -> list[str]:
         UsageError: the net cannot be traced.
         NetError: it does not take the shape that is asked for.
     """
-    net, inputs = _traceable(request, _suppressed_by_operator)
+    net, inputs = _traceable(request, suppressed_by_operator)
     program = None
     if request.batch is None and len(inputs) == 1 and inputs[0].dim() == 4:
         program = _free_batch(net, inputs[0])
@@ -80,7 +80,7 @@ def write_torchscript(request: Request, path: Path) -> list[str]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and tracing gives advice
-        net, inputs = _traceable(request, torch.jit.script(_suppressed_by_script))
+        net, inputs = _traceable(request, torch.jit.script(suppressed_by_script))
         checked = _Checked(net, [list(x.shape) for x in inputs])
         with torch.no_grad():
             module = torch.jit.trace(checked, tuple(inputs), check_trace=False)
@@ -124,7 +124,7 @@ def _program(net: FrozenNet, inputs: tuple[Tensor, ...], dims: dict[str, Any] | 
 
 
 class _Checked(nn.Module):
-    """A net that refuses inputs of other shapes, which a trace would compute something wrong for."""
+    """A net that refuses inputs of other shapes, for which a trace may compute anything."""
 
     def __init__(self, net: nn.Module, shapes: list[list[int]]) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ def _refuse_other_shape(x: Tensor, shape: list[int]) -> Tensor:
     return x
 
 
-def _suppressed_by_script(boxes: Tensor, counts: Tensor, threshold: float, eta: float) -> Tensor:
+def suppressed_by_script(boxes: Tensor, counts: Tensor, threshold: float, eta: float) -> Tensor:
     kept = counts
     limit = torch.full([boxes.shape[0], 1], threshold, dtype=boxes.dtype, device=boxes.device)
     last = int(last_place(counts))
@@ -154,7 +154,7 @@ def _suppressed_by_script(boxes: Tensor, counts: Tensor, threshold: float, eta: 
     return kept
 
 
-def _suppressed_by_operator(boxes: Tensor, counts: Tensor, threshold: float, eta: float) -> Tensor:
+def suppressed_by_operator(boxes: Tensor, counts: Tensor, threshold: float, eta: float) -> Tensor:
     last = last_place(counts)
 
     def goes_on(i: Tensor, kept: Tensor, limit: Tensor) -> Tensor:
