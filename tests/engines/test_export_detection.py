@@ -134,10 +134,10 @@ def test_equal_scores_keep_the_order_of_priors(way: str) -> None:
 
 @pytest.mark.parametrize("way", ["operator", "script"])
 def test_a_threshold_that_adapts(way: str) -> None:
-    layer = layer_of(overlap=0.8, eta=0.8, threshold=0.05)
+    layer = layer_of(overlap=0.8, eta=0.8, threshold=0.05, keep=-1)
     bottoms = bottoms_of(layer)
     want = layer(*bottoms)
-    assert len(want[0, 0]) != len(layer_of(overlap=0.8, threshold=0.05)(*bottoms)[0, 0])
+    assert len(want[0, 0]) != len(layer_of(overlap=0.8, threshold=0.05, keep=-1)(*bottoms)[0, 0])
     torch.testing.assert_close(WAYS[way](layer, bottoms), want, rtol=1e-5, atol=1e-5)
 
 
