@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from caffe_ssd.cli.main import main
 from caffe_ssd.net import Net
@@ -23,7 +24,10 @@ from tests.support.golden import SHARED_GOLDEN, needs_shared
 from tests.support.tiny_detector import BODY, INPUT, tiny_detector
 
 HEADS = ["loc_flat", "conf_flat", "priors"]
-MAP = 'item { name: "none" label: 0 display_name: "none" } item { name: "c" label: 1 display_name: "cell" }'
+MAP = """
+item { name: "none" label: 0 display_name: "none" }
+item { name: "c" label: 1 display_name: "cell" }
+"""
 
 
 @pytest.fixture
@@ -188,6 +192,31 @@ def test_other_names_are_refused(
         "must end in one of .onnx (onnx), .xml (openvino), .pt2 (torch)" in capsys.readouterr().err
     )
     assert not Path(name).exists()
+
+
+def test_safetensors_hold_every_blob(folder: Path) -> None:
+    assert export("w.safetensors") == 0
+    want = {
+        f"{layer}.{i}": blob.data
+        for layer, own in tiny_detector().layer_blobs()
+        for i, blob in enumerate(own)
+    }
+    assert "loc.1" in want
+    torch.testing.assert_close(load_file("w.safetensors"), want, rtol=0, atol=0)
+
+
+def test_torch_takes_any_batch_and_torchscript_one_shape(folder: Path) -> None:
+    net = tiny_detector()
+    x = noise(5, 3, 32, 48)
+    with torch.no_grad():
+        want = net({"data": x}).blobs["found"].reshape(-1, 7).numpy()
+    assert export("n.pt2") == 0
+    np.testing.assert_allclose(RUNS[".pt2"](Path("n.pt2"))(x), want, atol=1e-4, rtol=1e-4)
+    assert export("n.pt", "-batch", "5") == 0
+    run = RUNS[".pt"](Path("n.pt"))
+    np.testing.assert_allclose(run(x), want, atol=1e-4, rtol=1e-4)
+    with pytest.raises(Exception, match="inputs of another shape"):
+        run(noise(2, 3, 32, 48))
 
 
 def test_refusals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import caffe_ssd.engines.export.onnx_priors  # noqa: F401  (registers its writer)
@@ -150,7 +152,7 @@ def _agrees(data: bytes, net: FrozenNet, inputs: Sequence[Tensor]) -> bool:
     return all(_close(a, b) for a, b in zip(want, got, strict=True))
 
 
-def _close(want: np.ndarray, got: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _close(want: NDArray[Any], got: NDArray[Any]) -> bool:
     if want.shape != got.shape:
         return False
     largest = float(np.abs(want[np.isfinite(want)]).max(initial=0.0))

@@ -1,7 +1,7 @@
 """safetensors: the weights, every blob under `<layer>.<index>`, in the net's own layout.
 
-The index is pycaffe's: `net.params[layer][index]`. A blob that several layers share is written once,
-under the name of the first.
+The index is pycaffe's: `net.params[layer][index]`. A blob that several layers share is written
+once, under the name of the first.
 """
 
 from __future__ import annotations

@@ -83,7 +83,9 @@ def write_torchscript(request: Request, path: Path) -> list[str]:
         net, inputs = _traceable(request, torch.jit.script(suppressed_by_script))
         checked = _Checked(net, [list(x.shape) for x in inputs])
         with torch.no_grad():
-            module = torch.jit.trace(checked, tuple(inputs), check_trace=False)
+            module = torch.jit.trace(  # type: ignore[no-untyped-call]
+                checked, tuple(inputs), check_trace=False
+            )
         file = io.BytesIO()
         torch.jit.save(module, file, _extra_files={"facts.json": _facts(request)})
     atomic_write(path, file.getvalue())
@@ -165,7 +167,8 @@ def suppressed_by_operator(boxes: Tensor, counts: Tensor, threshold: float, eta:
 
     start = torch.zeros_like(last)
     limit = torch.full_like(boxes[:, :1, 0], threshold)
-    _, kept, _ = while_loop(goes_on, step, (start, counts.clone(), limit))
+    started = (start, counts.clone(), limit)
+    kept: Tensor = while_loop(goes_on, step, started)[1]  # type: ignore[no-untyped-call]
     return kept
 
 
