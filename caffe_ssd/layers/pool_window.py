@@ -89,7 +89,7 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """
     sizes = (x.shape[2], x.shape[3])
     native = window.is_native(sizes)
-    if native and not x.is_cuda:
+    if native and not x.is_cuda and not _is_followed():
         y, index = _native_max(x, window)
         # Any window with a NaN or without a finite winner fails this test. On a GPU it would make
         # the caller wait for the device, so there the input is cleaned beforehand instead.
@@ -102,6 +102,11 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     else:
         y, index = _padded_max(x, window)
     return y, torch.where(y == lowest, -1, index)
+
+
+def _is_followed() -> bool:
+    """Whether PyTorch writes down what is computed; no number may decide then what comes next."""
+    return torch.compiler.is_compiling()
 
 
 def average_pool(x: Tensor, window: Window) -> Tensor:

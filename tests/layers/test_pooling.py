@@ -84,6 +84,19 @@ def test_nan_never_wins(window):
     assert torch.equal(have_index, index)
 
 
+def test_can_be_exported():
+    """torch.export cannot follow a choice that depends on numbers."""
+
+    class Pool(torch.nn.Module):
+        def forward(self, x):
+            return max_pool(x, Window(kernel=(2, 3)))
+
+    x = draw(2, 3, 5, 7)
+    made = torch.export.export(Pool(), (x,)).module()
+    torch.testing.assert_close(made(x), Pool()(x), rtol=0, atol=0)
+    assert bool((made(x.fill_(torch.nan))[1] == -1).all())
+
+
 def test_an_empty_window_gets_no_gradient():
     x = draw(1, 1, 3, 3).requires_grad_()
     layer = build("Pooling", "pooling_param { kernel_size: 1 stride: 3 }", (1, 1, 3, 3))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from caffe_ssd.engines.export.torch_detection import (
 )
 from caffe_ssd.engines.folding import multiply_out
 from caffe_ssd.engines.frozen_net import FrozenNet
+from caffe_ssd.errors import UsageError
 from caffe_ssd.files import atomic_write
 from caffe_ssd.layers.detection_output import DetectionOutput
 
@@ -59,6 +61,8 @@ def write_program(request: Request, path: Path) -> list[str]:
     is_free = program is not None
     if program is None:
         program = _program(net, tuple(inputs))
+    images = 2 if is_free else None
+    _check(program.module(), net, [_noise(x, images) for x in inputs])
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={"facts.json": _facts(request)})
     atomic_write(path, file.getvalue())
@@ -83,9 +87,10 @@ def write_torchscript(request: Request, path: Path) -> list[str]:
         net, inputs = _traceable(request, torch.jit.script(suppressed_by_script))
         checked = _Checked(net, [list(x.shape) for x in inputs])
         with torch.no_grad():
-            module = torch.jit.trace(  # type: ignore[no-untyped-call]
+            module: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
                 checked, tuple(inputs), check_trace=False
             )
+        _check(module, net, [_noise(x) for x in inputs])
         file = io.BytesIO()
         torch.jit.save(module, file, _extra_files={"facts.json": _facts(request)})
     atomic_write(path, file.getvalue())
@@ -122,7 +127,37 @@ def _free_batch(net: FrozenNet, x: Tensor) -> Any:
 def _program(net: FrozenNet, inputs: tuple[Tensor, ...], dims: dict[str, Any] | None = None) -> Any:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.export.export(net, inputs, dynamic_shapes=dims)
+        try:
+            return torch.export.export(net, inputs, dynamic_shapes=dims)
+        except Exception as error:  # its errors have no common class
+            raise UsageError(
+                f"torch.export cannot follow this net: {str(error).strip().splitlines()[0]}"
+            ) from error
+
+
+def _noise(x: Tensor, images: int | None = None) -> Tensor:
+    """Something like a picture less its mean, of an input's shape."""
+    shape = x.shape if images is None else (images, *x.shape[1:])
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 4 - 2
+
+
+def _check(made: Callable[..., Sequence[Tensor]], net: FrozenNet, inputs: list[Tensor]) -> None:
+    """Refuse a net of which a trace follows one way where its layers choose among several.
+
+    Raises:
+        UsageError: what was made gives something else than the net for other inputs.
+    """
+    with torch.no_grad():
+        pairs = zip(net(*inputs), made(*inputs), strict=True)
+        same = all(
+            a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
+            for a, b in pairs
+        )
+    if not same:
+        raise UsageError(
+            "PyTorch cannot follow this net: what it wrote down gives something else than the net; "
+            "nothing is written"
+        )
 
 
 class _Checked(nn.Module):
@@ -132,10 +167,12 @@ class _Checked(nn.Module):
         super().__init__()
         self.net = net
         self.shapes = shapes
+        # A trace keeps calls of scripts, with the choices inside them.
+        self.same_shape = torch.jit.script(_refuse_other_shape)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         tops: tuple[Tensor, ...] = self.net(
-            *(_refuse_other_shape(x, shape) for x, shape in zip(inputs, self.shapes, strict=True))
+            *(self.same_shape(x, shape) for x, shape in zip(inputs, self.shapes, strict=True))
         )
         return tops
 
