@@ -96,35 +96,45 @@ def _chosen(rows: Tensor, kept: Tensor) -> Tensor:
 
 
 def settle(
-    i: Tensor, boxes: Tensor, kept: Tensor, limit: Tensor, eta: float, above: float = ADAPTIVE_ABOVE
-) -> tuple[Tensor, Tensor]:
-    """Let the boxes at place `i` of all lists, where they are kept, strike out worse ones.
+    i: Tensor,
+    boxes: Tensor,
+    kept: Tensor,
+    worst: Tensor,
+    limit: Tensor,
+    eta: float,
+    above: float = ADAPTIVE_ABOVE,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Decide over the boxes at place `i` of all lists; those before it have been decided over.
 
     Args:
         i: a number, (1,).
         boxes: [G, K, 4].
-        kept: [G, K].
-        limit: [G, 1] largest overlap that is kept.
-        eta, above: what the limit is multiplied by after a box that is kept, as long as it is above
-            `above`.
+        kept: [G, K]; from place `i` on, which boxes count.
+        worst: [G, K], the largest overlap with a box that is kept.
+        limit: [G, 1], the largest overlap of a box that is kept.
+        eta, above: what the limit is multiplied by after a box that is kept, as long as it is
+            above `above`.
 
     Returns:
-        `kept` and `limit` behind place `i`.
+        `kept`, `worst` and `limit` behind place `i`.
     """
+    place = torch.arange(boxes.shape[1], device=boxes.device)[None]
+    is_kept = kept.index_select(1, i) & (worst.index_select(1, i) <= limit)  # [G, 1]
+    kept = kept & (is_kept | (place != i))
     one = boxes.index_select(1, i)  # [G, 1, 4]
-    is_kept = kept.index_select(1, i)  # [G, 1]
     low = torch.maximum(one[:, :, :2], boxes[:, :, :2])
     high = torch.minimum(one[:, :, 2:], boxes[:, :, 2:])
     sides = (high - low).clamp(min=0.0)
     inter = sides[:, :, 0] * sides[:, :, 1]
-    size, size_one = boxes[:, :, 2:] - boxes[:, :, :2], one[:, :, 2:] - one[:, :, :2]
-    area = (size[:, :, 0] * size[:, :, 1]).masked_fill((size < 0).any(2), 0.0)
-    area_one = (size_one[:, :, 0] * size_one[:, :, 1]).masked_fill((size_one < 0).any(2), 0.0)
-    union = area_one.clamp(min=1e-38) + area.clamp(min=1e-38) - inter
-    behind = torch.arange(boxes.shape[1], device=boxes.device)[None] > i
-    struck = is_kept & behind & (inter / union > limit)
-    adapts = is_kept & (limit > above)
-    return kept & ~struck, torch.where(adapts, limit * eta, limit)
+    overlap = inter / (_area(one) + _area(boxes) - inter)
+    worst = torch.where(is_kept & (overlap > worst), overlap, worst)
+    return kept, worst, torch.where(is_kept & (limit > above), limit * eta, limit)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    """[G, K, 4] -> [G, K]; next to nothing where a box is turned inside out, but never 0."""
+    size = (boxes[:, :, 2:] - boxes[:, :, :2]).clamp(min=0.0)
+    return (size[:, :, 0] * size[:, :, 1]).clamp(min=1e-38)
 
 
 def last_place(counts: Tensor) -> Tensor:

@@ -184,27 +184,27 @@ def _refuse_other_shape(x: Tensor, shape: list[int]) -> Tensor:
 
 
 def suppressed_by_script(boxes: Tensor, counts: Tensor, threshold: float, eta: float) -> Tensor:
-    kept = counts
+    kept, worst = counts, torch.zeros_like(boxes[:, :, 0])
     limit = torch.full([boxes.shape[0], 1], threshold, dtype=boxes.dtype, device=boxes.device)
     last = int(last_place(counts))
     for i in range(last):
         place = torch.full([1], i, dtype=torch.int64, device=boxes.device)
-        kept, limit = settle(place, boxes, kept, limit, eta)
+        kept, worst, limit = settle(place, boxes, kept, worst, limit, eta)
     return kept
 
 
 def suppressed_by_operator(boxes: Tensor, counts: Tensor, threshold: float, eta: float) -> Tensor:
     last = last_place(counts)
 
-    def goes_on(i: Tensor, kept: Tensor, limit: Tensor) -> Tensor:
+    def goes_on(i: Tensor, kept: Tensor, worst: Tensor, limit: Tensor) -> Tensor:
         return (i < last)[0]
 
-    def step(i: Tensor, kept: Tensor, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return i + 1, *settle(i, boxes, kept, limit, eta)
+    def step(i: Tensor, kept: Tensor, worst: Tensor, limit: Tensor) -> tuple[Tensor, ...]:
+        return i + 1, *settle(i, boxes, kept, worst, limit, eta)
 
-    start = torch.zeros_like(last)
+    worst = torch.zeros_like(boxes[:, :, 0])
     limit = torch.full_like(boxes[:, :1, 0], threshold)
-    started = (start, counts.clone(), limit)
+    started = (torch.zeros_like(last), counts.clone(), worst, limit)
     kept: Tensor = while_loop(goes_on, step, started)[1]  # type: ignore[no-untyped-call]
     return kept
 
