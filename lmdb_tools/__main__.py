@@ -12,6 +12,8 @@ TOOLS = {
     "single steps": {
         "convert_annoset": "a list of images and annotations -> LMDB",
         "create_annoset": "the same with checks, and a link to the LMDB",
+        "convert_imageset": "a list of images and class numbers -> LMDB of Datum, for Data layers",
+        "compute_image_mean": "the mean image of an LMDB -> binaryproto",
         "create_label_map": "class names -> label map prototxt",
         "get_image_size": "the sizes of a list's images",
     },

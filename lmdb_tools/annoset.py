@@ -50,6 +50,7 @@ class ConvertOptions:
         rules: how annotation files are read.
         lenient: warn of what would be refused: a missing annotation file, a line that cannot be
             read, a label that is 0 or not in the map, fractions in place of pixels, no box at all.
+        plain: write Datum, for Data layers, rather than AnnotatedDatum.
     """
 
     root: str
@@ -60,6 +61,7 @@ class ConvertOptions:
     check_size: bool = False
     rules: ReadingRules = field(default_factory=ReadingRules)
     lenient: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ def reading_rules(*, repair_xml: bool, as_original: bool) -> ReadingRules:
 
 
 def read_list(
-    path: str | os.PathLike[str], *, detection: bool, lenient: bool = False
+    path: str | os.PathLike[str], *, detection: bool, lenient: bool = False, blanks: bool = False
 ) -> list[tuple[str, str]]:
     """The lines of a list file.
 
@@ -126,6 +128,7 @@ def read_list(
         path: the file.
         detection: the second word is a path rather than a class number.
         lenient: stop at a malformed line with a warning, rather than refuse it.
+        blanks: the first path may hold blanks.
 
     Raises:
         FileError: the file cannot be read.
@@ -133,7 +136,7 @@ def read_list(
     """
     lines: list[tuple[str, str]] = []
     for number, line in enumerate(read_text(path, errors="surrogateescape").splitlines(), 1):
-        words = line.split()
+        words = line.strip().rsplit(maxsplit=1) if blanks else line.split()
         if not words:
             continue
         if len(words) != 2 or not (detection or whole_of(words[1]) is not None):
@@ -173,7 +176,8 @@ def _write_records(
             if first_size is None:
                 first_size = datum.channels * datum.height * datum.width
             _check_size(record.path, len(datum.data), first_size)
-        writer.put(f"{number:08d}_{record.path}", record.datum.SerializeToString())
+        message = record.datum.datum if options.plain else record.datum
+        writer.put(f"{number:08d}_{record.path}", message.SerializeToString())
         summary.add(record.annotations)
         if summary.num_images % 1000 == 0:
             logger.info("Processed %d files.", summary.num_images)

@@ -52,30 +52,12 @@ def add_conversion_flags(parser: FlagParser) -> None:
     )
     add("label_map_file", default="", help="LabelMap prototxt; detection needs one")
     add_switch("check_label", help="refuse a label map with a name twice")
-    add("backend", default="lmdb", help="kind of database; only lmdb is supported")
-    add_switch("gray", help="load images as grayscale")
-    add_switch("shuffle", help="shuffle the list")
-    add(
-        "shuffle_seed",
-        type=int,
-        default=-1,
-        help="seed of -shuffle; -1, the default, takes another each time",
-    )
+    add_image_flags(parser)
     for name, text in (
         ("min_dim", "enlarge until the shorter side has these pixels"),
         ("max_dim", "shrink until the longer side has at most these pixels"),
-        ("resize_width", "width to resize to, with -resize_height"),
-        ("resize_height", "height to resize to, with -resize_width"),
     ):
         add(name, type=int, default=0, metavar="PX", help=f"{text} (0: not)")
-    add_switch("check_size", help="refuse raw images of different sizes")
-    add_switch("encoded", help="store encoded images, not raw pixels")
-    add(
-        "encode_type",
-        default="",
-        help="encoding: jpg, png, ...; implies -encoded. A file that already has it is stored "
-        "untouched unless it is resized",
-    )
     add_switch(
         "repair_xml",
         help="use XML difficult flags that stand behind their box. SSD-Caffe loses them, and so "
@@ -94,6 +76,50 @@ def add_conversion_flags(parser: FlagParser) -> None:
     )
 
 
+def add_image_flags(parser: FlagParser) -> None:
+    """Add the flags that say how the images of a list are stored, whatever goes with them."""
+    add, add_switch = parser.add_flag, parser.add_switch
+    add("backend", default="lmdb", help="kind of database; only lmdb is supported")
+    add_switch("gray", help="load images as grayscale")
+    add_switch("shuffle", help="shuffle the list")
+    add(
+        "shuffle_seed",
+        type=int,
+        default=-1,
+        help="seed of -shuffle; -1, the default, takes another each time",
+    )
+    for name, text in (
+        ("resize_width", "width to resize to, with -resize_height"),
+        ("resize_height", "height to resize to, with -resize_width"),
+    ):
+        add(name, type=int, default=0, metavar="PX", help=f"{text} (0: not)")
+    add_switch("check_size", help="refuse raw images of different sizes")
+    add_switch("encoded", help="store encoded images, not raw pixels")
+    add(
+        "encode_type",
+        default="",
+        help="encoding: jpg, png, ...; implies -encoded. A file that already has it is stored "
+        "untouched unless it is resized",
+    )
+
+
+def image_options(args: argparse.Namespace, *, min_dim: int = 0, max_dim: int = 0) -> ImageOptions:
+    """What the flags of `add_image_flags` ask for.
+
+    Raises:
+        UsageError: there is no such encoding.
+    """
+    return ImageOptions(
+        gray=args.gray,
+        height=max(0, args.resize_height),
+        width=max(0, args.resize_width),
+        min_dim=max(0, min_dim),
+        max_dim=max(0, max_dim),
+        encoded=args.encoded,
+        encode_type=args.encode_type,
+    )
+
+
 def read_lines(args: argparse.Namespace, list_file: str) -> list[tuple[str, str]]:
     """The lines of a list in the order that the flags ask for.
 
@@ -101,8 +127,19 @@ def read_lines(args: argparse.Namespace, list_file: str) -> list[tuple[str, str]
         UsageError: another kind of database than LMDB is asked for.
         DataError: the list names no image; see `read_list`.
     """
-    _check_backend(args.backend)
+    check_backend(args.backend)
     lines = read_list(list_file, detection=args.anno_type == "detection", lenient=args.lenient)
+    return in_order(args, lines, list_file)
+
+
+def in_order(
+    args: argparse.Namespace, lines: list[tuple[str, str]], list_file: str
+) -> list[tuple[str, str]]:
+    """The lines, shuffled if the flags of `add_image_flags` ask for it.
+
+    Raises:
+        DataError: there are none.
+    """
     if not lines:
         raise DataError(f"{list_file} names no image")
     if args.shuffle:
@@ -128,15 +165,7 @@ def conversion(args: argparse.Namespace, root: str) -> ConvertOptions:
         detection=detection,
         label_type=args.label_type,
         name_to_label=names,
-        image=ImageOptions(
-            gray=args.gray,
-            height=max(0, args.resize_height),
-            width=max(0, args.resize_width),
-            min_dim=max(0, args.min_dim),
-            max_dim=max(0, args.max_dim),
-            encoded=args.encoded,
-            encode_type=args.encode_type,
-        ),
+        image=image_options(args, min_dim=args.min_dim, max_dim=args.max_dim),
         check_size=args.check_size,
         rules=reading_rules(repair_xml=args.repair_xml, as_original=args.as_original),
         lenient=args.lenient,
@@ -157,7 +186,7 @@ def _run(argv: Sequence[str]) -> None:
     convert(lines, args.database, options)
 
 
-def _check_backend(backend: str) -> None:
+def check_backend(backend: str) -> None:
     """Raise UsageError for a kind of database other than LMDB."""
     if backend == "leveldb":
         raise UsageError("-backend is 'leveldb', which is not supported; use lmdb")
