@@ -70,6 +70,16 @@ def test_places(run: Run, name: str, folder: str) -> None:
     assert Path(folder, "train.prototxt").is_file()
 
 
+def test_score_of_coco(run: Run) -> None:
+    """The snapshot of ssd_coco.py, on COCO's test set."""
+    job = "models/VGGNet/coco/SSD_300x300"
+    Path(job).mkdir(parents=True)
+    Path(job, "VGG_coco_SSD_300x300_iter_400000.caffemodel").touch()
+    assert run("ssd/score_ssd_coco.py", "--no-run") == 0
+    assert f"{job}/VGG_coco_SSD_300x300_iter_400000.caffemodel" in shell_of(f"{job}_score")
+    assert "minival" in Path(f"{job}_score", "test.prototxt").read_text()
+
+
 def test_starting_weights(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     data = ["--num-test-image", "4", "--name-size-file", "x"]
     for name in ("trainval", "test"):
