@@ -1,6 +1,7 @@
 """Caffe's log: the text of every line, the file and line number it carried, and the glog prefix.
 
-Spec: caffe-net.md section 20. This is the only file that knows the format:
+Spec: caffe-net.md section 20. This is the only file that writes the format;
+`tools/training_log.py` reads it:
 
     I0704 09:15:02.120034  4321 solver.cpp:243] Iteration 100, loss = 4.71
 

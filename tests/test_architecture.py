@@ -31,6 +31,7 @@ ORDER = [
     "scoring",
     "solver",
     "desk",
+    "tools",
     "cli",
     "__main__",
 ]
@@ -79,7 +80,7 @@ def test_parts_import_only_upwards(path: Path) -> None:
     modules = imported_modules(path)
     wrong = [part for part in parts(modules) if ORDER.index(part) > rank]
     assert not wrong, f"{path.relative_to(ROOT)} imports {wrong} from below it"
-    if "cli" in path.parts:  # the command line stands above everything
+    if {"cli", "tools"} & set(path.parts):  # commands stand above everything
         return
     tops = {module.split(".")[0] for module in modules}
     assert "caffe" not in tops, "the engine must not know the pycaffe face"
@@ -89,14 +90,14 @@ def test_parts_import_only_upwards(path: Path) -> None:
 @pytest.mark.parametrize("path", FACE_FILES + TOOL_FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_nothing_is_built_on_the_command_line(path: Path) -> None:
     """What commands share with other packages is `desk`."""
-    assert "cli" not in parts(imported_modules(path))
+    assert not {"cli", "tools"} & parts(imported_modules(path))
 
 
 def test_only_commands_meet_the_user() -> None:
     """Parts above log, return and raise; `desk` prints."""
     for path in ENGINE_FILES:
         part = path.relative_to(ENGINE).parts[0]
-        if part not in ("desk", "cli", "__init__.py"):
+        if part not in ("desk", "tools", "cli", "__init__.py"):
             assert "desk" not in parts(imported_modules(path)), path
             assert not calls_print(path), path
 

@@ -162,8 +162,19 @@ def test_every_command_has_help(installed: Installed) -> None:
     )
     text = installed.run("python", "-c", script)
     assert all(f"usage: caffe {action}" in text for action in ACTIONS)
-    for tool in ("convert_annoset", "create_label_map", "get_image_size"):
-        assert tool in installed.run(tool, "--help")
+    script = (
+        "from importlib.metadata import distribution\n"
+        f"for entry in distribution({NAME!r}).entry_points:\n"
+        "    if entry.load()(['--help']) == 0:\n"
+        "        print('explained', entry.name)\n"
+    )
+    text = installed.run("python", "-c", script)
+    scripts = {path.name for path in installed.python.parent.iterdir()}
+    explained = set(re.findall(r"explained (\w+)", text))
+    assert explained >= {"caffe", "convert_imageset", "extract_features", "ssd_detect"}
+    assert scripts >= explained
+    for tool in ("convert_annoset", "upgrade_solver_proto_text"):
+        assert f"usage: {tool}" in installed.run(tool, "--help")
 
 
 def test_printed_commands_work_where_they_are_printed(installed: Installed) -> None:
