@@ -19,7 +19,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -91,6 +91,24 @@ def read_text(path: PathLike, *, limit: int = MAX_TEXT_BYTES, errors: str = "str
         return data.decode("utf-8-sig", errors=errors)
     except UnicodeDecodeError as error:
         raise DataError(f"{os.fspath(path)}: not a text file in UTF-8: {error}") from error
+
+
+def check_regular(path: PathLike) -> None:
+    """Check that a path names a regular file, for libraries that open it themselves.
+
+    Raises:
+        FileError: it does not.
+    """
+    name = os.fspath(path)
+    try:
+        status = os.stat(name)
+        with open(name, "rb") if stat.S_ISREG(status.st_mode) else nullcontext():
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
+        reason = getattr(error, "strerror", None)
+        raise FileError(f"Could not open file {name!r}: {reason if reason else error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"Could not open file {name}: it is {_kind(status.st_mode)}")
 
 
 def _kind(mode: int) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
+from caffe_ssd.proto.blobs import MAX_VALUES
 from caffe_ssd.proto.caffe_pb2 import FillerParameter
 from caffe_ssd.random import CaffeRandom
 
@@ -39,12 +40,32 @@ def fill(shape: tuple[int, ...], filler: FillerParameter, rng: CaffeRandom) -> T
     if filler.type not in _FILLERS:
         known = ", ".join(sorted(_FILLERS))
         raise LayerParamError(f"unknown filler type {filler.type!r}; known types: {known}")
-    if math.prod(shape) == 0:
+    count = math.prod(shape)
+    if count == 0:
         raise LayerParamError(f"cannot fill a blob without elements, shape {list(shape)}")
+    if count > MAX_VALUES:
+        raise LayerParamError(
+            f"a blob of shape {list(shape)} would have {count} values; {MAX_VALUES} are the most"
+        )
+    _check_finite(filler)
     if filler.sparse != -1 and filler.type != "gaussian":
         raise LayerParamError(f"sparse needs filler type 'gaussian', got {filler.type!r}")
-    values = _FILLERS[filler.type](shape, filler, rng)
+    try:
+        values = _FILLERS[filler.type](shape, filler, rng)
+    except MemoryError as error:
+        raise LayerParamError(
+            f"no memory for a blob of shape {list(shape)}: it takes {4 * count} bytes, and more "
+            "while it is filled"
+        ) from error
     return torch.from_numpy(values.reshape(shape))
+
+
+def _check_finite(filler: FillerParameter) -> None:
+    for name in ("value", "min", "max", "mean", "std"):
+        number = getattr(filler, name)
+        # Infinity as a constant is a mask; nothing can be drawn from it.
+        if math.isnan(number) or (math.isinf(number) and name != "value"):
+            raise LayerParamError(f"filler {name} is {number:g}; it must be a finite number")
 
 
 def _constant(shape: tuple[int, ...], filler: FillerParameter, rng: CaffeRandom) -> _Values:
@@ -54,6 +75,10 @@ def _constant(shape: tuple[int, ...], filler: FillerParameter, rng: CaffeRandom)
 def _uniform(shape: tuple[int, ...], filler: FillerParameter, rng: CaffeRandom) -> _Values:
     if filler.min > filler.max:
         raise LayerParamError(f"filler min {filler.min:g} must not exceed max {filler.max:g}")
+    if abs(filler.max - filler.min) > float(np.finfo(np.float32).max):
+        raise LayerParamError(
+            f"filler min {filler.min:g} and max {filler.max:g} are too far apart for float32"
+        )
     return rng.uniform(filler.min, filler.max, math.prod(shape))
 
 

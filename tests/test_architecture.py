@@ -16,6 +16,7 @@ ORDER = [
     "errors",
     "files",
     "documents",
+    "hdf5",
     "random",
     "proto",
     "log",

@@ -8,6 +8,7 @@ Quirk: a path ends at the first blank.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_ssd.errors import DataError, FileError
+from caffe_ssd.errors import DataError
+from caffe_ssd.files import MAX_BYTES, read_text
 
 CHANNELS = 3  # images are read as BGR, whatever they are
 
@@ -70,14 +72,11 @@ def read_windows(
     """
     images: list[str] = []
     rows, overlaps = array("i"), array("f")
-    try:
-        # A path may be any bytes; surrogates carry what is not UTF-8 to the file system.
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            words = _Words(path, file)
-            while words.more():
-                images.append(root_folder + _read_block(words, len(images), rows, overlaps))
-    except OSError as error:
-        raise FileError(f"cannot read window file {path!r}: {error.strerror}") from error
+    # A path may be any bytes; surrogates carry what is not UTF-8 to the file system.
+    lines = read_text(path, limit=MAX_BYTES, errors="surrogateescape").splitlines()
+    words = _Words(path, iter(lines))
+    while words.more():
+        images.append(root_folder + _read_block(words, len(images), rows, overlaps))
     if not images:
         raise DataError(f"{path}: lists no images")
     table = np.array(rows, np.int32).reshape(-1, len(ListedWindow._fields))
@@ -160,7 +159,10 @@ def _read_block(words: _Words, number: int, rows: array[int], overlaps: array[fl
     for _ in range(count):
         window = words.take(6, "a window")
         try:
-            overlaps.append(float(window[1]))
+            overlap = float(window[1])
+            if not math.isfinite(overlap):
+                raise ValueError("not finite")
+            overlaps.append(overlap)
             rows.extend((number, int(window[0]), *map(int, window[2:]), words.line))
         except (ValueError, OverflowError):
             raise words.error(

@@ -249,7 +249,7 @@ def _read_file(path: str) -> bytes:
     try:
         return read_bytes(path)
     except FileError as error:
-        raise DataError(f"cannot read image {path!r} ({error}); check root_folder") from None
+        raise DataError(f"{error}; check root_folder") from None
 
 
 def _mean_of_crop(mean: Mean, side: int) -> NDArray[np.float32]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,7 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caffe_ssd.errors import DataError, FileError, LayerParamError
+from caffe_ssd.errors import DataError, LayerParamError
+from caffe_ssd.files import read_text
+from caffe_ssd.hdf5 import member, open_hdf5, read_numbers
 from caffe_ssd.layers.registry import AT_LEAST_ONE, LayerSpec, Shape, SourceLayer, register_layer
 from caffe_ssd.random import CaffeRandom
 
@@ -127,11 +128,8 @@ def _read_rows(path: str, names: Sequence[str]) -> _Rows:
         DataError: a dataset is missing, not numeric or empty, or they have different numbers of
             rows.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            rows = [_read_dataset(file, name, path) for name in names]
-    except OSError as error:
-        raise FileError(f"cannot open HDF5 file {path!r}: {error}") from error
+    with open_hdf5(path) as file:
+        rows = [_read_dataset(file, name, path) for name in names]
     counts = [len(values) for values in rows]
     if min(counts) < 1 or len(set(counts)) > 1:
         raise DataError(
@@ -142,16 +140,15 @@ def _read_rows(path: str, names: Sequence[str]) -> _Rows:
 
 
 def _read_dataset(file: h5py.File, name: str, path: str) -> NDArray[np.float32]:
-    dataset = file.get(name)
+    dataset = member(file, name)
     if not isinstance(dataset, h5py.Dataset):
         raise DataError(f"{path}: there is no dataset {name!r}; it has {', '.join(sorted(file))}")
-    if dataset.dtype.kind not in "fiu" or dataset.ndim == 0:
+    if dataset.shape is None or dataset.dtype.kind not in "fiu" or dataset.ndim == 0:
         raise DataError(
             f"{path}: dataset {name!r} must hold rows of numbers, got type {dataset.dtype} and "
-            f"shape {list(dataset.shape)}"
+            f"shape {dataset.shape}"
         )
-    values: NDArray[np.float32] = dataset[()].astype(np.float32)
-    return values
+    return read_numbers(dataset)
 
 
 @register_layer("HDF5Data", bottoms=0, tops=AT_LEAST_ONE)
@@ -161,10 +158,7 @@ def _build(spec: LayerSpec) -> HDF5Data:
     param = spec.param.hdf5_data_param
     if param.batch_size < 1:
         raise LayerParamError(f"batch_size must be positive, got {param.batch_size}")
-    try:
-        files = Path(param.source).read_text().split()
-    except OSError as error:
-        raise FileError(f"cannot read list of files {param.source!r}: {error}") from error
+    files = read_text(param.source, errors="surrogateescape").split()
     if not files:
         raise DataError(f"{param.source}: lists no HDF5 files")
     runtime = spec.runtime

@@ -19,8 +19,9 @@ import h5py
 import numpy as np
 from torch import nn
 
-from caffe_ssd.errors import FileError, ProtoError, WeightsError
+from caffe_ssd.errors import ProtoError, WeightsError
 from caffe_ssd.files import atomic_writer
+from caffe_ssd.hdf5 import address, check_numbers, member, members, open_hdf5, read_numbers
 from caffe_ssd.layers.blob import diff_of
 from caffe_ssd.net.blob_copy import (
     BlobCopy,
@@ -37,7 +38,6 @@ from caffe_ssd.net.blob_copy import (
     shapes_text,
     to_numpy,
 )
-from caffe_ssd.proto.blobs import FloatArray
 
 
 def load_hdf5(
@@ -59,20 +59,12 @@ def load_hdf5(
 
     Raises:
         FileError: the file cannot be opened.
-        ProtoError: it is no HDF5 file.
+        ProtoError: it is no HDF5 file, or damaged; names the file and, where it can, the data set.
         WeightsError: the weights do not fit; the net is unchanged.
     """
     source = os.fspath(path)
-    try:
-        file = h5py.File(source, "r")
-    except FileNotFoundError as error:
-        raise FileError(f"Could not open file {source}: no such file") from error
-    except PermissionError as error:
-        raise FileError(f"Could not open file {source}: permission denied") from error
-    except OSError as error:
-        raise ProtoError(f"{source}: not an HDF5 file, or damaged: {error}") from error
-    with file:
-        data = file.get("data")
+    with open_hdf5(path) as file:
+        data = member(file, "data")
         if not isinstance(data, h5py.Group):
             raise WeightsError(f"{source}: has no group /data, so it holds no weights")
         copies, ignored = _matches(net, data, source, advice, skip_misfits=skip_misfits)
@@ -140,24 +132,30 @@ def _matches(
 
 
 def _layer_groups(
-    group: h5py.Group, known: Collection[str], prefix: str = ""
+    group: h5py.Group,
+    known: Collection[str],
+    prefix: str = "",
+    around: frozenset[int] = frozenset(),
 ) -> Iterator[tuple[str, h5py.Group]]:
     """The layers' groups; a layer's name that has slashes makes nested ones."""
-    for key, child in group.items():
+    around |= {address(group)}
+    for key, child in members(group):
         if not isinstance(child, h5py.Group):
             continue
+        if address(child) in around:
+            raise ProtoError(f"{group.file.filename}: group {group.name}/{key} contains itself")
         name = prefix + key
-        nested = any(isinstance(entry, h5py.Group) for entry in child.values())
+        nested = any(isinstance(entry, h5py.Group) for _, entry in members(child))
         if name in known or not nested:
             yield name, child
         if nested:
-            yield from _layer_groups(child, known, f"{name}/")
+            yield from _layer_groups(child, known, f"{name}/", around)
 
 
 def _match_datasets(
     name: str, group: h5py.Group, targets: Sequence[nn.Parameter], shared: Sequence[bool]
 ) -> list[BlobCopy]:
-    datasets = {key: entry for key, entry in group.items() if isinstance(entry, h5py.Dataset)}
+    datasets = {key: entry for key, entry in members(group) if isinstance(entry, h5py.Dataset)}
     missing = [str(i) for i in range(len(targets)) if str(i) not in datasets and not shared[i]]
     if len(datasets) > len(targets) or missing:
         raise WeightsError(
@@ -175,19 +173,12 @@ def _match_datasets(
                 f"Cannot copy param {index} of layer '{name}': the dataset holds {dataset.dtype}, "
                 "not numbers."
             )
+        check_numbers(dataset)
         if dataset.size != target.numel():
             raise WeightsError(
                 f"Cannot copy param {index} weights from layer '{name}'; shape mismatch. The "
                 f"source has {shape_text(dataset.shape)}, the net wants {shape_text(target.shape)}."
             )
         # Read now: a damaged file must be found out before the net changes.
-        values = _read_dataset(dataset)
-        copies.append(BlobCopy(name, target, partial(np.asarray, values)))
+        copies.append(BlobCopy(name, target, partial(np.asarray, read_numbers(dataset))))
     return copies
-
-
-def _read_dataset(dataset: h5py.Dataset) -> FloatArray:
-    try:
-        return np.asarray(dataset[()], dtype=np.float32)
-    except OSError as error:
-        raise WeightsError(f"dataset {dataset.name} cannot be read: {error}.") from error

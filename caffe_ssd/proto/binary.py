@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, EncodeError, Message
 
-from caffe_ssd.errors import FileError, ProtoError
-from caffe_ssd.files import atomic_write
+from caffe_ssd.errors import ProtoError
+from caffe_ssd.files import MAX_BYTES, atomic_write, check_regular, read_bytes
 from caffe_ssd.proto.caffe_pb2 import NetParameter
 from caffe_ssd.proto.upgrade import upgrade_net_in_place
 from caffe_ssd.proto.weights_only import parse_weights
@@ -23,7 +22,6 @@ logger = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 MessageT = TypeVar("MessageT", bound=Message)
 
-_MAX_BYTES = 2**31 - 1
 _HEAD_BYTES = 4096  # enough to tell text from anything else
 _MAGIC = (
     (b"\x89HDF", "an HDF5 file, whose name should end in .h5"),
@@ -44,14 +42,7 @@ def read_binary(path: PathLike, message: MessageT) -> MessageT:
         FileError: the file cannot be opened.
         ProtoError: it does not hold such a message; says what it seems to be instead.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise FileError(f"Could not open file {os.fspath(path)}: {error.strerror}") from error
-    if len(data) > _MAX_BYTES:
-        raise ProtoError(
-            f"{os.fspath(path)}: {len(data)} bytes; a protobuf file has at most {_MAX_BYTES}"
-        )
+    data = read_bytes(path)
     try:
         message.ParseFromString(data)
     except (DecodeError, UnicodeDecodeError) as error:
@@ -99,7 +90,7 @@ def read_weights(path: PathLike, *, whole: bool = False) -> NetParameter:
             raise
         logger.warning("%s: of another fork; only names and blobs are read", os.fspath(path))
     if len(net.layer) == 0 and len(net.layers) == 0:
-        data = Path(path).read_bytes()
+        data = read_bytes(path)
         raise ProtoError(f"{os.fspath(path)}: holds no layers; it is {_guess(data)}")
     try:
         upgrade_net_in_place(net)
@@ -114,11 +105,9 @@ def is_binary(path: PathLike) -> bool:
     Raises:
         FileError: the file cannot be opened.
     """
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise FileError(f"Could not open file {os.fspath(path)}: {error.strerror}") from error
+    check_regular(path)
+    with open(path, "rb") as file:
+        head = file.read(_HEAD_BYTES)
     return len(head) > 0 and not _looks_like_text(head)
 
 
@@ -157,7 +146,7 @@ def _missing_bytes(data: bytes) -> int:
             at += length
         else:
             at += 8 if wire_type == 1 else 4
-        if at - len(data) > _MAX_BYTES:
+        if at - len(data) > MAX_BYTES:
             return 0
     return at - len(data)
 

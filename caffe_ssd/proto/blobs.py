@@ -20,6 +20,8 @@ from caffe_ssd.proto.caffe_pb2 import BlobProto
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
+MAX_VALUES = 2**31 - 1
+"""Values of the largest blob: the reference counts them in 32 bits."""
 LEGACY_AXES = ("num", "channels", "height", "width")
 
 _RAW_TYPES = {BlobProto.DOUBLE: "<f8", BlobProto.FLOAT: "<f4", BlobProto.FLOAT16: "<f2"}
@@ -129,7 +131,12 @@ def _raw_values(blob: BlobProto) -> npt.NDArray[np.floating[Any]]:
 def _check_count(blob: BlobProto, *, diff: bool) -> None:
     shape = blob_shape(blob)
     have, need = len(_values(blob, diff=diff)), math.prod(shape)
-    if min(shape, default=0) < 0 or have != need:
+    if min(shape, default=0) < 0 or need > MAX_VALUES:
+        raise ProtoError(
+            f"a blob of shape {list(shape)} would have {need} values; its axes must not be "
+            f"negative, and {MAX_VALUES} values are the most"
+        )
+    if have != need:
         raise ProtoError(
             f"a blob of shape {list(shape)} needs {need} values, "
             f"its {'diff' if diff else 'data'} has {have}"

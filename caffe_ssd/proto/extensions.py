@@ -12,13 +12,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from caffe_ssd.errors import FileError, LayerParamError, ProtoError
+from caffe_ssd.errors import LayerParamError, ProtoError
+from caffe_ssd.files import read_text
 from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter
 from caffe_ssd.proto.text_fields import TextField, position, walk_fields
 
@@ -187,10 +187,7 @@ def refuse_in_text(path: PathLike) -> None:
         FileError: the file cannot be opened.
         ProtoError: it uses some; names line, layer and field of each.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise FileError(f"Could not open file {os.fspath(path)}: {error.strerror}") from error
+    text = read_text(path, errors="surrogateescape")
     _refuse(path, extensions_in_text(text, cast(Descriptor, NetParameter.DESCRIPTOR)))
 
 

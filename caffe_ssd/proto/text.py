@@ -13,15 +13,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TypeVar, cast
 
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from caffe_ssd.errors import FileError, ProtoError, SolverError
+from caffe_ssd.errors import ProtoError, SolverError
 from caffe_ssd.files import atomic_write
+from caffe_ssd.files import read_text as read_file
 from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffe_ssd.proto.lenient import (
     Lenience,
@@ -51,12 +51,8 @@ def read_text(path: PathLike, message: MessageT, *, lenient: Lenient = False) ->
         FileError: the file cannot be opened.
         ProtoError: the text is wrong; begins with `file:line:column:`.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise FileError(f"Could not open file {os.fspath(path)}: {error.strerror}") from error
     # Comments in other encodings are common; such bytes inside a value are refused later.
-    text = data.decode("utf-8-sig", errors="surrogateescape")
+    text = read_file(path, errors="surrogateescape")
     return parse_text(text, message, source=os.fspath(path), lenient=lenient)
 
 
@@ -86,7 +82,10 @@ def parse_text(
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise ProtoError(_describe(error, message, source)) from error
-    except (UnicodeError, ValueError, TypeError) as error:  # a value that is not UTF-8
+    except RecursionError as error:
+        raise ProtoError(f"{source}: messages are nested too deep") from error
+    # A value that is not UTF-8, or a number of thousands of digits.
+    except (UnicodeError, ValueError, TypeError, OverflowError) as error:
         raise ProtoError(f"{source}: {error}") from error
 
 

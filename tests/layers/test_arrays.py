@@ -139,7 +139,7 @@ def test_hdf5_output_is_read_back(tmp_path):
 def test_refusals(tmp_path, file_list):
     with pytest.raises(LayerParamError, match="height must be positive, got 0"):
         build("MemoryData", MEMORY.replace("height: 4", ""), tops=2)
-    with pytest.raises(FileError, match="cannot read list"):
+    with pytest.raises(FileError, match="Could not open file"):
         hdf5_data(tmp_path / "none.txt")
     with pytest.raises(DataError, match="no dataset 'z'; it has x, y"):
         hdf5_data(file_list, tops='top: "z"')

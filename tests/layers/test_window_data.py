@@ -331,7 +331,7 @@ def test_wrong_windows_are_named_when_they_are_shown(folder):
     with pytest.raises(DataError, match="box 9 0 8 9 is empty"):
         make(folder, "fg_fraction: 1 context_pad: 1")()
     (folder / "1.png").unlink()
-    with pytest.raises(DataError, match=r"cannot read image '.*1\.png' \(No such file"):
+    with pytest.raises(DataError, match=r"Could not open file .*1\.png: No such file"):
         make(folder, "fg_fraction: 1")()
     with pytest.raises(DataError, match=r"cannot read image '.*1\.png' \(No such file"):
         make(folder, "cache_images: true")
@@ -365,7 +365,7 @@ def test_missing_and_empty_files(folder):
         'window_data_param { source: "no.txt" batch_size: 2 } transform_param { crop_size: 5 } }'
     )
     with pytest.raises(
-        FileError, match=r"layer 'w' \(WindowData\): cannot read .*'no\.txt': No such"
+        FileError, match=r"layer 'w' \(WindowData\): Could not open file no\.txt: No such"
     ):
         build_net(parse_text(text, NetParameter()), NetState())
     with pytest.raises(FileError, match=r"cannot read window file 'no\.txt': No such file"):
