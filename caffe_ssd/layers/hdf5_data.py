@@ -158,6 +158,10 @@ def _build(spec: LayerSpec) -> HDF5Data:
     param = spec.param.hdf5_data_param
     if param.batch_size < 1:
         raise LayerParamError(f"batch_size must be positive, got {param.batch_size}")
+    if h5py.is_hdf5(param.source):
+        raise DataError(
+            f"source {param.source!r} is an HDF5 file; it must be a text file that lists HDF5 files"
+        )
     files = read_text(param.source, errors="surrogateescape").split()
     if not files:
         raise DataError(f"{param.source}: lists no HDF5 files")

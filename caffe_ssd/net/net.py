@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from caffe_ssd.errors import NetError
+from caffe_ssd.errors import CaffeError, NetError
+from caffe_ssd.layers.failures import NAMED_WHEN_BUILT, build_fault, check_top_sizes
 from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, SourceLayer, build_layer
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net.checkpoints import with_checkpoints
@@ -106,8 +107,17 @@ class Net(nn.Module):
 
     def _build(self, step: Step, runtime: Runtime) -> Layer:
         bottoms = tuple(self._shapes[value.blob] for value in step.bottoms)
-        layer = build_layer(LayerSpec(param=step.param, bottoms=bottoms, runtime=runtime))
-        for value, shape in zip(step.tops, layer.top_shapes(*bottoms), strict=True):
+        try:
+            layer = build_layer(LayerSpec(param=step.param, bottoms=bottoms, runtime=runtime))
+            tops = layer.top_shapes(*bottoms)
+        except CaffeError:
+            raise
+        except NAMED_WHEN_BUILT as error:
+            if step.param.type == "Python":  # the user's own code: its traceback is the help
+                raise
+            raise build_fault(error, bottoms) from error
+        check_top_sizes(tops)
+        for value, shape in zip(step.tops, tops, strict=True):
             self._shapes[value.blob] = shape
         for i in layer.statistics:
             while len(step.param.param) <= i:

@@ -30,6 +30,7 @@ from caffe_ssd.errors import (
     LayerError,
     LayerParamError,
     NetError,
+    ProtoError,
 )
 from caffe_ssd.layers.registry import LayerType, layer_type_of
 from caffe_ssd.net.splits import unknown_bottom
@@ -133,7 +134,7 @@ def naming(step: Step) -> Iterator[None]:
 
 def named(error: CaffeError, step: Step) -> CaffeError:
     """The error with the layer's name and type in it."""
-    if isinstance(error, DataError | FileError):
+    if isinstance(error, DataError | FileError | ProtoError):
         where = f"layer {step.param.name!r} ({step.param.type}): "
         return error if str(error).startswith(where) else type(error)(where + str(error))
     if isinstance(error, LayerError) and not error.layer_type:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe_ssd.errors import DataError, FileError, LayerError, LayerParamError
+from caffe_ssd.errors import DataError, FileError, LayerError, LayerParamError, ProtoError
 from caffe_ssd.layers.registry import LayerSpec, Runtime, build_layer
 from caffe_ssd.proto.caffe_pb2 import LayerParameter
 from caffe_ssd.random import CaffeRandom
@@ -148,7 +148,7 @@ def test_refusals(tmp_path, file_list):
     with pytest.raises(LayerParamError, match="transform_param does not apply"):
         hdf5_data(file_list, tops='top: "x" transform_param {}')
     (tmp_path / "bad.txt").write_text(str(tmp_path / "bad.txt"))
-    with pytest.raises(FileError, match="cannot open HDF5 file"):
+    with pytest.raises(ProtoError, match=r"bad\.txt: not an HDF5 file, or damaged"):
         hdf5_data(tmp_path / "bad.txt")
     with pytest.raises(LayerParamError, match="file_name is missing"):
         build("HDF5Output", "", (2, 3), (2,), tops=0)
