@@ -22,7 +22,7 @@ OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
   data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
   data/coco/coco_voc_map.txt
 
-.PHONY: help install demo test test-all lint format typecheck check lock bench gpu-check docs proto docker docker-cuda overlay clean
+.PHONY: help install demo test test-all lint format typecheck check lock bench fuzz gpu-check docs proto docker docker-cuda overlay clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -72,6 +72,9 @@ bench: install $(OPENCV4)/bin/python  ## benchmarks against OpenCV 4, ONNX Runti
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.memory
+
+fuzz: install  ## damaged files to every reader, for FUZZ_MINUTES (10) or FUZZ_CASES in all
+	$(BIN)/python -m tests.fuzz
 
 # The last OpenCV whose DNN module reads Caffe's files.
 $(OPENCV4)/bin/python:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from caffe_ssd.data.annotation_files import whole_of
 from caffe_ssd.desk.console import run_command
 from caffe_ssd.desk.flags import FlagParser
-from caffe_ssd.errors import DataError, FileError
+from caffe_ssd.errors import DataError
+from caffe_ssd.files import read_text
 from caffe_ssd.proto.caffe_pb2 import LabelMap
 from caffe_ssd.proto.text import write_text
 
@@ -83,10 +84,7 @@ def _run(argv: Sequence[str]) -> None:
         help="begin with item 0, none_of_the_above, shown as background",
     )
     args = parser.parse_flags(argv)
-    try:
-        lines = Path(args.map_file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"Could not open file {args.map_file}: {error}") from error
+    lines = read_text(args.map_file).splitlines()
     labels = label_map_from_lines(
         lines,
         delimiter=args.delimiter,
@@ -97,10 +95,10 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _label(text: str, where: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise DataError(f"{where}: the label {text!r} is no whole number") from None
+    label = whole_of(text)
+    if label is None:
+        raise DataError(f"{where}: the label {text[:40]!r} is no whole number of 32 bits")
+    return label
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from caffe_ssd.desk.console import run_command, track
 from caffe_ssd.desk.flags import FlagParser
-from caffe_ssd.errors import DataError, FileError
-from caffe_ssd.files import atomic_write
+from caffe_ssd.errors import DataError
+from caffe_ssd.files import atomic_write, read_text
 from lmdb_tools.annoset import read_list
 from lmdb_tools.images import image_size
 
@@ -78,10 +78,7 @@ def read_name_ids(path: str | os.PathLike[str], count: int) -> dict[str, str]:
         FileError: the file cannot be read.
         DataError: a name twice, or another number of names than `count`.
     """
-    try:
-        words = Path(path).read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"Could not open file {path}: {error}") from error
+    words = read_text(path).split()
     ids: dict[str, str] = {}
     for name, number in zip(words[::2], words[1::2], strict=False):
         if name in ids:

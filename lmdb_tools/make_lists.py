@@ -5,19 +5,19 @@ Spec: ssd-data.md section 3.5.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
+from caffe_ssd.data.annotation_files import read_annotation_file
 from caffe_ssd.desk.console import run_command
 from caffe_ssd.desk.flags import FlagParser
+from caffe_ssd.documents import parse_json
 from caffe_ssd.errors import DataError, FileError, UsageError
-from caffe_ssd.files import atomic_write
+from caffe_ssd.files import atomic_write, read_bytes, read_text
 from caffe_ssd.proto.text import write_text
 from lmdb_tools.annoset import shuffled
 from lmdb_tools.create_label_map import label_map_from_lines
@@ -135,7 +135,7 @@ def _set_file(root: Path, image_set: ImageSet, plan: DataLayout) -> Path:
 
 
 def _lines(root: Path, image_set: ImageSet, plan: DataLayout) -> list[Line]:
-    text = _set_file(root, image_set, plan).read_text(encoding="utf-8")
+    text = read_text(_set_file(root, image_set, plan))
     names = [line.split()[0] for line in text.splitlines() if line.strip()]
     if plan.label_type == "json":
         # COCO_val2014_000000000042 lies in images/val2014.
@@ -176,9 +176,9 @@ def _write_sizes(root: Path, lines: Sequence[Line], path: Path, plan: DataLayout
     rows = []
     for _, annotation in lines:
         try:
-            image = json.loads((root / annotation).read_bytes())["image"]
+            image = parse_json(read_bytes(root / annotation), str(root / annotation))["image"]
             rows.append(f"{image['id']} {image['height']} {image['width']}\n")
-        except (OSError, ValueError, KeyError) as error:
+        except (TypeError, KeyError) as error:
             raise DataError(f"{root / annotation}: no id, height and width: {error}") from error
     atomic_write(path, "".join(rows))
 
@@ -187,13 +187,9 @@ def _write_label_map(root: Path, lines: Sequence[Line], path: Path) -> None:
     """Number the classes of all annotations, in alphabetical order."""
     counts: Counter[str] = Counter()
     for _, annotation in lines:
-        try:
-            tree = ElementTree.parse(root / annotation)
-        except FileNotFoundError:
-            continue
-        except ElementTree.ParseError as error:
-            raise DataError(f"{root / annotation}: not a readable XML file: {error}") from error
-        counts.update(node.findtext("name", "") for node in tree.getroot().iterfind("object"))
+        if (root / annotation).exists():
+            file = read_annotation_file(root / annotation, label_type="xml")
+            counts.update(box.category for box in file.boxes)
     names = sorted(counts)
     write_text(path, label_map_from_lines(names, delimiter="", include_background=True))
     logger.info("Wrote %s: %s.", path, ", ".join(f"{n} ({counts[n]})" for n in names))

@@ -18,8 +18,9 @@ from typing import Any
 
 from caffe_ssd.desk.console import run_command, track
 from caffe_ssd.desk.flags import FlagParser
+from caffe_ssd.documents import parse_json
 from caffe_ssd.errors import DataError, FileError
-from caffe_ssd.files import atomic_write
+from caffe_ssd.files import atomic_write, read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +73,21 @@ def split_coco(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> in
             kept = {key: item[key] for key in _KEPT if key in item}
             objects.setdefault(item["image_id"], []).append(kept)
         images = {Path(image["file_name"]).stem: image for image in content["images"]}
-        ids = {stem: image["id"] for stem, image in images.items()}
-    except (KeyError, TypeError) as error:
+        found = {stem: objects.get(image["id"], []) for stem, image in images.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: not a COCO annotation file; no {error}") from error
     folder = Path(root) / "Annotations"
     for stem, image in track(images.items(), len(images), "split"):
         subset = stem.split("_")[1] if "_" in stem else ""
-        (folder / subset).mkdir(parents=True, exist_ok=True)
-        record = {"image": image, "annotation": objects.get(ids[stem], [])}
-        (folder / subset / f"{stem}.json").write_text(json.dumps(record), encoding="utf-8")
+        if subset in (".", "..") or "\0" in stem:
+            raise DataError(f"{file}: {stem!r} is no name for an annotation file")
+        record = {"image": image, "annotation": found[stem]}
+        target = folder / subset / f"{stem}.json"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(json.dumps(record), encoding="utf-8")
+        except (OSError, UnicodeEncodeError) as error:
+            raise FileError(f"Could not write file {target}: {error}") from error
     name = Path(file).stem.removeprefix("instances_")
     image_set = Path(root) / "ImageSets" / f"{name}.txt"
     image_set.parent.mkdir(parents=True, exist_ok=True)
@@ -92,12 +99,7 @@ def split_coco(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> in
 
 
 def _read(file: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(file).read_bytes())
-    except OSError as error:
-        raise FileError(f"Could not open file {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{file}: not a readable JSON file: {error}") from error
+    content = parse_json(read_bytes(file), os.fspath(file))
     if not isinstance(content, dict):
         raise DataError(f"{file}: not a COCO annotation file; its root is no object")
     return content

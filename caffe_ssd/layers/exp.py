@@ -28,7 +28,10 @@ class Exp(Layer):
         super().__init__()
         log_base = 1.0 if base is None else math.log(base)
         self.inner = log_base * scale
-        self.outer = math.exp(log_base * shift)
+        try:
+            self.outer = math.exp(log_base * shift)
+        except OverflowError:
+            raise LayerParamError(f"base ^ shift is too large, shift is {shift:g}") from None
 
     def forward(self, bottom: Tensor) -> Tensor:
         return (bottom * self.inner).exp() * self.outer

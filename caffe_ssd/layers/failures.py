@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -16,18 +16,16 @@ from caffe_ssd.errors import LayerError, ShapeError
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.proto.blobs import MAX_VALUES
 
-NAMED_WHEN_BUILT = (
+NAMED = (
     ArithmeticError,
-    AssertionError,
     IndexError,
-    KeyError,
     MemoryError,
     RecursionError,
     RuntimeError,
     TypeError,
     ValueError,
 )
-"""Errors that the settings or the bottoms of a layer can cause while it is built."""
+"""Errors that the settings or the bottoms of a layer can cause."""
 
 _BYTES = re.compile(r"allocate (\d+) bytes|allocate ([\d.]+ \w+)\.")
 _NO_MEMORY = re.compile(
@@ -36,8 +34,12 @@ _NO_MEMORY = re.compile(
 )
 
 
-def check_top_sizes(shapes: Sequence[Shape]) -> None:
+def check_top_sizes(shapes: Sequence[Shape], readers: Callable[[int], Sequence[str]]) -> None:
     """Check that the tops are small enough to be blobs.
+
+    Args:
+        shapes: of the tops.
+        readers: names of the layers that read a top, by its index.
 
     Raises:
         ShapeError: one has more values than a blob can, or a negative axis.
@@ -48,8 +50,12 @@ def check_top_sizes(shapes: Sequence[Shape]) -> None:
         if (count := math.prod(shape)) > MAX_VALUES:
             raise ShapeError(
                 f"top {index} would have the shape {list(shape)}, {count} values of 4 bytes each; "
-                f"a blob has at most {MAX_VALUES}"
+                f"a blob has at most {MAX_VALUES}{_read_by(readers(index))}"
             )
+
+
+def _read_by(names: Sequence[str]) -> str:
+    return f" (read by {', '.join(map(repr, names))})" if names else ""
 
 
 def memory_fault(error: BaseException, shapes: Sequence[Sequence[int]]) -> LayerError | None:
@@ -71,18 +77,19 @@ def memory_fault(error: BaseException, shapes: Sequence[Sequence[int]]) -> Layer
     )
 
 
-def build_fault(error: BaseException, shapes: Sequence[Sequence[int]]) -> LayerError:
-    """The error to raise where a layer could not be built.
+def layer_fault(error: BaseException, shapes: Sequence[Sequence[int]], what: str) -> LayerError:
+    """The error to raise where a layer failed.
 
     Args:
         error: what was raised.
         shapes: of the layer's bottoms.
+        what: what could not be done with them, in words.
     """
     fault = memory_fault(error, shapes)
     if fault is not None:
         return fault
     return LayerError(
-        f"cannot be built from its parameters and bottoms of shape {_text(shapes)}: "
+        f"cannot {what} bottoms of shape {_text(shapes)}: "
         f"{type(error).__name__}: {_first_line(error)}"
     )
 

@@ -196,6 +196,10 @@ def _find_class(module_name: str, class_name: str) -> type[PythonLayer]:
     """
     if not module_name or not class_name:
         raise LayerParamError("python_param.module and python_param.layer must both be given")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise LayerParamError(
+            f"python_param.module is {module_name!r}; it must be the dotted name of a module"
+        )
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:

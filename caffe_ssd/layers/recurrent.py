@@ -67,9 +67,9 @@ class Recurrent(Layer):
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         x, cont = bottoms[:2]
-        if len(x) < 2 or x[0] != self.num_steps:
+        if len(x) < 3 or x[0] != self.num_steps:
             raise ShapeError(
-                f"bottom 0 must have shape ({self.num_steps}, N, ...), time steps first, "
+                f"bottom 0 must have shape ({self.num_steps}, N, I, ...), time steps first, "
                 f"got {list(x)}"
             )
         if cont != x[:2]:

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from caffe_ssd.errors import CaffeError, NetError
-from caffe_ssd.layers.failures import NAMED_WHEN_BUILT, build_fault, check_top_sizes
+from caffe_ssd.layers.failures import NAMED, check_top_sizes, layer_fault
 from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, SourceLayer, build_layer
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net.checkpoints import with_checkpoints
 from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.passes import fuse_batch_norm, plain_program
-from caffe_ssd.net.plan import AUTOMATIC, Plan, Step, Value, make_plan, naming, plan_backward
+from caffe_ssd.net.plan import AUTOMATIC, Step, Value, make_plan, naming, plan_backward
 from caffe_ssd.net.runner import LossTerm, Runner
 from caffe_ssd.net.sharing import LearnableBlob, SharedBlobs
 from caffe_ssd.net.splits import insert_splits
@@ -71,7 +71,7 @@ class Net(nn.Module):
 
     def __init__(self, param: NetParameter, runtime: Runtime) -> None:
         super().__init__()
-        plan = make_plan(param)
+        self.plan = plan = make_plan(param)
         if used := summary(extensions_in(param)):
             logger.warning(
                 "net %r uses what the original SSD-Caffe does not know: %s", plan.name, used
@@ -92,7 +92,7 @@ class Net(nn.Module):
         self._channels_last = False
         self._bfloat16 = False
         self.keep_diffs = False  # True: clear_diffs zeroes in place, so that views stay live
-        self.plan: Plan = plan_backward(plan, [len(layer.blobs) for layer in self.layers])
+        self.plan = plan_backward(plan, [len(layer.blobs) for layer in self.layers])
         self._load_inline_blobs()
         self._set_requires_grad()
         self.train(self.is_train)
@@ -112,11 +112,11 @@ class Net(nn.Module):
             tops = layer.top_shapes(*bottoms)
         except CaffeError:
             raise
-        except NAMED_WHEN_BUILT as error:
+        except NAMED as error:
             if step.param.type == "Python":  # the user's own code: its traceback is the help
                 raise
-            raise build_fault(error, bottoms) from error
-        check_top_sizes(tops)
+            raise layer_fault(error, bottoms, "be built with") from error
+        check_top_sizes(tops, lambda top: self.plan.readers(step.tops[top]))
         for value, shape in zip(step.tops, tops, strict=True):
             self._shapes[value.blob] = shape
         for i in layer.statistics:

@@ -96,6 +96,10 @@ class Plan:
     outputs: tuple[int, ...]
     force_backward: bool
 
+    def readers(self, value: Value) -> list[str]:
+        """Names of the layers that read a value."""
+        return [step.param.name for step in self.steps if value in step.bottoms]
+
     def final_values(self) -> dict[int, Value]:
         """The last value of each blob."""
         return {value.blob: value for step in self.steps for value in step.tops}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from caffe_ssd.errors import CaffeError
-from caffe_ssd.layers.failures import memory_fault
+from caffe_ssd.layers.failures import NAMED, layer_fault
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.no_backward import name_maker
@@ -119,10 +119,10 @@ class Runner:
             if better is error:
                 raise
             raise better from error
-        except (RuntimeError, MemoryError) as error:
-            fault = memory_fault(error, [bottom.shape for bottom in bottoms])
-            if fault is None:
+        except NAMED as error:
+            if op.step.param.type == "Python":  # the user's own code: its traceback is the help
                 raise
+            fault = layer_fault(error, [bottom.shape for bottom in bottoms], "run with")
             raise named(fault, op.step) from error
         tops = (made,) if isinstance(made, Tensor) else tuple(made)
         if not op.bottoms:

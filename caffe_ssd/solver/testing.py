@@ -10,6 +10,7 @@ nothing.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from caffe_ssd import log
@@ -18,7 +19,9 @@ from caffe_ssd.errors import NetError, SolverError
 from caffe_ssd.evaluate.mean_ap import MeanAP
 from caffe_ssd.net import Net, NetResult
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
-from caffe_ssd.scoring.tally import Tally, log_class_ap
+from caffe_ssd.scoring.tally import Tally, judged_outputs, log_class_ap
+
+logger = logging.getLogger(__name__)
 
 EVAL_TYPES = ("classification", "detection")
 
@@ -77,6 +80,12 @@ class Score:
         self._is_detection = param.eval_type == "detection"
         self.testing_line = log.DETECTION_TESTING if self._is_detection else log.TESTING
         judged, averaged = (net.outputs, []) if self._is_detection else ([], net.outputs)
+        if not self._is_detection and (meaningless := judged_outputs(net)):
+            logger.warning(
+                'eval_type is "classification", so the rows of DetectionEvaluate (%s) are averaged '
+                'and mean nothing; eval_type: "detection" in the solver scores them',
+                ", ".join(meaningless),
+            )
         versions = [param.ap_version] if self._is_detection else []
         self._tally = Tally(averaged=averaged, judged=judged, versions=versions)
 

@@ -53,6 +53,8 @@ def main(names: list[str]) -> int:
             folders.append(folder)
             outcomes[name].counts.update(made.counts)
             outcomes[name].faults += made.faults
+            for number, fault in made.faults:
+                print(f"{name} case {number}: {fault}", flush=True)
 
         with ThreadPoolExecutor(workers) as pool:
             for start in range(0, share, _ROUND):
