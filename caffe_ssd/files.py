@@ -100,13 +100,15 @@ def check_regular(path: PathLike) -> None:
         FileError: it does not.
     """
     name = os.fspath(path)
+    if "\0" in name:
+        raise FileError(f"Could not open file {name!r}: no file name holds a zero byte")
     try:
         status = os.stat(name)
         with open(name, "rb") if stat.S_ISREG(status.st_mode) else nullcontext():
             pass
     except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
         reason = getattr(error, "strerror", None)
-        raise FileError(f"Could not open file {name!r}: {reason if reason else error}") from error
+        raise FileError(f"Could not open file {name}: {reason if reason else error}") from error
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"Could not open file {name}: it is {_kind(status.st_mode)}")
 

@@ -83,7 +83,7 @@ def read_weights(path: PathLike, *, whole: bool = False) -> NetParameter:
         if whole:
             raise
         try:
-            net = parse_weights(Path(path).read_bytes())
+            net = parse_weights(read_bytes(path))
         except DecodeError:
             raise error from None
         if len(net.layer) == 0 and len(net.layers) == 0:

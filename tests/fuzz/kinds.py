@@ -16,6 +16,7 @@ import numpy as np
 from caffe_ssd.data.annotation_files import read_annotation_file
 from caffe_ssd.data.mean import Mean
 from caffe_ssd.data.window_list import read_windows
+from caffe_ssd.errors import DataError
 from caffe_ssd.evaluate.annotations import (
     read_coco_annotations,
     read_image_list,
@@ -105,8 +106,7 @@ def _weights(folder: Path) -> dict[str, Kind]:
         solver.step(2)
         solver.snapshot()
         for path in folder.glob("x_iter_2.*"):
-            saved[path.name.removeprefix("x_iter_2.")] = path.read_bytes()
-            path.unlink()
+            saved[path.name.removeprefix("x_iter_2.")] = path.read_bytes()  # a state names weights
     (folder / "solver.prototxt").write_text(SOLVER)
 
     def load(path: Path) -> None:
@@ -168,6 +168,8 @@ def _containers(folder: Path) -> dict[str, Kind]:
     rows = [(folder / name).read_bytes() for name in ("rows.h5", "data.h5")]
     lmdb = (folder / "good" / "data.mdb").read_bytes()
 
+    used = -(-len(lmdb.rstrip(b"\0")) // 4096) * 4096  # whole pages
+
     def read_database(path: Path) -> None:
         summary = summarise("db")
         if not summary.broken:
@@ -177,7 +179,11 @@ def _containers(folder: Path) -> dict[str, Kind]:
         caffe.Net("records.prototxt", caffe.TRAIN).forward()
 
     return {
-        "lmdb": Kind(file="db/data.mdb", samples=[lmdb.rstrip(b"\0")], read=read_database),
+        "lmdb": Kind(
+            file="db/data.mdb",
+            samples=[lmdb[:used]],
+            read=read_database,
+        ),
         "h5_data": Kind(file="rows.h5", samples=rows, read=read_rows),
         "picture": Kind(file="a.img", samples=pictures, read=lambda p: caffe.io.load_image(str(p))),
     }
@@ -200,6 +206,8 @@ def _texts() -> dict[str, Kind]:
             file = read_annotation_file(path, label_type=label_type)
             names = {**LABELS, "18": 1}
             to_annotations(file, label_type=label_type, image_size=(30, 40), name_to_label=names)
+            if file.faults:
+                raise DataError(file.faults[0])
 
         return read
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from caffe_ssd.net import build_net
-from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
+from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, Phase, SolverParameter
 from caffe_ssd.proto.text import parse_text
 from caffe_ssd.solver.testing import Score
 
@@ -18,7 +18,7 @@ layer { name: "eval" type: "DetectionEvaluate" bottom: "d" bottom: "g" top: "row
 
 
 def test_a_mean_of_rows_is_called_meaningless(caplog: pytest.LogCaptureFixture) -> None:
-    net = build_net(parse_text(DETECTS, NetParameter()))
+    net = build_net(parse_text(DETECTS, NetParameter()), NetState(phase=Phase.Value("TEST")))
     Score(SolverParameter(eval_type="detection", ap_version="11point"), net)
     assert not caplog.records
     Score(SolverParameter(), net)
