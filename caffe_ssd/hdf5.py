@@ -87,11 +87,22 @@ def check_numbers(dataset: h5py.Dataset) -> None:
     Raises:
         ProtoError: it does not; names the file and the dataset.
     """
+    if dataset.dtype.kind not in "fiu":
+        raise ProtoError(
+            f"{dataset.file.filename}: dataset {dataset.name} holds {dataset.dtype}, not numbers"
+        )
+    check_stored(dataset)
+
+
+def check_stored(dataset: h5py.Dataset) -> None:
+    """Check, before any value is read, that a dataset has values, and has them in this file.
+
+    Raises:
+        ProtoError: it has not; names the file and the dataset.
+    """
     where = f"{dataset.file.filename}: dataset {dataset.name}"
     if dataset.shape is None:
         raise ProtoError(f"{where} is empty")
-    if dataset.dtype.kind not in "fiu":
-        raise ProtoError(f"{where} holds {dataset.dtype}, not numbers")
     if dataset.size > MAX_VALUES:
         raise ProtoError(f"{where} has {dataset.size} values; at most {MAX_VALUES} are allowed")
     if dataset.external or dataset.is_virtual:

@@ -68,7 +68,7 @@ def load_hdf5(
         if not isinstance(data, h5py.Group):
             raise WeightsError(f"{source}: has no group /data, so it holds no weights")
         copies, ignored = _matches(net, data, source, advice, skip_misfits=skip_misfits)
-        return apply_copies(net, copies, ignored, source, refuse)
+    return apply_copies(net, copies, ignored, source, refuse)
 
 
 def save_hdf5(net: HasBlobs, path: PathLike, diff: bool = False) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from caffe_ssd.errors import FileError, ProtoError
+from caffe_ssd.errors import ProtoError
 from caffe_ssd.files import atomic_writer
+from caffe_ssd.hdf5 import check_stored, member, open_hdf5, read_numbers
 from caffe_ssd.proto.binary import read_binary, write_binary
 from caffe_ssd.proto.blobs import array_to_blob, blob_to_array
 from caffe_ssd.proto.caffe_pb2 import SnapshotOrigin, SolverState
@@ -126,24 +127,19 @@ def _write_hdf5(path: str | Path, state: SavedState) -> None:
 
 
 def _read_hdf5(path: str | Path) -> SavedState:
-    try:
-        with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
+        try:
             return _state_of(file)
-    except FileNotFoundError as error:
-        raise FileError(f"Could not open file {path}: No such file or directory") from error
-    except PermissionError as error:
-        raise FileError(f"Could not open file {path}: Permission denied") from error
-    except ProtoError as error:
-        raise ProtoError(f"{path} is no HDF5 solver state: {error}") from error
-    # h5py reports damage by many types, RuntimeError and ValueError among them.
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise ProtoError(f"{path} is no HDF5 file, or damaged: {error}") from error
+        except ProtoError as error:
+            if str(error).startswith(str(path)):
+                raise
+            raise ProtoError(f"{path} is no HDF5 solver state: {error}") from error
 
 
 def _state_of(file: Any) -> SavedState:
     default = ScheduleState()
     iteration = _whole(file, "iter")
-    history = file.get("history")
+    history = member(file, "history")
     if not isinstance(history, h5py.Group):
         raise ProtoError("it has no group history")
     return SavedState(
@@ -160,23 +156,16 @@ def _state_of(file: Any) -> SavedState:
 
 
 def _dataset(group: Any, name: str) -> Any:
-    """A data set of this very file: a link could lead to any other."""
-    link = group.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        raise ProtoError(f"{name} is a link to another file, {link.filename}")
-    found = group.get(name)
+    """A dataset of this very file: a link could lead to any other."""
+    found = member(group, name)
     if not isinstance(found, h5py.Dataset):
-        raise ProtoError(f"it has no data set {name}")
-    if found.external or found.is_virtual:
-        raise ProtoError(f"the values of {name} lie in another file")
+        raise ProtoError(f"it has no dataset {name}")
+    check_stored(found)
     return found
 
 
 def _numbers(group: Any, name: str) -> NDArray[np.float32]:
-    found = _dataset(group, name)
-    if found.dtype.kind not in "fiu":
-        raise ProtoError(f"{name} holds {found.dtype}, not numbers")
-    return np.asarray(found[()], np.float32)
+    return read_numbers(_dataset(group, name))
 
 
 def _number(file: Any, name: str, default: float | None = None) -> float:

@@ -227,8 +227,8 @@ def test_the_newest_whole_snapshot(tmp_path: Path, caplog) -> None:
         ("learned_net", np.zeros((10, 10)), "learned_net is not one text"),
         ("history", 1.0, "it has no group history"),
         ("history/0", "text", "0 holds object, not numbers"),
-        ("history/1", h5py.ExternalLink("other.h5", "/x"), "is a link to another file, other.h5"),
-        ("current_step", h5py.SoftLink("/nowhere"), "no data set current_step"),
+        ("history/1", h5py.ExternalLink("other.h5", "/x"), "is a link to another file, 'other.h5'"),
+        ("current_step", h5py.SoftLink("/nowhere"), "no dataset current_step"),
         ("origin", np.frombuffer(b"\xff\xff\xff", np.uint8), "origin is damaged"),
     ],
 )

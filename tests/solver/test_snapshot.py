@@ -98,7 +98,7 @@ def test_refuses_what_is_no_state(tmp_path: Path) -> None:
         read_state(path)
     path = tmp_path / "a.solverstate.h5"
     path.write_bytes(NetParameter(name="x").SerializeToString())
-    with pytest.raises(ProtoError, match="is no HDF5 file"):
+    with pytest.raises(ProtoError, match="not an HDF5 file, or damaged"):
         read_state(path)
     with h5py.File(path, "w") as file:
         file["data"] = 1
