@@ -18,6 +18,14 @@ from caffe_ssd.layers.extensions.squeeze import Squeeze
 from caffe_ssd.layers.extensions.swish import Swish
 from caffe_ssd.layers.extensions.upsample import Upsample
 
+AS_IT_IS = 0
+"""A size in a Reshape that the value has already."""
+
+
+def _any_batch(place: Place) -> list[int]:
+    """The top's shape for any number of images."""
+    return [AS_IT_IS, *place.top_shapes[0][1:]]
+
 
 @writes(ReLU6)
 def _relu6(layer: ReLU6, place: Place) -> None:
@@ -49,23 +57,23 @@ def _hard_swish(layer: HardSwish, place: Place) -> None:
 @writes(ShuffleChannel)
 def _shuffle_channel(layer: ShuffleChannel, place: Place) -> None:
     graph = place.graph
-    images, channels, height, width = place.bottom_shapes[0]
-    grouped = [images, layer.group, channels // layer.group, height, width]
+    _, channels, height, width = place.bottom_shapes[0]
+    grouped = [AS_IT_IS, layer.group, channels // layer.group, height, width]
     cut = place.node("Reshape", [place.bottoms[0], graph.constant(grouped)])
     shuffled = place.node("Transpose", [cut], perm=(0, 2, 1, 3, 4))
-    place.last("Reshape", [shuffled, graph.constant(place.top_shapes[0])])
+    place.last("Reshape", [shuffled, graph.constant(_any_batch(place))])
 
 
 @writes(Upsample)
 def _upsample(layer: Upsample, place: Place) -> None:
     graph = place.graph
-    *outer, height, width = place.bottom_shapes[0]
+    _, channels, height, width = place.bottom_shapes[0]
     spread = place.node(
-        "Reshape", [place.bottoms[0], graph.constant([*outer, height, 1, width, 1])]
+        "Reshape", [place.bottoms[0], graph.constant([AS_IT_IS, channels, height, 1, width, 1])]
     )
-    wanted = [*outer, height, layer.scale, width, layer.scale]
+    wanted = [1, 1, 1, layer.scale, 1, layer.scale]  # 1: as it is
     repeated = place.node("Expand", [spread, graph.constant(wanted)])
-    place.last("Reshape", [repeated, graph.constant(place.top_shapes[0])])
+    place.last("Reshape", [repeated, graph.constant(_any_batch(place))])
 
 
 @writes(Interp)
@@ -90,7 +98,7 @@ def _interp(layer: Interp, place: Place) -> None:
 @writes(Axpy)
 def _axpy(layer: Axpy, place: Place) -> None:
     rank = len(place.bottom_shapes[1])
-    shape = [*place.bottom_shapes[0][:2], *(1,) * (rank - 2)]
+    shape = [AS_IT_IS, AS_IT_IS, *(1,) * (rank - 2)]
     factor = place.node("Reshape", [place.bottoms[0], place.graph.constant(shape)])
     place.last("Add", [place.node("Mul", [factor, place.bottoms[1]]), place.bottoms[2]])
 
@@ -108,15 +116,15 @@ def _squeeze(layer: Squeeze, place: Place) -> None:
 @writes(Reorg)
 def _reorg(layer: Reorg, place: Place) -> None:
     graph, stride = place.graph, layer.stride
-    images, channels, height, width = place.bottom_shapes[0]
+    _, channels, height, width = place.bottom_shapes[0]
     inner = channels // stride**2
     if layer.reverse:
-        parts, order = (images, stride, stride, inner, height, width), (0, 3, 4, 1, 5, 2)
+        parts, order = (AS_IT_IS, stride, stride, inner, height, width), (0, 3, 4, 1, 5, 2)
     else:
-        parts, order = (images, inner, height, stride, width, stride), (0, 3, 5, 1, 2, 4)
+        parts, order = (AS_IT_IS, inner, height, stride, width, stride), (0, 3, 5, 1, 2, 4)
     cut = place.node("Reshape", [place.bottoms[0], graph.constant(parts)])
     moved = place.node("Transpose", [cut], perm=order)
-    place.last("Reshape", [moved, graph.constant(place.top_shapes[0])])
+    place.last("Reshape", [moved, graph.constant(_any_batch(place))])
 
 
 @writes(PlainNormalize)

@@ -30,6 +30,13 @@ item { name: "c" label: 1 display_name: "cell" }
 """
 
 
+ARM = """
+layer { name: "objects" type: "Convolution" bottom: "f" top: "objects"
+  convolution_param { num_output: 2 kernel_size: 3 pad: 1 } }
+layer { name: "arm" type: "Flatten" bottom: "objects" top: "arm" }
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -75,6 +82,19 @@ def test_onnx_takes_any_batch_and_size(folder: Path, capsys: pytest.CaptureFixtu
         with torch.no_grad():
             want = net({"data": x}).blobs["found"]
         torch.testing.assert_close(blobs(x), {"found": want}, rtol=0, atol=1e-5)
+
+
+def test_layers_of_other_forks_take_any_batch(folder: Path) -> None:
+    shuffle = (
+        'layer { name: "s" type: "ShuffleChannel" bottom: "f" top: "s" '
+        "shuffle_channel_param { group: 3 } } "
+        'layer { name: "g" type: "Convolution" bottom: "s" top: "g" '
+        "convolution_param { num_output: 2 kernel_size: 3 } }"
+    )
+    text = INPUT + BODY[: BODY.index('layer { name: "loc"')] + shuffle
+    Path("net.prototxt").write_text(text)
+    assert export("n.onnx", "-allow_unfilled", model="net.prototxt") == 0
+    assert blobs(noise(5, 3, 32, 48))["g"].shape[0] == 5
 
 
 def test_what_is_given_is_fixed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,6 +164,18 @@ def run_without_this_package(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=300
     )
+
+
+def test_a_script_of_somebody_else_is_kept(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("n_detect.py").write_text("import theirs\n")
+    assert export("n.onnx") == 2
+    assert "n_detect.py is there and is not of this command" in capsys.readouterr().err
+    assert Path("n_detect.py").read_text() == "import theirs\n"
+    assert not Path("n.onnx").exists()
+    Path("n_detect.py").unlink()
+    assert export("n.onnx") == export("n.onnx") == 0
 
 
 def test_class_names_travel(folder: Path) -> None:
@@ -238,6 +270,16 @@ def test_refusals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.prototxt").write_text(bad)
     message = refused("n.onnx", model="bad.prototxt")
     assert "layer 'm' (MVN) cannot be written in ONNX" in message
+    Path("refined.prototxt").write_text(
+        INPUT
+        + BODY.replace('layer { name: "found"', ARM + 'layer { name: "found"').replace(
+            'bottom: "priors" top: "found"', 'bottom: "priors" bottom: "arm" top: "found"'
+        )
+    )
+    for output in ("n.onnx", "n.xml", "n.pt2", "n.pt"):
+        message = refused(output, "-allow_unfilled", model="refined.prototxt")
+        assert "layer 'found' (DetectionOutput) cannot be written in" in message
+        assert "what another fork adds" in message
     Path("eta.prototxt").write_text(
         INPUT + BODY.replace("nms_threshold: 0.4", "nms_threshold: 0.7 eta: 0.9")
     )

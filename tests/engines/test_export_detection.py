@@ -7,18 +7,24 @@ from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
+import openvino
 import pytest
 import torch
+from openvino import opset8
 from torch import Tensor
 
 from caffe_ssd.boxes.coding import CodeType
 from caffe_ssd.boxes.detection import DetectionRule
 from caffe_ssd.engines.export.onnx_detection import write_detection
+from caffe_ssd.engines.export.openvino_ir import detection_node
 from caffe_ssd.engines.export.part import Detection
 from caffe_ssd.engines.export.torch_detection import TraceableDetection
 from caffe_ssd.engines.export.torch_files import suppressed_by_operator, suppressed_by_script
 from caffe_ssd.engines.onnx_graph import OnnxGraph
+from caffe_ssd.engines.onnx_runtimes import openvino_core
+from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.detection_output import DetectionOutput
+from tests.support.exported import assert_same_detections, openvino_rows
 
 IMAGES, PRIORS, CLASSES = 3, 40, 4
 Found = Callable[[DetectionOutput, tuple[Tensor, Tensor, Tensor]], Tensor]
@@ -139,6 +145,24 @@ def test_a_threshold_that_adapts(way: str) -> None:
     want = layer(*bottoms)
     assert len(want[0, 0]) != len(layer_of(overlap=0.8, threshold=0.05, keep=-1)(*bottoms)[0, 0])
     torch.testing.assert_close(WAYS[way](layer, bottoms), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_openvino_finds_the_same(settings: dict[str, object]) -> None:
+    layer = layer_of(**settings)  # type: ignore[arg-type]
+    bottoms = bottoms_of(layer)
+    detection = Detection(name="found", layer=layer, bottoms=("loc", "conf", "priors"), top="found")
+    given = [opset8.parameter(list(x.shape), np.float32) for x in bottoms]
+    if layer.code_type == CodeType.CORNER_SIZE:
+        with pytest.raises(
+            UsageError, match=r"layer 'found' .* OpenVINO with code_type CORNER_SIZE"
+        ):
+            detection_node(detection, *given)
+        return
+    model = openvino.Model([detection_node(detection, *given)], given, "net")
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    (found,) = compiled([x.numpy() for x in bottoms]).values()
+    assert_same_detections(layer(*bottoms)[0, 0].numpy(), openvino_rows(np.array(found)))
 
 
 def test_nothing_found_is_a_row_for_each_image() -> None:

@@ -31,12 +31,14 @@ def _openvino(path: Path) -> Run:
 
     model = openvino_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
-    def run(x: Tensor) -> Rows:
-        rows = np.array(next(iter(model(x.numpy()).values()))).reshape(-1, 7)
-        ends = np.flatnonzero(rows[:, 0] < 0)
-        return rows[: ends[0]] if len(ends) else rows
+    return lambda x: openvino_rows(np.array(next(iter(model(x.numpy()).values()))))
 
-    return run
+
+def openvino_rows(blob: Rows) -> Rows:
+    """The rows of OpenVINO's DetectionOutput in front of the first that begins with -1."""
+    rows = blob.reshape(-1, 7)
+    ends = np.flatnonzero(rows[:, 0] < 0)
+    return rows[: ends[0]] if len(ends) else rows
 
 
 def _program(path: Path) -> Run:

@@ -25,10 +25,11 @@ from caffe_ssd.engines.export.part import (
     shape_text,
     zero_inputs,
 )
-from caffe_ssd.engines.export.standalone import SCRIPT
+from caffe_ssd.engines.export.standalone import FIRST_WORDS, SCRIPT
 from caffe_ssd.engines.onnx_graph import OnnxGraph
 from caffe_ssd.engines.quantization import Quantizer
-from caffe_ssd.files import atomic_write
+from caffe_ssd.errors import UsageError
+from caffe_ssd.files import atomic_write, read_text
 
 
 def write_onnx(request: Request, path: Path) -> list[str]:
@@ -47,11 +48,15 @@ def write_onnx(request: Request, path: Path) -> list[str]:
     """
     detections = detections_of(request.net)
     message = onnx_message(request, detections)
+    script = path.with_name(f"{path.stem}_detect.py")
+    is_detector = len(detections) == 1 and not request.heads
+    is_detector = is_detector and _takes_pictures(message.graph.input)
+    if is_detector and script.exists() and not read_text(script).startswith(FIRST_WORDS):
+        raise UsageError(f"{script} is there and is not of this command; it would be overwritten")
     atomic_write(path, message.SerializeToString())
     lines = [f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", *_described(message.graph)]
-    if request.heads or len(detections) != 1 or not _takes_pictures(message.graph.input):
+    if not is_detector:
         return lines
-    script = path.with_name(f"{path.stem}_detect.py")
     atomic_write(script, SCRIPT.replace("MODEL.onnx", path.name))
     return [*lines, f"wrote {script}: python {script} picture.jpg"]
 

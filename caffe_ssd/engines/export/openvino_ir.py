@@ -71,8 +71,7 @@ def _completed(model: Any, request: Request, detections: list[Detection]) -> Any
     tops = {}
     for detection in detections:
         bottoms = [made[name].get_node().input_value(0) for name in detection.bottoms[:3]]
-        loc, conf = (opset8.reshape(x, [0, -1], True) for x in bottoms[:2])
-        node = opset8.detection_output(loc, conf, bottoms[2], _attributes(detection))
+        node = detection_node(detection, *bottoms)
         node.set_friendly_name(detection.name)
         node.output(0).set_names({detection.top})
         tops[detection.top] = node.output(0)
@@ -81,6 +80,25 @@ def _completed(model: Any, request: Request, detections: list[Detection]) -> Any
         for name in request.net.outputs
     ]
     return openvino.Model(results, model.get_parameters(), request.name)
+
+
+def detection_node(detection: Detection, loc: Any, conf: Any, priors: Any) -> Any:
+    """OpenVINO's DetectionOutput with the layer's settings.
+
+    Args:
+        detection: the layer.
+        loc, conf, priors: values of a model, shaped as the layer's bottoms.
+
+    Raises:
+        UsageError: OpenVINO's has no such setting.
+    """
+    from openvino import opset8
+
+    attributes = _attributes(detection)
+    loc, conf = (opset8.reshape(x, [0, -1], True) for x in (loc, conf))
+    if detection.layer.variance_encoded:  # then it wants the boxes alone
+        priors = opset8.gather(priors, [0], 1)
+    return opset8.detection_output(loc, conf, priors, attributes)
 
 
 def _attributes(detection: Detection) -> dict[str, Any]:

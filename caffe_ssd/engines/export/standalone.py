@@ -1,5 +1,7 @@
 """The script beside an ONNX file: needs onnxruntime, numpy and cv2, and nothing of this package."""
 
+FIRST_WORDS = '"""Finds objects in pictures: python THIS.py'
+
 SCRIPT = '''\
 """Finds objects in pictures: python THIS.py PICTURE... [--threshold 0.5] [--model MODEL.onnx]"""
 import argparse
