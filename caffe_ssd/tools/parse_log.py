@@ -1,8 +1,9 @@
 """parse_log.py: the outputs of a training's log as two tables, LOG.train and LOG.test.
 
 Columns: NumIters, Seconds, LearningRate, then the outputs.
-Quirk (not kept): the reference gives a row the learning rate of the display before, stops at an
-output that the first row lacks, and loses outputs that are not finite.
+Quirk: see `read_training_log` for whose learning rate a row has.
+Quirk (not kept): the reference stops at an output that the first row lacks, and loses outputs that
+are not finite.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def as_csv(rows: Sequence[Row], delimiter: str = ",") -> str:
     """A table of rows; columns are in the order of their first row, what a row lacks is empty."""
     columns = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO()
-    table = csv.DictWriter(text, list(columns), delimiter=delimiter, lineterminator="\n")
+    table = csv.DictWriter(text, list(columns), delimiter=delimiter)
     table.writeheader()
     table.writerows(rows)
     return text.getvalue()

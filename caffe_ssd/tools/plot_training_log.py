@@ -16,16 +16,27 @@ from caffe_ssd.desk.console import run_command
 from caffe_ssd.desk.flags import FlagParser
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.files import atomic_write
-from caffe_ssd.tools.training_log import ITERATION, SECONDS, Row, TrainingLog, read_training_log
+from caffe_ssd.tools.training_log import (
+    ITERATION,
+    RATE,
+    SECONDS,
+    Row,
+    TrainingLog,
+    read_training_log,
+)
 
-ACCURACY, TEST_LOSS, RATE, TRAIN_LOSS = (
+ACCURACY, TEST_LOSS, TRAIN_RATE, TRAIN_LOSS = (
     "Test accuracy",
     "Test loss",
     "Train learning rate",
     "Train loss",
 )
-CHARTS = [(y, x) for y in (ACCURACY, TEST_LOSS, RATE, TRAIN_LOSS) for x in ("Iters", "Seconds")]
+CHARTS = [
+    (y, x) for y in (ACCURACY, TEST_LOSS, TRAIN_RATE, TRAIN_LOSS) for x in ("Iters", "Seconds")
+]
 _COLUMNS = {"Iters": ITERATION, "Seconds": SECONDS}
+
+_NO_OUTPUTS = (ITERATION, SECONDS, RATE)
 
 DESCRIPTION = """\
 Draw a chart of training logs, one curve for each.
@@ -72,14 +83,11 @@ def _series(log: TrainingLog, what: str) -> tuple[list[Row], str]:
     """The rows that a curve goes through, and the column with its values."""
     if what == TRAIN_LOSS:
         return log.losses, "loss"
-    if what == RATE:
-        return log.losses or log.train, "LearningRate"
+    if what == TRAIN_RATE:
+        return log.rates, RATE
     outputs = [name for name in (log.test[0] if log.test else {}) if name not in _NO_OUTPUTS]
     fitting = [name for name in outputs if ("loss" in name) == (what == TEST_LOSS)]
     return log.test, fitting[0] if fitting else ""
-
-
-_NO_OUTPUTS = (ITERATION, SECONDS, "LearningRate")
 
 
 def _run(argv: Sequence[str]) -> None:

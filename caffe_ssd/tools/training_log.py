@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
 from calendar import isleap
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,20 +36,22 @@ class TrainingLog:
         train: a row for each display of the training net's outputs.
         test: a row for each test of a net.
         losses: a row for each smoothed loss, as `loss`.
-        rates: the learning rate by iteration.
+        rates: a row for each learning rate.
     """
 
     train: list[Row] = field(default_factory=list)
     test: list[Row] = field(default_factory=list)
     losses: list[Row] = field(default_factory=list)
-    rates: dict[float, float] = field(default_factory=dict)
+    rates: list[Row] = field(default_factory=list)
 
 
 def read_training_log(path: str) -> TrainingLog:
     """Read a log; lines that are none of Caffe's are passed over.
 
     Seconds count from the line `Solving ...`, or from the first line if there is none. A row has
-    the learning rate of its own iteration, or the last one before it.
+    the learning rate that was logged last.
+    Quirk: Caffe logs an iteration's rate after its outputs, so their row has the rate before; the
+    first row of each kind has that of the second.
 
     Raises:
         FileError: the file cannot be read.
@@ -58,7 +59,7 @@ def read_training_log(path: str) -> TrainingLog:
     """
     text = read_text(path, errors="replace")
     clock = _Clock(_year(path, text))
-    log, iteration = TrainingLog(), -1.0
+    log, iteration, rate = TrainingLog(), -1.0, math.nan
     for number, line in enumerate(text.splitlines(), 1):
         prefix = _PREFIX.match(line)
         if prefix is None:
@@ -67,19 +68,22 @@ def read_training_log(path: str) -> TrainingLog:
             seconds = clock.seconds(prefix)
             found = _ITERATION.match(prefix[5])
             iteration = float(found[1]) if found else iteration
-            _take(log, prefix[5], {ITERATION: iteration, SECONDS: seconds, RATE: math.nan})
+            _take(log, prefix[5], {ITERATION: iteration, SECONDS: seconds, RATE: rate})
+            rate = log.rates[-1][RATE] if log.rates else rate
         except ValueError as error:
             raise DataError(f"{path}:{number}: cannot be read: {error}") from error
     if not (log.train or log.test or log.losses):
         raise DataError(f"{path}: no line of a training in it, such as 'Iteration 0, loss = 1'")
-    _fill_in_rates(log)
+    for rows in (log.train, log.test):
+        if len(rows) > 1:
+            rows[0][RATE] = rows[1][RATE]
     return log
 
 
 def _take(log: TrainingLog, text: str, row: Row) -> None:
     """Add what a line says."""
     if rate := _RATE.match(text):
-        log.rates[row[ITERATION]] = float(rate[1])
+        log.rates.append({**row, RATE: float(rate[1])})
     elif loss := _LOSS.match(text):
         log.losses.append({**row, "loss": float(loss[1])})
     elif output := _OUTPUT.match(text):
@@ -96,14 +100,6 @@ def _add(row: Row, name: str, value: float) -> None:
     """Add an output; further elements of one blob, which share its name, get a number."""
     count = sum(key == name or key.startswith(f"{name}[") for key in row)
     row[f"{name}[{count}]" if count else name] = value
-
-
-def _fill_in_rates(log: TrainingLog) -> None:
-    iterations = sorted(log.rates)
-    for row in [*log.train, *log.test, *log.losses]:
-        if iterations:
-            at = max(0, bisect_right(iterations, row[ITERATION]) - 1)
-            row[RATE] = log.rates[iterations[at]]
 
 
 class _Clock:

@@ -15,6 +15,7 @@ from caffe_ssd.errors import DataError
 from caffe_ssd.tools import parse_log, plot_training_log
 from caffe_ssd.tools.training_log import read_training_log
 from tests.pycaffe.tiny import write_solver
+from tests.support.golden import GOLDEN
 
 LOG = """\
 I1231 23:59:50.000000  4321 caffe.cpp:251] Starting Optimization
@@ -54,16 +55,25 @@ def test_tables(log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert table(f"{log}.train") == [
         ["NumIters", "Seconds", "LearningRate", "mbox_loss", "acc", "acc[1]"],
         ["0.0", "1.0", "0.001", "24.0", "", ""],
-        ["10.0", "10.0", "0.0001", "5.0", "nan", "1e-05"],
+        ["10.0", "10.0", "0.001", "5.0", "nan", "1e-05"],
     ]
     assert table(f"{log}.test") == [
         ["NumIters", "Seconds", "LearningRate", "detection_eval"],
-        ["0.0", "1.0", "0.001", "0.25"],
+        ["0.0", "1.0", "0.0001", "0.25"],
         ["12.0", "11.0", "0.0001", "0.5"],
     ]
     assert parse_log.main([log, str(tmp_path), "--delimiter=;"]) == 0
     assert table(f"{log}.test", ";")[2][3] == "0.5"
     assert parse_log.main([log, str(tmp_path), "--delimiter=ab"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["train", "test"])
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_tables_are_the_references(task: str, kind: str, tmp_path: Path) -> None:
+    folder = GOLDEN / "logs" / task
+    assert parse_log.main([str(folder / "train.log"), str(tmp_path)]) == 0
+    want = (folder / f"train.log.{kind}.csv").read_bytes()
+    assert (tmp_path / f"train.log.{kind}").read_bytes() == want
 
 
 def test_a_leap_day(log: str) -> None:
@@ -122,4 +132,5 @@ def test_our_own_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     read = read_training_log(str(log))
     assert [row["NumIters"] for row in read.train] == [0, 2, 4]
     assert all(row["loss"] >= 0 and row["LearningRate"] == 0.1 for row in read.train)
+    assert [row["LearningRate"] for row in read.rates] == [0.1] * 3
     assert [row["NumIters"] for row in read.losses] == [0, 2, 4, 6]
