@@ -128,7 +128,13 @@ def test_construction_with_layers_inside_layers(detection: Path) -> None:
     assert any("mbox_loss_softmax_conf" in line for line in mine[:stop])
 
 
-def test_resume_equals_the_uninterrupted_run(classification: Path) -> None:
+@pytest.mark.parametrize("first", ["true", "false"])
+def test_resume_equals_the_uninterrupted_run(classification: Path, first: str) -> None:
+    """Two batches are no whole pass over the test set, so each test begins at other records."""
+    path = Path("cls_solver.prototxt")
+    path.write_text(
+        path.read_text().replace("test_iter: 3", f"test_iter: 2 test_initialization: {first}")
+    )
     solver = ("train", "-solver", "cls_solver.prototxt")
     whole = run(*solver, "-weights", "snapshots/cls_init.caffemodel")
     resumed = run(*solver, "-snapshot", STATE)

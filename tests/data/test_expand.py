@@ -12,6 +12,7 @@ from caffe_ssd.data.pictures import Decoded
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.proto.caffe_pb2 import ExpansionParameter
 from tests.data.databases import picture
+from tests.data.given import Given
 
 
 def test_a_box_stays_on_its_pixels():
@@ -39,6 +40,14 @@ def test_policy():
         assert abs(e.height / 40 - e.width / 30) < 1 / 30
         assert 0 <= e.y_off <= e.height - 40
         assert 0 <= e.x_off <= e.width - 30
+
+
+def test_the_expansion_of_given_draws():
+    """The ratio is 1.9: 70.3 rows and 100.7 columns; 19.8 of 33 rows and 46.5 of 47 columns off."""
+    policy = ExpandPolicy.from_param(ExpansionParameter(prob=0.5, max_expand_ratio=4))
+    drawn = policy.draw(Given(0.49, 0.3, 0.6, 0.99), height=37, width=53)
+    assert drawn == Expansion(height=70, width=100, y_off=19, x_off=46)
+    assert policy.draw(Given(0.51), height=37, width=53) is None
 
 
 def test_a_ratio_next_to_one_never_expands():

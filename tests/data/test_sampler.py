@@ -15,6 +15,7 @@ from caffe_ssd.data.sampler import (
 )
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.proto.caffe_pb2 import BatchSampler, SampleConstraint, Sampler
+from tests.data.given import Given
 from tests.data.test_box_projection import naive_coverage, naive_jaccard, random_boxes
 
 OBJECTS = random_boxes(6, seed=3)
@@ -133,6 +134,39 @@ def test_patch_window_truncates():
     window = patch_window(np.float32([0.1, 0.25, 0.55, 0.99]), height=30, width=47)
     assert window == (4, 7, 4 + 21, 7 + 22)
     assert patch_window(np.float32([0.999, 0.5, 1, 0.501]), height=9, width=7) == (6, 4, 7, 5)
+
+
+def test_patch_window_truncates_corners_and_sizes_by_themselves():
+    """From 4.7 to 25.2 are 20 pixels, from 4.2 to 25.9 are 21, both beginning at 4."""
+    window = patch_window(np.float32([0.047, 0.042, 0.252, 0.259]), height=100, width=100)
+    assert window == (4, 4, 4 + 20, 4 + 21)
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio", "width", "height"),
+    [
+        (0.5, 0.5, 0.65 * 1.25**0.5, 0.65 / 1.25**0.5),  # from the middle of both ranges
+        (0.0, 0.0, 0.3 * 0.5**0.5, 0.3 / 0.5**0.5),
+        (0.9, 0.0, 0.93**2, 1),  # the ratio is at least scale^2
+        (0.9, 0.999, 1, 0.93**2),  # and 1 / scale^2 at most
+    ],
+)
+def test_the_patch_of_given_draws(scale, ratio, width, height):
+    sampler = PatchSampler.from_param(BatchSampler(sampler=STOCK, max_sample=1, max_trials=1))
+    (patch,) = sampler.draw(Given(scale, ratio, 0.25, 0.75), OBJECTS)
+    left, upper = 0.25 * (1 - width), 0.75 * (1 - height)
+    np.testing.assert_allclose(patch, [left, upper, left + width, upper + height], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["jaccard_overlap", "sample_coverage", "object_coverage"])
+def test_both_bounds_of_a_constraint_are_allowed(kind):
+    whole, half = np.float32([[0, 0, 1, 1]]), np.float32([[0, 0, 0.5, 1]])
+    sample, target = (whole, half) if kind == "sample_coverage" else (half, whole)
+    for end, outside in (("min", 0.5000001), ("max", 0.4999999)):
+        for bound, allowed in ((0.5, True), (outside, False)):
+            constraint = Constraint.from_param(SampleConstraint(**{f"{end}_{kind}": bound}))
+            assert constraint is not None
+            assert constraint.accepts(sample, target).tolist() == [allowed]
 
 
 @pytest.mark.parametrize(
