@@ -92,3 +92,13 @@ def test_without_ground_truth_nothing_matches(num_images):
     found = match(BOXES, torch.zeros(num_images, 0, 4))
     assert found.gt.tolist() == [[-1] * 6] * num_images
     assert found.overlap.sum() == 0
+
+
+def test_the_first_of_equal_ground_truths_wins():
+    """Each of two equal objects gets a box of its own; the third box overlaps both alike."""
+    gts = torch.tensor([[[0.2, 0.2, 0.6, 0.6]] * 2])
+    boxes = torch.tensor([[0.2 + i / 100, 0.2, 0.6 + i / 100, 0.6] for i in range(3)])
+    found = match_priors(
+        boxes, gts, per_prediction=True, overlap_threshold=0.5, ignore_cross_boundary=False
+    )
+    assert found.gt.tolist() == [[0, 1, 0]]
