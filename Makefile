@@ -22,7 +22,7 @@ OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
   data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
   data/coco/coco_voc_map.txt
 
-.PHONY: help install demo test test-all lint format typecheck check lock bench fuzz gpu-check docs proto docker docker-cuda overlay clean
+.PHONY: help install demo test test-all lint format typecheck check lock bench fuzz faults gpu-check docs proto docker docker-cuda overlay clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,9 @@ test: install  ## the tests that belong to every change (minutes)
 
 test-all: install  ## every test, slow ones included
 	$(BIN)/python -m pytest -n 2
+
+faults: install  ## kill, stop, starve trainings and their processes; all must end as promised (minutes)
+	$(BIN)/python -m tests.faults.run
 
 lint: install  ## ruff: rules and formatting
 	$(BIN)/ruff check .

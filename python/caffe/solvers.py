@@ -20,6 +20,7 @@ from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.text import naming_solver, read_solver
 from caffe_ssd.solver.debug_info import log_all_params
 from caffe_ssd.solver.hooks import Callback
+from caffe_ssd.solver.prefix_lock import prefix_lock
 from caffe_ssd.solver.solver import Solver as EngineSolver
 
 
@@ -113,8 +114,15 @@ class Solver:
         self._solver.step(count)
 
     def solve(self, resume_file: str | None = None) -> None:
-        """Train to `max_iter`, from a solver state if one is given."""
-        self._solver.solve(resume_file)
+        """Train to `max_iter`, from a solver state if one is given.
+
+        Raises:
+            SolverError: another process trains under the same `snapshot_prefix`.
+        """
+        param = self._solver.param
+        writes = param.snapshot > 0 or param.snapshot_after_train
+        with prefix_lock(param.snapshot_prefix if writes else ""):
+            self._solver.solve(resume_file)
 
     def snapshot(self) -> None:
         """Write the weights and the solver state."""

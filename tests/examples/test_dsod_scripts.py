@@ -186,7 +186,8 @@ def test_resumes_from_the_newest_snapshot(run: Run, caplog: pytest.LogCaptureFix
     assert run("dsod/DSOD300_pascal.py", "--no-run", "--weights", "base.caffemodel") == 0
     job = Path(f"jobs/{VOC}_from_base/{name}.sh")
     shell = job.read_text()
-    assert f'--snapshot="{folder}/{name}_iter_10000.solverstate" \\' in shell
+    assert '--snapshot="auto" \\' in shell
+    assert f"resuming from {folder}/{name}_iter_10000.solverstate" in caplog.text
     assert "--weights" not in shell
     assert "tee -a" in shell  # what was logged before stays
     assert "--weights base.caffemodel not used" in caplog.text

@@ -73,6 +73,16 @@ def test_solve_stops_at_max_iter_and_snapshots(tmp_path: Path) -> None:
     assert (tmp_path / "tiny_iter_6.caffemodel").is_file()
 
 
+def test_solve_holds_its_prefix(tmp_path: Path) -> None:
+    solver = caffe.SGDSolver(write_solver(tmp_path))
+    feed(solver)
+    held = []
+    solver.add_callback(lambda: held.append((tmp_path / ".tiny.lock").exists()), lambda: None)
+    solver.solve()
+    assert held == [True] * 6
+    assert not (tmp_path / ".tiny.lock").exists()
+
+
 @pytest.mark.parametrize("extra", ["", "snapshot_format: HDF5"])
 def test_snapshot_and_restore_continue_exactly(extra: str, tmp_path: Path) -> None:
     path = write_solver(tmp_path, extra=extra)

@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 
 from google.protobuf import text_format
 
@@ -16,6 +18,10 @@ except ImportError:  # Python 2.7
     from pipes import quote
 
 BUILT_CAFFE = "./build/tools/caffe"
+AUTO = "auto"  # as a snapshot: the newest one that is whole
+_GRACE_S = 3
+# Run the job given as $0 so that a signal ends neither the shell nor the log before `caffe`.
+_STEADY = 'trap : INT TERM HUP; tee() { trap "" INT TERM HUP; exec tee "$@"; }; source "$0"'
 
 
 def write_prototxt(path, message):
@@ -59,7 +65,7 @@ def shell_job(
         solver: the solver's prototxt.
         log: gets a copy of the output; a resumed training appends to it.
         gpus: device ids; none means the CPU.
-        snapshot: solver state to resume from.
+        snapshot: solver state to resume from; `auto` for the newest, which an original build lacks.
         weights: model to start from where nothing is resumed.
         extras: flags that the original does not have; left out for an original build.
     """
@@ -120,4 +126,46 @@ def run_job(path):
     # `caffe` may be installed next to a Python whose folder is not on the path.
     folder = os.path.dirname(os.path.abspath(sys.executable))
     env = dict(os.environ, PATH=os.pathsep.join([os.environ.get("PATH", ""), folder]))
-    return subprocess.call(["bash", "-o", "pipefail", path], env=env)
+    # In a group of its own, so that Ctrl-C reaches the job once: by way of this process.
+    job = subprocess.Popen(
+        ["bash", "-o", "pipefail", "-c", _STEADY, path],
+        env=env,
+        preexec_fn=getattr(os, "setsid", None),
+    )
+
+    stopping = [signal.SIGINT, signal.SIGTERM]
+    seen = []
+
+    def hand_on(number, frame):
+        _signal_group(job, number)
+        seen.extend([number] if number in stopping else [])
+        if len(seen) == 2:  # it should end at once; what hangs does not
+            killer = threading.Timer(_GRACE_S, _signal_group, [job, getattr(signal, "SIGKILL", 9)])
+            killer.daemon = True
+            killer.start()
+
+    before = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, hand_on)
+    try:
+        return _wait(job)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _signal_group(job, number):
+    try:
+        os.killpg(job.pid, number)
+    except OSError:  # it has just ended
+        pass
+
+
+def _wait(job):
+    while True:
+        try:
+            return job.wait()
+        except OSError:  # Python 2: a signal came
+            pass

@@ -13,7 +13,7 @@ from caffe.models.devices import choose_gpus, count_gpus
 from caffe.models.files import make_folder
 from caffe.models.flag_parser import marked
 from caffe.models.flags import add_training_flags, chosen, make_parser, places_of
-from caffe.models.job import newest_snapshot, run_job, shell_job, write_job
+from caffe.models.job import AUTO, BUILT_CAFFE, newest_snapshot, run_job, shell_job, write_job
 from caffe.models.recipe import make_nets, make_scoring_solver, make_solver
 
 logger = logging.getLogger("caffe.models")
@@ -86,6 +86,8 @@ def _train(parser, family, script, args):
     snapshot = _snapshot(recipe, places, args)
     if snapshot is not None:
         logger.info("resuming from %s", snapshot)
+        if args.snapshot is None and not os.path.exists(BUILT_CAFFE):
+            snapshot = AUTO  # what is newest is seen when the job starts
     messages = make_nets(recipe, places.output_dir)
     messages["solver"] = make_solver(recipe, places, gpus)
     shell = shell_job(
