@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from caffe_ssd.errors import ProtoError
 from caffe_ssd.files import MAX_BYTES, atomic_write, check_regular, read_bytes
 from caffe_ssd.proto.caffe_pb2 import NetParameter
+from caffe_ssd.proto.strings import mend_strings
 from caffe_ssd.proto.upgrade import upgrade_net_in_place
 from caffe_ssd.proto.weights_only import parse_weights
 
@@ -48,6 +49,7 @@ def read_binary(path: PathLike, message: MessageT) -> MessageT:
     except (DecodeError, UnicodeDecodeError) as error:
         kind = message.DESCRIPTOR.name
         raise ProtoError(f"{os.fspath(path)}: not a binary {kind}; it is {_guess(data)}") from error
+    mend_strings(message)
     return message
 
 
@@ -88,6 +90,7 @@ def read_weights(path: PathLike, *, whole: bool = False) -> NetParameter:
             raise error from None
         if len(net.layer) == 0 and len(net.layers) == 0:
             raise
+        mend_strings(net)
         logger.warning("%s: of another fork; only names and blobs are read", os.fspath(path))
     if len(net.layer) == 0 and len(net.layers) == 0:
         data = read_bytes(path)

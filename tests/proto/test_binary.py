@@ -77,3 +77,14 @@ def test_recorded_weights_are_rewritten_value_for_value() -> None:
                 again = array_to_blob(blob_to_array(blob))
                 assert again.data == blob.data
                 assert again.shape == blob.shape
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    """Files written elsewhere have names in any encoding; none of them stays bytes."""
+    name = "\u5377\u79ef".encode("gbk")
+    layer = bytes([0x0A, len(name)]) + name + bytes([0x1A, len(name)]) + name  # name, bottom
+    (tmp_path / "a.caffemodel").write_bytes(bytes([0xA2, 0x06, len(layer)]) + layer)
+    net = read_weights(tmp_path / "a.caffemodel")
+    assert isinstance(net.layer[0].name, str)
+    assert "\ufffd" in net.layer[0].name
+    assert list(net.layer[0].bottom) == [net.layer[0].name]
