@@ -66,7 +66,7 @@ lock:  ## pin all versions anew where ranges moved (needs uv; UPGRADE=--upgrade:
 	$(LOCK) $(UPGRADE) --all-extras --no-annotate -o constraints.txt
 	$(LOCK) --generate-hashes --no-emit-package torch -c constraints.txt -o requirements/base.lock
 	$(LOCK) --generate-hashes --no-emit-package torch -c constraints.txt -o requirements/extras.lock \
-	  --extra coco --extra onnx --extra openvino --extra safetensors --extra tensorboard
+	  --extra coco --extra onnx --extra openvino --extra safetensors --extra serve --extra tensorboard
 	$(LOCK) --generate-hashes --no-emit-package torch -c constraints.txt -o requirements/dev.lock \
 	  --all-extras
 

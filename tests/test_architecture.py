@@ -30,6 +30,7 @@ ORDER = [
     "drawing",
     "engines",
     "scoring",
+    "serving",
     "solver",
     "desk",
     "tools",

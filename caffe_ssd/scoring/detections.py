@@ -6,7 +6,7 @@ import html
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -91,6 +91,11 @@ class Detections:
         height, width = self.size
         corners = self.box.astype(np.float64).clip(0, 1) * (width, height, width, height)
         return np.rint(corners).astype(np.int64)
+
+    def above(self, threshold: float) -> Detections:
+        """The objects whose score is at least this."""
+        keep = self.score.astype(np.float64) >= threshold
+        return replace(self, label=self.label[keep], score=self.score[keep], box=self.box[keep])
 
     def draw(self, picture: Picture | None = None) -> Picture:
         """A copy of the picture with a box, a name and a score per object, the best on top.

@@ -160,7 +160,7 @@ class Detector:
         waiting = iter(pictures)
         filled = 0  # engines prepare for each size of a batch, so a last, short one is filled up
         while part := list(islice(waiting, self.batch)):
-            yield from zip(part, self._found(part, threshold, at_least=filled), strict=True)
+            yield from zip(part, self.find(part, threshold=threshold, at_least=filled), strict=True)
             filled = len(part)
 
     def detect(self, source: Source, *, threshold: float | None = None) -> Detections:
@@ -174,8 +174,8 @@ class Detector:
             raise UsageError(f"{source!r} is more than one picture; stream takes them")
         return found[0]
 
-    def _found(
-        self, part: Sequence[Named], threshold: float | None, *, at_least: int = 0
+    def find(
+        self, part: Sequence[Named], *, threshold: float | None = None, at_least: int = 0
     ) -> list[Detections]:
         """What is found on the pictures of one batch.
 
@@ -209,6 +209,11 @@ class Detector:
                 )
             )
         return found
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the net's input in pixels."""
+        return self._detector.size
 
     def __repr__(self) -> str:
         net, size = self._detector.net, self._detector.size

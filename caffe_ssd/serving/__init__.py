@@ -1,0 +1,1 @@
+"""A detector behind HTTP: a page to try it, pictures to JSON, health and metrics."""
