@@ -84,9 +84,11 @@ def parse_text(
         raise ProtoError(_describe(error, message, source)) from error
     except RecursionError as error:
         raise ProtoError(f"{source}: messages are nested too deep") from error
-    # A value that is not UTF-8, or a number of thousands of digits.
+    # A value or name that is not UTF-8, or a number of thousands of digits.
     except (UnicodeError, ValueError, TypeError, OverflowError) as error:
         raise ProtoError(f"{source}: {error}") from error
+    except SystemError as error:  # protobuf's own stumble over a name that is not UTF-8
+        raise ProtoError(f"{source}: holds a name that is not UTF-8") from error
 
 
 def write_text(path: PathLike, message: Message) -> None:

@@ -6,10 +6,12 @@ child that takes too long, notes the case, and forks another that goes on behind
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import multiprocessing
 import os
 import resource
+import signal
 import time
 import warnings
 from collections import Counter
@@ -23,6 +25,7 @@ from tests.fuzz.kinds import Kind
 from tests.fuzz.mutate import mutated
 
 _FORK = multiprocessing.get_context("fork")
+_STACKS = "stacks.txt"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -71,7 +74,7 @@ def run_kind(
         child = _FORK.Process(target=_work, args=arguments)
         child.start()
         sender.close()
-        fault = _wait(child, at, receiver, outcome)
+        fault = _wait(child, at, receiver, outcome, folder)
         reached = int(at.value)
         if not fault:
             break
@@ -90,6 +93,8 @@ def _work(name, kind, folder, seed, numbers, deadline, at, sender):  # type: ign
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     os.chdir(folder)
+    stacks = open(folder / _STACKS, "w")  # noqa: SIM115 - open as long as the process lives
+    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     for number in numbers:
         if time.monotonic() > deadline:
             break
@@ -99,7 +104,7 @@ def _work(name, kind, folder, seed, numbers, deadline, at, sender):  # type: ign
     os._exit(0)
 
 
-def _wait(child, at, receiver, outcome):  # type: ignore[no-untyped-def]
+def _wait(child, at, receiver, outcome, folder):  # type: ignore[no-untyped-def]
     """Collect results until the child ends; what ended it before its time, or nothing."""
     begun, current, used = time.monotonic(), int(at.value), _cpu_seconds(child.pid)
     while True:
@@ -118,9 +123,12 @@ def _wait(child, at, receiver, outcome):  # type: ignore[no-untyped-def]
             begun, current, used = time.monotonic(), int(at.value), _cpu_seconds(child.pid)
         computed, waited = _cpu_seconds(child.pid) - used, time.monotonic() - begun
         if computed > limits.CPU_SECONDS or waited > limits.WALL_SECONDS:
+            os.kill(child.pid, signal.SIGUSR1)
+            time.sleep(1)
             child.kill()
             child.join()
-            return f"no end in {computed:.0f} s of computing, {waited:.0f} s in all"
+            stacks = (folder / _STACKS).read_text()
+            return f"no end in {computed:.0f} s of computing, {waited:.0f} s in all\n{stacks}"
 
 
 def _note(outcome: Outcome, number: int, result: str) -> None:
