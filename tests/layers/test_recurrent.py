@@ -86,7 +86,7 @@ def test_refusals(layer_type):
         build(layer_type, SETTINGS, X, CONT, (3, 5))
     with pytest.raises(ShapeError, match="and one more for a static input, got 2"):
         build(layer_type, SETTINGS.replace("5", "5 expose_hidden: true", 1), X, CONT)
-    with pytest.raises(ShapeError, match=r"must have shape \(3, N, ...\)"):
+    with pytest.raises(ShapeError, match=r"must have shape \(3, N, I, \.\.\.\)"):
         build(layer_type, SETTINGS, X, CONT).top_shapes((4, 2, 4), (4, 2))
     with pytest.raises(ShapeError, match=r"must have shapes \(1, N, D\)"):
         build("LSTMUnit", "", (1, 3, 2), (1, 3, 6), (1, 3), tops=2)

@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+from caffe_ssd.errors import LayerError
 from caffe_ssd.net import build_net
 from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState, SolverParameter
 from caffe_ssd.proto.text import parse_text
@@ -150,6 +151,6 @@ def test_an_error_still_shows_how_far_the_pass_came(caplog: pytest.LogCaptureFix
     net = make_solver().net
     net.debug_info = True
     net.layers[2].forward = None  # type: ignore[assignment]
-    with pytest.raises(TypeError):
+    with pytest.raises(LayerError, match="layer 'bn'"):
         debug_info.forward(net)
     assert lines(caplog)[-1].startswith("[Forward] Layer conv, param blob 1 data: ")
