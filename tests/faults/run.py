@@ -29,7 +29,7 @@ from tests.faults.training import (
     weights,
 )
 
-LIMIT_S = 300.0
+LIMIT_S = 1200.0  # a busy machine is no fault
 PEER_TIMEOUT_S = 10
 
 
