@@ -102,3 +102,11 @@ def test_poly_beyond_its_end_is_not_a_number() -> None:
 def test_refuses(param: SolverParameter, message: str) -> None:
     with pytest.raises(SolverError, match=message):
         learning_rate(param, 0, ScheduleState())
+
+
+@pytest.mark.parametrize("policy", ["step", "exp", "inv", "poly", "sigmoid"])
+def test_rates_are_float32(policy: str) -> None:
+    param = SolverParameter(base_lr=0.1, lr_policy=policy, gamma=0.3, power=0.7)
+    param.stepsize, param.max_iter = 2, 9
+    rate, _ = learning_rate(param, 5, ScheduleState())
+    assert rate == float(np.float32(rate))
