@@ -20,10 +20,10 @@ PAUSE_S = 5.0
 SLACK_MB = 2.0
 
 
-def resident_mb(process: int) -> float:
-    """Memory that a process holds and does not share with others (Linux)."""
+def own_mb(process: int) -> float:
+    """Memory that a process holds and does not share, swapped out or not (Linux)."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    kinds = ("Private_Clean:", "Private_Dirty:")
+    kinds = ("Private_Clean:", "Private_Dirty:", "Swap:")
     return sum(int(line.split()[1]) for line in lines if line.startswith(kinds)) / 1024
 
 
@@ -47,7 +47,7 @@ def main() -> int:
             while time.monotonic() - begin < 60 * args.minutes:
                 time.sleep(PAUSE_S)
                 if time.monotonic() - begin > SETTLED_S:
-                    samples.append((resident_mb(process.pid), resident_mb(worker)))
+                    samples.append((own_mb(process.pid), own_mb(worker)))
             iterations = log(folder / "run").split("Iteration ")[-1].split(",")[0].split()[0]
         finally:
             process.kill()
