@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import chain
 from textwrap import indent
 
-from caffe_ssd import devices
+from caffe_ssd.cli.detector_flags import detector_of
 from caffe_ssd.cli.flags import (
     ActionParser,
     add_engine_flags,
@@ -21,11 +21,8 @@ from caffe_ssd.cli.flags import (
     add_unfilled_flag,
     at_least,
     check_files,
-    engine_of,
-    only_device,
     required,
     scales_of,
-    weights_of,
 )
 from caffe_ssd.desk.console import show
 from caffe_ssd.desk.flags import FlagParser, about_flag
@@ -33,7 +30,7 @@ from caffe_ssd.desk.speed_bar import SpeedMeter, track_speed
 from caffe_ssd.errors import UsageError
 from caffe_ssd.proto.label_map import read_label_map
 from caffe_ssd.scoring.detect_job import Job, Looked, Shard, plan_job, plan_output, run_job
-from caffe_ssd.scoring.detector import Detector, check_threshold
+from caffe_ssd.scoring.detector import check_threshold
 from caffe_ssd.scoring.engine_choice import AUTO
 from caffe_ssd.scoring.found_files import FORMATS
 from caffe_ssd.scoring.sources import items_of, listed_items
@@ -71,7 +68,9 @@ def run(arguments: list[str]) -> int:
         job, args.output, formats=args.format, json=args.json, has_pictures=not args.text_only
     )
     names = None if args.label_map is None else read_label_map(args.label_map).label_to_name
-    detector = _detector(args)
+    if args.label_map is None:
+        logger.info("Classes are shown by their numbers; -label_map FILE gives them names")
+    detector = detector_of(args, multi_scale=scales_of(args))
     meter = SpeedMeter(job.num_pictures(), "images")
     faults = run_job(
         detector,
@@ -103,29 +102,6 @@ def _shown(looked: Iterator[Looked], job: Job) -> Iterator[Looked]:
         else:
             show(f"{found.place}: {found.counts()}")
         yield named, found
-
-
-def _detector(args: argparse.Namespace) -> Detector:
-    device = only_device(args)
-    choice = engine_of(args, device, default=AUTO)
-    devices.set_up_device(device, tf32=False)
-    if args.label_map is None:
-        logger.info("Classes are shown by their numbers; -label_map FILE gives them names")
-    return Detector(
-        args.model,
-        weights_of(args),
-        labels=args.label_map,
-        engine=choice,
-        device=device,
-        threshold=args.threshold,
-        mean=args.mean_value,
-        scale=args.scale,
-        size=args.input_size,
-        multi_scale=scales_of(args),
-        batch=args.batch,
-        lenient=args.lenient,
-        allow_unfilled=args.allow_unfilled,
-    )
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

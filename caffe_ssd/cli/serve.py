@@ -11,7 +11,7 @@ import logging
 import socket
 from pathlib import Path
 
-from caffe_ssd import devices
+from caffe_ssd.cli.detector_flags import detector_of
 from caffe_ssd.cli.flags import (
     ActionParser,
     add_engine_flags,
@@ -20,16 +20,13 @@ from caffe_ssd.cli.flags import (
     add_unfilled_flag,
     at_least,
     check_files,
-    engine_of,
-    only_device,
     required,
-    weights_of,
 )
 from caffe_ssd.desk.console import show
 from caffe_ssd.desk.flags import about_flag
 from caffe_ssd.distribution import install_hint
 from caffe_ssd.errors import UsageError
-from caffe_ssd.scoring.detector import Detector, check_threshold
+from caffe_ssd.scoring.detector import check_threshold
 from caffe_ssd.scoring.engine_choice import AUTO
 
 logger = logging.getLogger(__name__)
@@ -58,7 +55,7 @@ def run(arguments: list[str]) -> int:
     listener = _listen(args.host, args.port)
     with listener:
         limits = Limits(max_bytes=int(args.max_mib * _MIB), max_waiting=args.max_waiting)
-        app = make_app(_detector(args), limits=limits, name=Path(args.model).name)
+        app = make_app(detector_of(args), limits=limits, name=Path(args.model).name)
         host, port = listener.getsockname()[:2]
         if not ipaddress.ip_address(host).is_loopback:
             logger.warning("Whoever reaches this machine may use the server")
@@ -82,26 +79,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(place[4][:2], family=place[0])
     except OSError as error:
         raise UsageError(f"cannot listen on {host} port {port}: {error}") from error
-
-
-def _detector(args: argparse.Namespace) -> Detector:
-    device = only_device(args)
-    choice = engine_of(args, device, default=AUTO)
-    devices.set_up_device(device, tf32=False)
-    return Detector(
-        args.model,
-        weights_of(args),
-        labels=args.label_map,
-        engine=choice,
-        device=device,
-        threshold=args.threshold,
-        mean=args.mean_value,
-        scale=args.scale,
-        size=args.input_size,
-        batch=args.batch,
-        lenient=args.lenient,
-        allow_unfilled=args.allow_unfilled,
-    )
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -24,6 +25,11 @@ NO_GRADIENT_HINT = (
 def constant(value: float) -> FillerParameter:
     """The filler that sets every element to one value."""
     return FillerParameter(type="constant", value=value)
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether there is neither NaN nor infinity."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def canonical_axis(axis: int, rank: int, what: str = "axis") -> int:

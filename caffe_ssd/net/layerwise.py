@@ -54,7 +54,7 @@ def run_layer_backward(
     """
     try:
         _check_backward(op.step)
-        learnt = [blob for blob in _blobs(op.layer) if blob.requires_grad]
+        learnt = [blob for blob in blobs_of(op.layer) if blob.requires_grad]
         wanted = [bottom for bottom in record.bottoms if bottom.requires_grad]
         gradients = _gradients(record.tops, top_diffs, [*wanted, *learnt])
     except LayerError as error:
@@ -96,5 +96,6 @@ def _gradients(
     ]
 
 
-def _blobs(layer: nn.Module) -> Sequence[nn.Parameter]:
+def blobs_of(layer: nn.Module) -> Sequence[nn.Parameter]:
+    """A module's learnt blobs; none for one that stands for several layers."""
     return getattr(layer, "blobs", ())

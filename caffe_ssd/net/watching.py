@@ -28,6 +28,7 @@ from caffe_ssd.layers.registry import Layer
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net.blob_copy import identity
 from caffe_ssd.net.instruction import Instruction
+from caffe_ssd.net.layerwise import blobs_of, leaves_of
 from caffe_ssd.net.plan import Step, Value
 from caffe_ssd.net.runner import Runner, statistics_kept
 
@@ -111,7 +112,7 @@ class WatchingRunner(Runner):
                 self._watcher.learnt(step, layer, diffs)
 
     def _has_shared_blobs(self, op: Instruction) -> bool:
-        return any(self._uses.get(identity(blob), 0) > 1 for blob in _blobs(op.layer))
+        return any(self._uses.get(identity(blob), 0) > 1 for blob in blobs_of(op.layer))
 
     def _tell_forward(
         self, op: Instruction, bottoms: Sequence[Tensor], tops: Sequence[Tensor]
@@ -136,10 +137,7 @@ class WatchingRunner(Runner):
             self.context, _BackwardOnly(self._watcher if op.parts else Watcher())
         )
         with torch.enable_grad(), _rehearsal(program):
-            leaves = [
-                bottom.detach().requires_grad_(flag)
-                for bottom, flag in zip(bottoms, op.propagate_down, strict=True)
-            ]
+            leaves = leaves_of(op, bottoms)
             values = dict(zip(op.bottoms, leaves, strict=True))
             inside.run(program, values, wanted=op.tops)
             self._differentiate(program, [values[v] for v in op.tops], top_diffs, leaves)
@@ -156,7 +154,7 @@ class WatchingRunner(Runner):
         named = [
             (part.step.param.name, i, blob)
             for part in program
-            for i, blob in enumerate(_blobs(part.layer))
+            for i, blob in enumerate(blobs_of(part.layer))
             if blob.requires_grad
         ]
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
@@ -262,10 +260,6 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, *diffs: Tensor | None) -> tuple[Tensor | None, ...]:
         ctx.tell(diffs)
         return (None, *diffs)
-
-
-def _blobs(layer: nn.Module) -> Sequence[nn.Parameter]:
-    return getattr(layer, "blobs", ())
 
 
 def _able_to_receive(op: Instruction, bottoms: Sequence[Tensor]) -> list[Tensor]:

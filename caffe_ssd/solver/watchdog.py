@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from caffe_ssd.errors import DivergedError
+from caffe_ssd.layers.common import all_finite
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.log import cpp_number
@@ -215,19 +216,19 @@ class NanSearch(Watcher):
         self.bad_weights = ""
 
     def forward(self, step: Step, layer: Layer, tops: Sequence[Tensor]) -> None:
-        if not self.bad_weights and not _all_finite(b for b in layer.blobs if b.requires_grad):
+        if not self.bad_weights and not all_finite(b for b in layer.blobs if b.requires_grad):
             self.bad_weights = _name(step)
         for name, top in zip(step.param.top, tops, strict=False):
-            if not self.found and not _all_finite([top]):
+            if not self.found and not all_finite([top]):
                 self._find(step, f"is the first whose output ({name!r}) is not finite")
                 self.is_data = not step.bottoms
 
     def backward(self, step: Step, layer: Layer, diffs: Sequence[Tensor | None]) -> None:
-        if not self.found and not _all_finite([d for d in diffs if d is not None]):
+        if not self.found and not all_finite([d for d in diffs if d is not None]):
             self._find(step, "is the first whose gradient is not finite")
 
     def learnt(self, step: Step, layer: Layer, diffs: Sequence[Tensor | None]) -> None:
-        if not self.found and not _all_finite([d for d in diffs if d is not None]):
+        if not self.found and not all_finite([d for d in diffs if d is not None]):
             self._find(step, "is the first whose weights' gradient is not finite")
 
     def _find(self, step: Step, what: str) -> None:
@@ -272,7 +273,3 @@ def _has_gradient(entry: LearnableBlob) -> bool:
 
 def _is_finite(*numbers: float) -> bool:
     return all(abs(number) < float("inf") for number in numbers)
-
-
-def _all_finite(tensors: Iterable[Tensor]) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in tensors)

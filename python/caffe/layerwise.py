@@ -215,10 +215,8 @@ class LayerwiseNet:
             self._blobs[value.blob].data_memory.prefer_host()
         store = BlobStore(self._blobs, device) if store is None else store
         store.unwritten = {*self._aliases, *inputs}
-        context = self.engine.context()
-        context.batch_size = next((blob.shape[0] for blob in self._blobs[:1] if blob.shape), None)
         with self._reporting():
-            runner = _BlobRunner(self, context)
+            runner = _BlobRunner(self, self.context())
             return self._loss(runner.run(program, store, fed={v: store[v] for v in inputs}))
 
     def _loss(self, terms: Sequence[LossTerm]) -> float:
@@ -227,6 +225,12 @@ class LayerwiseNet:
             diff = self._loss_diff(self._blobs[value.blob], weight)
             loss += float((top.detach() * diff.reshape(top.shape)).sum())
         return loss
+
+    def context(self) -> RunContext:
+        """How a pass between the blobs runs: the first blob tells the batch size."""
+        context = self.engine.context()
+        context.batch_size = next((blob.shape[0] for blob in self._blobs[:1] if blob.shape), None)
+        return context
 
     def source_values(self) -> dict[Value, Tensor]:
         """What the layers without bottoms have made, or scripts have put in its place."""

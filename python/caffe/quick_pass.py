@@ -15,7 +15,7 @@ weights, it pays to freeze them; see caffe_ssd/engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from caffe.blob_store import BlobStore
 from caffe_ssd.layers.blob import Blob, Memory
+from caffe_ssd.layers.common import all_finite
 from caffe_ssd.layers.registry import Layer, Shape, SourceLayer
 from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.plan import Value, naming
@@ -95,14 +96,12 @@ class QuickPasses:
         if not self._is_possible or self._looked or parameters_held or self._is_watched():
             self._looked = False
             return None
-        engine = self._net.engine
         for value in self._fed:
             self._blobs[value.blob].data_memory.prefer_host()
         fed = {value: self._content(value).clone() for value in self._fed}
         shapes = tuple(tuple(x.shape) for x in fed.values())
         self._spread_shapes(shapes)
-        context = engine.context()
-        context.batch_size = next((blob.shape[0] for blob in self._blobs[:1] if blob.shape), None)
+        context = self._net.context()
         values: dict[Value, Tensor] = {}
         with torch.no_grad():
             runner = _CarefulRunner(context)
@@ -165,7 +164,7 @@ class QuickPasses:
         from caffe_ssd.engines.torch_engine import TorchEngine
 
         engine = self._net.engine
-        if not are_finite(engine.parameters()):  # engines may turn NaN into 0
+        if not all_finite(engine.parameters()):  # engines may turn NaN into 0
             return engine.program
         names = dict.fromkeys(engine.blob_names[value.blob] for value in self._wanted)
         made = accelerated(engine, TorchEngine, list(names))
@@ -234,16 +233,11 @@ class _CarefulRunner(Runner):
 
     def call(self, op: Instruction, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
         tops = super().call(op, bottoms)
-        if not op.parts or are_finite((*bottoms, *tops)):
+        if not op.parts or all_finite((*bottoms, *tops)):
             return tops
         values = dict(zip(op.bottoms, bottoms, strict=True))
         Runner(self.context).run(op.parts, values, wanted=op.tops)
         return tuple(values[value] for value in op.tops)
-
-
-def are_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether there is neither NaN nor infinity."""
-    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def _may_repeat(op: Instruction) -> bool:
