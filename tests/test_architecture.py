@@ -32,6 +32,7 @@ ORDER = [
     "scoring",
     "serving",
     "solver",
+    "report",
     "desk",
     "tools",
     "cli",
