@@ -22,7 +22,7 @@ OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
   data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
   data/coco/coco_voc_map.txt
 
-.PHONY: help install demo test test-all lint format typecheck check lock bench fuzz faults gpu-check docs proto docker docker-cuda overlay clean
+.PHONY: help install demo test test-all lint format typecheck check lock bench fuzz faults gpu-check tables docs proto docker docker-cuda overlay clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -88,9 +88,12 @@ $(OPENCV4)/bin/python:
 gpu-check: install  ## a CUDA device: recorded cases, repeatability, speed, memory (10 minutes)
 	$(BIN)/python -m benchmarks.gpu_check --out gpu_check
 
-docs: install  ## write docs/layers.md and docs/models.md anew from the code
+tables: install  ## write docs/layers.md and docs/models.md anew from the code
 	$(BIN)/python docs/make_layers.py
 	$(BIN)/python docs/make_models.py
+
+docs: tables  ## the tables, and the site in site/; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 proto:  ## regenerate caffe_pb2.py (needs grpcio-tools 1.62, whose output works with protobuf 4 to 7)
 	$(PYTHON) -m grpc_tools.protoc -I caffe_ssd/proto --python_out=caffe_ssd/proto \
@@ -111,4 +114,4 @@ overlay:  ## copy generators and scripts into an original SSD-Caffe: make overla
 	@echo "copied $(words $(OVERLAY)) files to $(CAFFE_ROOT)"
 
 clean:  ## remove what can be made again, .venv included
-	rm -rf $(VENV) $(OPENCV4) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OPENCV4) $(OUT) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

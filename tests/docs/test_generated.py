@@ -9,7 +9,7 @@ from pathlib import Path
 from caffe_ssd.proto.caffe_pb2 import DESCRIPTOR
 from caffe_ssd.proto.extensions import LAYER_TYPES, is_extension
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXT = (DOCS / "layers.md").read_text(encoding="utf-8")
 
 
