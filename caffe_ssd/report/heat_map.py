@@ -28,7 +28,7 @@ def heat_map(
     """Counts as squares, darker the larger their share of the row; numbers where they fit.
 
     Args:
-        values: [rows][columns], not negative.
+        values: row by row, not negative.
         rows, columns: names; long ones are cut and shown in full when hovered over.
         title: says what to see.
         row_label, column_label: what rows and columns are.
