@@ -30,6 +30,7 @@ ORDER = [
     "drawing",
     "engines",
     "scoring",
+    "datasets",
     "serving",
     "solver",
     "report",
