@@ -15,31 +15,23 @@ from pathlib import Path
 import torch
 
 from caffe_ssd import devices, log
-from caffe_ssd.cli.flags import (
-    ActionParser,
-    add_lenient_flag,
-    add_tf32_flag,
-    add_workers_flag,
-    at_least,
-    check_files,
-    net_state,
-    required,
-    weights_of,
-)
+from caffe_ssd.cli.flags import check_files, net_state, weights_of
 from caffe_ssd.cli.signals import SignalActions, watch
+from caffe_ssd.cli.train_flags import AUTO, parse
 from caffe_ssd.desk.console import run_command
 from caffe_ssd.desk.flags import about_flag
+from caffe_ssd.desk.log_file import HeldLines, check_log_file, listening, logged_to
 from caffe_ssd.desk.training_bar import training_bar
-from caffe_ssd.errors import UsageError
 from caffe_ssd.files import sweep
 from caffe_ssd.layers.registry import Runtime, SourceLayer
 from caffe_ssd.net.loading import load_weights
 from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.text import naming_solver, read_solver
+from caffe_ssd.solver.best import BestKeeper, check_has_score
+from caffe_ssd.solver.hooks import Action
 from caffe_ssd.solver.launch import launch
 from caffe_ssd.solver.parallel import (
-    PATIENCE_S,
     Place,
     StoppedByRoot,
     join,
@@ -48,35 +40,39 @@ from caffe_ssd.solver.parallel import (
     worker_settings,
 )
 from caffe_ssd.solver.prefix_lock import prefix_lock
-from caffe_ssd.solver.results_file import ResultsFile
+from caffe_ssd.solver.results_file import ResultsFile, earlier_entries, results_path
 from caffe_ssd.solver.resume import newest_snapshot
 from caffe_ssd.solver.solver import Solver
-from caffe_ssd.solver.watchdog import EFFECTS
 
 logger = logging.getLogger(__name__)
 
 _MISFIT_ADVICE = f"{RENAME_ADVICE} -skip_mismatched trains all such layers afresh."
-AUTO = "auto"  # as -snapshot: go on from the newest one, if there is one
 # Flags that make another training of the same files.
 _CHANGE_NUMBERS = ("bf16", "skip_jpeg_roundtrip", "sync_bn", "sync_loss")
-
-DESCRIPTION = "Train or finetune the net of a solver file."
-EXAMPLES = """\
-  caffe train -solver solver.prototxt -gpu 0
-  caffe train -solver solver.prototxt -weights VGG_ILSVRC_16.caffemodel -gpu 0,1
-  caffe train -solver solver.prototxt -gpu 0,1,2,3 -sync-bn -sync-loss
-  caffe train -solver solver.prototxt -snapshot models/net_iter_8000.solverstate
-  caffe train -solver solver.prototxt -snapshot auto
-  torchrun --nnodes 2 --nproc-per-node 4 -m caffe_ssd.cli.main train -solver solver.prototxt
-
-Ctrl-C or `kill` stops after a snapshot, at the second time at once; `kill -HUP` makes a snapshot
-and goes on.
-Losses and scores are also kept in <snapshot_prefix>_results.jsonl."""
 
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    args = _parse(arguments)
+    args = parse(arguments)
+    if args.log is not None:
+        check_log_file(args.log)
+    held = HeldLines()
+    with listening(held):
+        settings, chosen, place = _prepare(args)
+    args.said = held.lines  # for the log file, which nobody touches before the prefix is locked
+    if place is not None:
+        device = torch.device("cpu")
+        if chosen[0].type == "cuda":
+            device = torch.device("cuda", place.local_rank)
+        return train(args, settings, device, place)
+    if len(chosen) == 1:
+        return train(args, settings, chosen[0], None)
+    with logged_to(args.log):
+        return launch(partial(_train_of_many, args, settings), chosen)
+
+
+def _prepare(args: argparse.Namespace) -> tuple[bytes, list[torch.device], Place | None]:
+    """The solver's message, serialised, and where to train."""
     param = read_solver(args.solver, lenient=args.lenient)
     # -level always counts, so it overrides the net's own; test nets do not see it.
     state = net_state(args, "TRAIN")
@@ -89,18 +85,12 @@ def run(arguments: list[str]) -> int:
     else:
         with about_flag("gpu"):
             chosen = devices.choose_devices(args.gpu, param)
-    if place is not None:
-        device = torch.device("cpu")
-        if chosen[0].type == "cuda":
-            device = torch.device("cuda", place.local_rank)
-        return train(args, param.SerializeToString(), device, place)
-    devices.announce(chosen)
-    if len(chosen) == 1:
+    if place is None:
+        devices.announce(chosen)
         for flag in ("sync_bn", "sync_loss"):
-            if getattr(args, flag):
+            if len(chosen) == 1 and getattr(args, flag):
                 logger.warning("-%s has no effect on one device", flag)
-        return train(args, param.SerializeToString(), chosen[0], None)
-    return launch(partial(_train_of_many, args, param.SerializeToString()), chosen)
+    return param.SerializeToString(), chosen, place
 
 
 def _train_of_many(
@@ -136,6 +126,8 @@ def train(
     with ExitStack() as stack:
         if is_root:
             stack.enter_context(prefix_lock(param.snapshot_prefix))
+        stack.enter_context(_log_file(args, is_root))
+        if is_root:
             _sweep(param.snapshot_prefix)
         with naming_solver(args.solver):
             solver = Solver(
@@ -144,6 +136,8 @@ def train(
                 device=device,
                 lenient=args.lenient,
             )
+        if is_root and _compares_tests(args):
+            check_has_score(param, solver.test_nets)
         if args.bf16:
             solver.net.use_bfloat16()
         if args.channels_last:
@@ -154,8 +148,7 @@ def train(
         solver.watchdog.effect = args.on_nan
         solver.options = tuple(name for name in _CHANGE_NUMBERS if getattr(args, name))
         _load(args, solver)
-        actions = stack.enter_context(_watch(args, is_root))
-        solver.action_source = actions.action
+        solver.action_source = stack.enter_context(_watch(args, is_root)).action
         stop_the_others = _do_nothing
         if place is not None:
             stack.enter_context(process_group(place, device, args.peer_timeout))
@@ -167,88 +160,8 @@ def train(
                 patience_s=args.peer_timeout,
             )
         if is_root:
-            _observe(solver, stack)
+            _observe(args, solver, stack)
         return _solve(solver, stop_the_others)
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = ActionParser("train", description=DESCRIPTION, examples=EXAMPLES)
-    parser.add_reference_flags(
-        "solver",
-        "level",
-        "stage",
-        "sigint_effect",
-        "sighup_effect",
-        gpu="ids of the GPUs to run on, separated by ',', or 'all'; the batch size is per GPU "
-        "(the solver's)",
-        snapshot="solver state to resume from; 'auto': the newest of snapshot_prefix, if any",
-        weights="weights to start from, separated by ','; not together with -snapshot",
-    )
-    add_workers_flag(parser, " per device")
-    parser.add_switch(
-        "restart_data",
-        help="with -snapshot: begin again at the first record, as the original Caffe does",
-    )
-    parser.add_switch(
-        "skip_jpeg_roundtrip",
-        help="augment without Caffe's passes through JPEG: faster, other numbers",
-    )
-    parser.add_flag(
-        "cpu_processes",
-        type=int,
-        metavar="N",
-        help="train on the CPU, in N processes with a batch each, instead of -gpu",
-    )
-    add_tf32_flag(parser)
-    parser.add_switch(
-        "bf16",
-        help="calculate convolutions in bfloat16: for devices made for it, other numbers",
-    )
-    parser.add_switch(
-        "sync_bn",
-        help="several GPUs: batch-normalise by the statistics of all GPUs' batches together",
-    )
-    parser.add_switch(
-        "sync_loss",
-        help="several GPUs: divide losses by the matches on all GPUs, not each GPU by its own",
-    )
-    parser.add_flag(
-        "peer_timeout",
-        type=float,
-        default=PATIENCE_S,
-        metavar="S",
-        help="several processes: fail if another one does not answer for S seconds (%(default)s)",
-    )
-    parser.add_switch(
-        "skip_mismatched",
-        help="with -weights: layers of other shapes in the file start anew, with a warning each",
-    )
-    parser.add_flag(
-        "on_nan",
-        choices=EFFECTS,
-        default="stop",
-        help="what a loss or gradient does that is not finite (%(default)s)",
-    )
-    parser.add_switch(
-        "checkpoint",
-        help="a third less memory, a third more time: compute blobs again for the backward pass",
-    )
-    parser.add_switch(
-        "channels_last",
-        help="images with channels innermost: up to a quarter faster, other rounding",
-    )
-    add_lenient_flag(parser)
-    args = parser.parse_action(arguments)
-    required(args, "solver")
-    if args.snapshot not in ("", AUTO) and args.weights:
-        raise UsageError("give -snapshot to resume or -weights to finetune, not both")
-    if args.cpu_processes is not None and (args.gpu or args.cpu_processes < 1):
-        given = f"-gpu {args.gpu}" if args.gpu else str(args.cpu_processes)
-        raise UsageError(f"-cpu_processes takes at least 1 process and no -gpu, got {given}")
-    at_least(args, "workers", 0)
-    if not args.peer_timeout > 0:
-        raise UsageError(f"-peer_timeout must be more than 0, got {args.peer_timeout:g}")
-    return args
 
 
 def _runtime(args: argparse.Namespace, device: torch.device, place: Place | None) -> Runtime:
@@ -262,6 +175,12 @@ def _runtime(args: argparse.Namespace, device: torch.device, place: Place | None
         world_size=world_size,
         jpeg_roundtrip=not args.skip_jpeg_roundtrip,
     )
+
+
+def _log_file(args: argparse.Namespace, is_root: bool) -> AbstractContextManager[None]:
+    """The log's file; the root begins it, all processes write to it."""
+    said = args.said if is_root else ()
+    return logged_to(args.log, start_anew=is_root and not args.snapshot, before=said)
 
 
 def _sweep(prefix: str) -> None:
@@ -307,14 +226,34 @@ def _load(args: argparse.Namespace, solver: Solver) -> None:
                 copy_trained_file(net, path, advice=_MISFIT_ADVICE, skip_misfits=skip)
 
 
-def _observe(solver: Solver, stack: ExitStack) -> None:
+def _observe(args: argparse.Namespace, solver: Solver, stack: ExitStack) -> None:
     param, runtime = solver.param, solver.runtime
     images = images_per_pass(solver) * param.iter_size * runtime.world_size
     bar = training_bar(start=solver.iter, end=param.max_iter, images=images)
     solver.observers.append(stack.enter_context(bar))
-    if param.snapshot_prefix:
-        path = f"{param.snapshot_prefix}_results.jsonl"
-        solver.observers.append(ResultsFile(path, solver.iter))
+    if not param.snapshot_prefix:
+        return
+    path = results_path(param.snapshot_prefix)
+    earlier = earlier_entries(path, solver.iter)
+    results = ResultsFile(path, solver.iter)
+    solver.observers.append(results)
+    if _compares_tests(args):
+        best = BestKeeper(solver, results, earlier, keep=args.keep_best, stop_after=args.stop_after)
+        solver.observers.append(best)
+        solver.action_source = partial(_first_action, solver.action_source, best.action)
+
+
+def _compares_tests(args: argparse.Namespace) -> bool:
+    return args.keep_best or args.stop_after is not None
+
+
+def _first_action(*sources: Callable[[], Action]) -> Action:
+    """What the first of these that wants something wants."""
+    for source in sources:
+        action = source()
+        if action is not Action.NONE:
+            return action
+    return Action.NONE
 
 
 def images_per_pass(solver: Solver) -> int:

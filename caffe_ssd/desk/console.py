@@ -45,14 +45,22 @@ T = TypeVar("T")
 
 
 def set_up_logging(handler: logging.Handler | None = None) -> None:
-    """Send our packages' log to standard error, or to `handler`, in Caffe's format."""
+    """Send our packages' log to standard error, or to `handler`, in Caffe's format.
+
+    Files that listen to the log, see `log_file.py`, go on listening.
+    """
     handler = _ToStderr() if handler is None else handler
     handler.setFormatter(GlogFormatter())
     for package in PACKAGES:
         package_logger = logging.getLogger(package)
-        package_logger.handlers = [handler]
+        files = [each for each in package_logger.handlers if isinstance(each, Listener)]
+        package_logger.handlers = [handler, *files]
         package_logger.setLevel(logging.INFO)
         package_logger.propagate = False
+
+
+class Listener(logging.Handler):
+    """A handler beside the one that shows the log."""
 
 
 class _ToStderr(logging.StreamHandler[TextIO]):

@@ -28,6 +28,12 @@ def snapshot_paths(param: SolverParameter, iteration: int) -> tuple[str, str]:
     return f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
 
 
+def best_path(param: SolverParameter) -> str:
+    """The path of the weights that scored best; see `best.py`."""
+    suffix = "" if _is_binary(param) else ".h5"
+    return f"{param.snapshot_prefix}_best.caffemodel{suffix}"
+
+
 def saved_states(prefix: str) -> list[Path]:
     """The solver states under a prefix, the newest first."""
     folder, name = Path(prefix).parent, Path(prefix).name
@@ -56,34 +62,58 @@ def write_snapshot(param: SolverParameter, net: Net, state: SavedState) -> tuple
         DivergedError: a number is not finite; nothing is written.
         FileError: a file cannot be written.
     """
-    check_finite(net, state)
-    is_binary = _is_binary(param)
+    check_finite(net, state.iteration)
+    check_history(net, state)
     model_path, state_path = snapshot_paths(param, state.iteration)
-    (log.SNAPSHOT_BINARY if is_binary else log.SNAPSHOT_HDF5).write(path=model_path)
-    (save_binary if is_binary else save_hdf5)(net, model_path, diff=param.snapshot_diff)
+    _save(param, net, model_path)
     if state.origin is not None:
         origin = SnapshotOrigin()
         origin.CopyFrom(state.origin)
         origin.weights_sha256 = file_digest(model_path)
         state = replace(state, origin=origin)
-    (log.STATE_BINARY if is_binary else log.STATE_HDF5).write(path=state_path)
+    (log.STATE_BINARY if _is_binary(param) else log.STATE_HDF5).write(path=state_path)
     write_state(state_path, state)
     return model_path, state_path
 
 
-def check_finite(net: Net, state: SavedState) -> None:
-    """Make sure that a snapshot holds nothing but numbers.
+def write_weights(param: SolverParameter, net: Net, path: str, iteration: int) -> None:
+    """Write the weights alone; the file appears whole or not at all.
+
+    Args:
+        param: the solver's settings.
+        net: the train net.
+        path: the file, see `snapshot_paths` and `best_path`.
+        iteration: the number of completed updates, for messages.
 
     Raises:
-        DivergedError: a weight or a history blob is not finite; names the layer.
+        DivergedError: a weight is not finite; names the layer.
+        FileError: the file cannot be written.
+    """
+    check_finite(net, iteration)
+    _save(param, net, path)
+
+
+def check_finite(net: Net, iteration: int) -> None:
+    """Make sure that weights are nothing but numbers.
+
+    Raises:
+        DivergedError: a weight is not finite; names the layer.
     """
     for name, blobs in net.layer_blobs():
         for i, blob in enumerate(blobs):
             if not torch.isfinite(blob.detach()).all():
                 raise DivergedError(
-                    f"no snapshot is written at iteration {state.iteration}: blob {i} of layer "
+                    f"no snapshot is written at iteration {iteration}: blob {i} of layer "
                     f"{name!r} holds numbers that are not finite"
                 )
+
+
+def check_history(net: Net, state: SavedState) -> None:
+    """Make sure that a state holds nothing but numbers.
+
+    Raises:
+        DivergedError: a history blob is not finite; names the layer.
+    """
     for i, values in enumerate(state.history):
         if not np.isfinite(values).all():
             entry = net.learnable[i % len(net.learnable)]
@@ -115,6 +145,12 @@ def check_prefix(prefix: str, interval: int) -> None:
             f"snapshot_prefix {prefix!r} cannot be written to: {error.strerror}; "
             "create the folder first"
         ) from error
+
+
+def _save(param: SolverParameter, net: Net, path: str) -> None:
+    is_binary = _is_binary(param)
+    (log.SNAPSHOT_BINARY if is_binary else log.SNAPSHOT_HDF5).write(path=path)
+    (save_binary if is_binary else save_hdf5)(net, path, diff=param.snapshot_diff)
 
 
 def _is_binary(param: SolverParameter) -> bool:

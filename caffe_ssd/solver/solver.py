@@ -180,6 +180,7 @@ class Solver:
         while self.iter < end:
             if self._is_due(param.test_interval) and (self.iter > 0 or param.test_initialization):
                 self.test_all()
+                self._act_outside_updates()  # somebody may stop because of the score
                 if self.stopped_early:
                     break
             self._iterate()
@@ -264,7 +265,7 @@ class Solver:
             if name not in net.layer_names:
                 log.NOT_SHARED.write(name=name)
         for done in range(passes):
-            self._act_while_testing()
+            self._act_outside_updates()
             if self.stopped_early:
                 log.TEST_INTERRUPTED.write()
                 return None
@@ -277,7 +278,7 @@ class Solver:
             observer.on_test(result)
         return result
 
-    def _act_while_testing(self) -> None:
+    def _act_outside_updates(self) -> None:
         while (action := self.action_source()) is not Action.NONE:
             if action is Action.SNAPSHOT:
                 self.snapshot()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.scoring.conftest import house
+from tests.support.golden import GOLDEN
 
 __all__ = ["house"]
 
@@ -24,3 +27,22 @@ def _leave_no_trace() -> Iterator[None]:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def classification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return recorded_run("classification", tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return recorded_run("detection", tmp_path, monkeypatch)
+
+
+def recorded_run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a recorded training's files, which becomes the current folder."""
+    shutil.copytree(GOLDEN / "logs" / name, folder / name, copy_function=shutil.copyfile)
+    for path in [folder / name, *(folder / name).rglob("*")]:
+        path.chmod(0o755)
+    monkeypatch.chdir(folder / name)
+    return folder / name

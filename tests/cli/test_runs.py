@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -18,31 +17,13 @@ from caffe_ssd.proto.caffe_pb2 import NetState
 from caffe_ssd.proto.text import read_net, read_solver
 from caffe_ssd.scoring.whole_set import end_with_set, passes_over_set
 from caffe_ssd.solver import Solver
-from tests.support.golden import GOLDEN
+from tests.cli.conftest import recorded_run
 
 PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ ([\w.]+:\d+)\] ")
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]\d+)?")
 # Remarks that only the reference makes: on its data thread, when it gets to it.
 FOREIGN = ("Opened lmdb", "blocking_queue", " learnable layers from ")
 STATE = "cls_iter_20.solverstate"
-
-
-@pytest.fixture
-def classification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return _copy("classification", tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return _copy("detection", tmp_path, monkeypatch)
-
-
-def _copy(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(GOLDEN / "logs" / name, folder / name, copy_function=shutil.copyfile)
-    for path in [folder / name, *(folder / name).rglob("*")]:
-        path.chmod(0o755)
-    monkeypatch.chdir(folder / name)
-    return folder / name
 
 
 def run(*arguments: str) -> list[str]:
@@ -106,7 +87,7 @@ def test_fillers_behind_data_layers_are_the_recorded_ones(
     folder: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Data layers draw seeds before the fillers do."""
-    _copy(folder, tmp_path, monkeypatch)
+    recorded_run(folder, tmp_path, monkeypatch)
     net = Solver(read_solver(f"{name}_solver.prototxt")).net.to_proto()
     recorded = read_weights(f"snapshots/{name}_init.caffemodel")
     mine, theirs = (
