@@ -175,15 +175,70 @@ def test_published_values_keep_the_published_folder(run: Run, tmp_path: Path) ->
     assert Path("models/DSOD300/VOC0712/DSOD300_300x300/solver.prototxt").exists()
 
 
-def test_a_total_that_the_devices_change_is_said(
+def images_per_iteration(job: Job) -> int:
+    images = job.course()[2]
+    assert isinstance(images, int)
+    return images
+
+
+@pytest.mark.parametrize(
+    ("script", "total"),
+    [
+        ("dsod/DSOD300_pascal.py", 128),
+        ("grp_dsod/GRP_DSOD320_pascal.py", 144),  # 8 devices x 6 images x 3 passes
+        ("ssd/ssd_pascal.py", 32),
+        ("scratchdet/scratchdet_pascal.py", 128),
+        ("scratchdet/scratchdet_coco.py", 128),
+    ],
+)
+@pytest.mark.parametrize("gpus", ["none", "0", "0,1", "0,1,2,3", "0,1,2,3,4,5,6,7"])
+def test_devices_keep_the_published_total(
+    run: Run, tmp_path: Path, script: str, total: int, gpus: str
+) -> None:
+    assert run(script, "--no-run", "--gpu", gpus) == 0
+    job = Job(tmp_path)
+    assert images_per_iteration(job) == total
+    assert "_total" not in job.prefix
+
+
+def test_a_batch_that_the_devices_change_is_said(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = "scratchdet/scratchdet_pascal.py"
     assert run(script, "--no-run", "--gpu", "0,1,2,3,4,5,6,7") == 0
-    assert "256 images per iteration, not 128" in caplog.text
-    assert Job(tmp_path).prefix.endswith("_total256")
+    assert "16 images per device and pass, not 32: 8 devices share 128" in caplog.text
+    prefix = Job(tmp_path).prefix
+    assert prefix.endswith("_batch16")
     assert run(script, "--no-run", "--gpu", "0,1,2,3,4,5,6,7", "--batch-size", "16") == 0
-    assert Job(tmp_path).prefix.endswith("_batch16")
+    assert Job(tmp_path).prefix == prefix  # the same training
+    assert run(script, "--no-run", "--gpu", "0,1", "--batch-size", "16") == 0
+    assert (Job(tmp_path).prefix, images_per_iteration(Job(tmp_path))) == (prefix, 128)
+
+
+@pytest.mark.parametrize(
+    ("flags", "total"),
+    [
+        (["--gpu", "0,1,2"], 132),  # three devices cannot share 128
+        (["--gpu", "0,1,2,3,4,5,6,7", "--batch-size", "32"], 256),
+        (["--gpu", "0", "--accum-batch-size", "7", "--batch-size", "4"], 8),
+    ],
+)
+def test_a_total_that_the_devices_change_is_said(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, flags: list[str], total: int
+) -> None:
+    script = "dsod/DSOD300_pascal.py" if total == 132 else "scratchdet/scratchdet_pascal.py"
+    assert run(script, "--no-run", *flags) == 0
+    assert f"{total} images per iteration, not " in caplog.text
+    job = Job(tmp_path)
+    assert job.prefix.endswith(f"_total{total}")
+    assert images_per_iteration(job) == total
+
+
+def test_twelve_per_device_are_192_on_any_number_of_devices(run: Run, tmp_path: Path) -> None:
+    for gpus in ("none", "0,1", "0,1,2,3,4,5,6,7"):
+        assert run("dsod/DSOD300_pascal.py", "--no-run", "--batch-size", "12", "--gpu", gpus) == 0
+        job = Job(tmp_path)
+        assert (images_per_iteration(job), job.prefix[-8:]) == (192, "_batch12")
 
 
 def test_scoring_finds_the_training_by_its_flags(run: Run, tmp_path: Path) -> None:

@@ -50,6 +50,19 @@ class Schedule(
         steps = tuple((step * max_iter + half) // self.max_iter for step in self.stepvalues)
         return self._replace(max_iter=max_iter, stepvalues=steps)
 
+    def on_devices(self, num_devices, total):
+        """Return the schedule for `num_devices` devices and `total` images per iteration.
+
+        Fewer devices take more passes; devices that are too many for the total take fewer images
+        each, but never a single one, which batch norm could not do with. Where the total cannot be
+        shared like that, the schedule stays as it is.
+        """
+        share, rest = divmod(total, num_devices)
+        fitting = [size for size in range(1, self.batch_size + 1) if share % size == 0]
+        if rest or not fitting or fitting[-1] < min(2, self.batch_size):
+            return self
+        return self._replace(batch_size=fitting[-1], accum_batch_size=total)
+
     def iter_size(self, num_devices):
         """Return the passes of `num_devices` devices that make up an iteration."""
         return -(-self.accum_batch_size // (self.batch_size * num_devices))

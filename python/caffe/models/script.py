@@ -81,7 +81,7 @@ def _train(parser, family, script, args):
     if not args.no_run:
         data_check.require(recipe.dataset, published.dataset, training=True)
     gpus = _gpus(recipe, args)
-    recipe = _named_after_total(recipe, gpus, args)
+    recipe = _on_devices(recipe, gpus, args)
     places = places_of(recipe, args)
     snapshot = _snapshot(recipe, places, args)
     if snapshot is not None:
@@ -105,7 +105,7 @@ def _score(parser, family, script, args):
     published = family.recipe(args.data, args.variant)
     recipe = chosen(parser, family, args)
     gpus = _gpus(recipe, args)
-    recipe = _named_after_total(recipe, gpus, args)
+    recipe = _on_devices(recipe, gpus, args)
     # The solver opens its training data even when it does not train; the test data will do.
     dataset = recipe.dataset._replace(train_data=recipe.dataset.test_data)
     recipe = recipe._replace(dataset=dataset)
@@ -141,21 +141,34 @@ def _finish(places, recipe, messages, shell, script, args):
     return 0 if args.no_run else run_job(path)
 
 
-def _named_after_total(recipe, gpus, args):
-    """Return the recipe, named after its images per iteration where the devices change them."""
+def _on_devices(recipe, gpus, args):
+    """Return the recipe for these devices, named after what they change in the training.
+
+    The published images per iteration are kept where passes, or smaller ones, allow it.
+    """
     schedule = recipe.schedule
-    total = schedule.images_per_iteration(max(1, len(gpus)))
+    num_devices = max(1, len(gpus))
     wanted = schedule.images_per_iteration(schedule.num_devices)
     if args.accum_batch_size is not None:
         wanted = schedule.accum_batch_size
+    fitted = schedule.on_devices(num_devices, wanted)
+    if fitted.batch_size == schedule.batch_size:
+        schedule = fitted
+    elif args.batch_size is None:
+        logger.warning(
+            "%d images per device and pass, not %d: %d devices share %d per iteration",
+            *(fitted.batch_size, schedule.batch_size, num_devices, wanted)
+        )
+        return marked(
+            recipe._replace(schedule=fitted), ["batch{}".format(fitted.batch_size)]
+        )
+    total = schedule.images_per_iteration(num_devices)
+    recipe = recipe._replace(schedule=schedule)
     if total == wanted:
         return recipe
     logger.warning(
         "%d images per iteration, not %d: %d device(s) take %d each in a pass; see --batch-size",
-        total,
-        wanted,
-        max(1, len(gpus)),
-        schedule.batch_size,
+        *(total, wanted, num_devices, schedule.batch_size)
     )
     return marked(recipe, ["total{}".format(total)])
 
