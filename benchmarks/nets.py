@@ -6,24 +6,24 @@ with the six prediction maps and the 1917 priors of its well-known SSD version.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from caffe.models.dsod_recipes import DSOD
 from caffe.models.recipe import make_nets
-from torch import Tensor
 
 from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.convolution import Convolution
 from caffe_ssd.layers.scale import Scale
 from caffe_ssd.net import Net, build_net
-from caffe_ssd.proto.caffe_pb2 import LayerParameter, NetParameter, NetState
+from caffe_ssd.net.without_data import fed_by_hand, images, label_blob, objects
+from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
 from caffe_ssd.proto.text import parse_text
 from caffe_ssd.proto.upgrade import upgrade_net
+
+__all__ = ["dsod300", "dsod300_param", "fed_by_hand", "images", "label_blob", "objects"]
 
 SIZE = 300
 NUM_CLASSES = 21
 BACKGROUND = 7.0
-OBJECTS_PER_IMAGE = 3
 
 
 def dsod300_param(kind: str, *, variant: str = "DSOD300", data: str = "VOC0712") -> NetParameter:
@@ -34,21 +34,6 @@ def dsod300_param(kind: str, *, variant: str = "DSOD300", data: str = "VOC0712")
         if layer.type == "DetectionOutput":
             layer.detection_output_param.ClearField("save_output_param")
     return param
-
-
-def fed_by_hand(param: NetParameter, *, batch: int, size: int = SIZE) -> NetParameter:
-    """The training net with two Inputs in place of its data layer."""
-    rows = batch * OBJECTS_PER_IMAGE
-    given = []
-    for name, shape in (("data", (batch, 3, size, size)), ("label", (1, 1, rows, 8))):
-        layer = LayerParameter(name=name, type="Input", top=[name])
-        layer.input_param.shape.add().dim.extend(shape)
-        given.append(layer)
-    fed = NetParameter()
-    fed.CopyFrom(param)
-    del fed.layer[:]
-    fed.layer.extend([*given, *param.layer[1:]])
-    return fed
 
 
 def dsod300(*, variant: str = "DSOD300", data: str = "VOC0712", batch: int = 1) -> Net:
@@ -170,37 +155,3 @@ def _heads(maps: list[str], num_classes: int) -> list[str]:
         "confidence_threshold: 0.25 nms_param { nms_threshold: 0.45 top_k: 100 } } }"
     )
     return text
-
-
-def images(batch: int = 1, *, size: int = SIZE, seed: int = 3) -> Tensor:
-    """(batch, 3, size, size), like pictures minus their mean."""
-    rng = torch.Generator().manual_seed(seed)
-    return 50 * torch.randn(batch, 3, size, size, generator=rng)
-
-
-def objects(
-    batch: int,
-    *,
-    per_image: int = OBJECTS_PER_IMAGE,
-    num_classes: int = NUM_CLASSES,
-    seed: int = 5,
-) -> list[tuple[Tensor, Tensor]]:
-    """Boxes (G, 4) in [0, 1] and classes (G,) of each image."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(batch):
-        low = rng.uniform(0, 0.6, (per_image, 2))
-        high = low + rng.uniform(0.1, 0.4, (per_image, 2))
-        boxes = torch.from_numpy(np.concatenate([low, high], 1).astype(np.float32))
-        found.append((boxes, torch.from_numpy(rng.integers(1, num_classes, per_image))))
-    return found
-
-
-def label_blob(found: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The objects as AnnotatedData gives them: (1, 1, rows, 8)."""
-    rows = [
-        [item, int(label), index, *box.tolist(), 0]
-        for item, (boxes, labels) in enumerate(found)
-        for index, (box, label) in enumerate(zip(boxes, labels, strict=True))
-    ]
-    return torch.tensor(rows, dtype=torch.float32)[None, None]

@@ -23,7 +23,8 @@ class DataLayout:
 
     Args:
         label_type: xml or json.
-        train: list name, e.g. trainval, and the image sets whose union it is, in shuffled order.
+        train: list name, e.g. trainval, and the image sets whose union it is, in shuffled order;
+            None for data that is only tested on.
         test: the same for testing, in the order of the image sets.
         size_file: name of the file with the test images' sizes.
         folder: where lists and label map go, relative to the checkout; "" asks the user.
@@ -33,13 +34,18 @@ class DataLayout:
     """
 
     label_type: str
-    train: tuple[str, tuple[ImageSet, ...]]
+    train: tuple[str, tuple[ImageSet, ...]] | None
     test: tuple[str, tuple[ImageSet, ...]]
     size_file: str = "test_name_size.txt"
     folder: str = ""
     label_map: str = "labelmap_voc.prototxt"
     databases: Mapping[str, str] | None = None
     test_has_annotations: bool = True
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the lists: that to train on, if there is one, and that to test on."""
+        return (*(() if self.train is None else (self.train[0],)), self.test[0])
 
 
 _VOC2007 = "VOC2007"
@@ -91,6 +97,17 @@ LAYOUTS: Mapping[str, DataLayout] = {
         folder="data/coco",
         label_map="labelmap_coco.prototxt",
         databases={"train": "coco_train_lmdb", "minival": "coco_minival_lmdb"},
+    ),
+    # 20288 images; the annotations are not public: the server scores.
+    "coco_test_dev": DataLayout(
+        label_type="json",
+        train=None,
+        test=("test-dev", (ImageSet(name="test-dev2015"),)),
+        size_file="test-dev2015_name_size.txt",
+        folder="data/coco",
+        label_map="labelmap_coco.prototxt",
+        databases={"test-dev": "coco_test-dev_lmdb"},
+        test_has_annotations=False,
     ),
     # Any folder in VOC layout: Annotations/, JPEGImages/, ImageSets/Main/{trainval,test}.txt.
     "voc": DataLayout(

@@ -41,6 +41,7 @@ layouts, and what is looked for in ROOT:
   voc12        VOC2012/; trains on trainval, tests on test
   coco         images/, Annotations/, ImageSets/ as lmdb_tools.split_coco writes them; trains on
                train2014 and valminusminival2014, tests on minival2014
+  coco_test_dev  the same folders; tests on test-dev2015
   voc          any folder in VOC layout: JPEGImages/, Annotations/, ImageSets/Main/trainval.txt and
                test.txt; writes a label map of the classes it finds too
 """
@@ -85,13 +86,14 @@ def make_lists(layout: str, root: PathLike, out: PathLike | None = None, *, seed
     plan = LAYOUTS[layout]
     folder = lists_folder(plan, out)
     source = Path(root)
-    train_name, train_sets = plan.train
+    train_name, train_sets = plan.train or ("", ())
     test_name, test_sets = plan.test
     _check_present(source, plan)
     train = [line for image_set in train_sets for line in _lines(source, image_set, plan)]
     test = [line for image_set in test_sets for line in _lines(source, image_set, plan)]
     folder.mkdir(parents=True, exist_ok=True)
-    _write_list(folder / f"{train_name}.txt", shuffled(train, seed))
+    if train_name:
+        _write_list(folder / f"{train_name}.txt", shuffled(train, seed))
     _write_list(folder / f"{test_name}.txt", test)
     _write_sizes(source, test, folder / plan.size_file, plan)
     label_map = folder / plan.label_map
@@ -115,7 +117,7 @@ def lists_folder(plan: DataLayout, out: PathLike | None) -> Path:
 
 def _check_present(root: Path, plan: DataLayout) -> None:
     """Name everything that is missing at once, so that one look at the disk is enough."""
-    image_sets = {*plan.train[1], *plan.test[1]}
+    image_sets = {*(plan.train or ("", ()))[1], *plan.test[1]}
     missing = [path for s in image_sets for path in _expected(root, s, plan) if not path.exists()]
     if missing:
         listed = "\n".join(f"  {path}" for path in sorted(set(missing)))

@@ -1,5 +1,5 @@
-"""Makes the train and the test LMDB of a data set in one go: lists (if there are none), both
-databases, links to them.
+"""Makes the train and the test LMDB of a data set in one go: lists (if there are none), databases,
+links to them.
 
 Spec: ssd-data.md section 3.5.
 """
@@ -125,8 +125,7 @@ def make_lmdb(
             "`caffe examples DIR` has written, or give --label-map"
         )
     target = Path(root) / folder.resolve().name / "lmdb" if out is None else Path(out)
-    splits = (plan.train[0], plan.test[0])
-    databases = [target / _database_name(plan, folder, split) for split in splits]
+    databases = [target / _database_name(plan, folder, split) for split in plan.splits]
     target.mkdir(parents=True, exist_ok=True)
     for database in databases:
         check_target(database, replace=redo)
@@ -143,16 +142,16 @@ def make_lmdb(
         rules=ReadingRules() if rules is None else rules,
         lenient=lenient,
     )
-    for split, database in zip(splits, databases, strict=True):
+    for split, database in zip(plan.splits, databases, strict=True):
         lines = read_list(folder / f"{split}.txt", detection=True, lenient=lenient)
-        accepted = lenient or (split == splits[1] and not plan.test_has_annotations)
+        accepted = lenient or (split == plan.test[0] and not plan.test_has_annotations)
         convert(lines, str(database), replace(options, lenient=accepted), replace=redo)
     return databases
 
 
 def _make_lists_once(layout: str, root: PathLike, folder: Path, seed: int) -> None:
     plan = LAYOUTS[layout]
-    if all((folder / f"{split}.txt").exists() for split in (plan.train[0], plan.test[0])):
+    if all((folder / f"{split}.txt").exists() for split in plan.splits):
         logger.info("Using the lists in %s.", folder)
     else:
         make_lists(layout, root, folder, seed=seed)

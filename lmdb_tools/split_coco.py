@@ -1,7 +1,8 @@
 """Cuts COCO's instances_*.json files into one annotation file per image, and writes image sets.
 
 `instances_minival2014.json` gives `Annotations/val2014/COCO_val2014_000000000042.json` and so on,
-and `ImageSets/minival2014.txt`. Outlines (segmentation) are left out.
+and `ImageSets/minival2014.txt`. Outlines (segmentation) are left out. `image_info_*.json`, which
+names the images of a test set, gives files without objects.
 
 Spec: ssd-data.md sections 2 (JSON) and 3.5.
 """
@@ -30,7 +31,9 @@ EXAMPLES = """\
   cd ~/data/coco      # holds images/train2014 and images/val2014
   python -m lmdb_tools.split_coco . annotations/instances_train2014.json \\
       annotations/instances_valminusminival2014.json annotations/instances_minival2014.json
+  python -m lmdb_tools.split_coco . annotations/image_info_test-dev2015.json
 """
+TEST_SET = "image_info_"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +48,12 @@ def _run(argv: Sequence[str]) -> None:
         examples=EXAMPLES,
     )
     parser.add_argument("root", help="gets Annotations/ and ImageSets/")
-    parser.add_argument("files", nargs="+", help="instances_NAME.json; NAME names the image set")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        help="instances_NAME.json or, without objects, image_info_NAME.json; NAME names the "
+        "image set",
+    )
     args = parser.parse_flags(argv)
     for file in args.files:
         split_coco(args.root, file)
@@ -57,7 +65,7 @@ def split_coco(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> in
     Args:
         root: gets Annotations/<subset>/<image>.json and ImageSets/<name>.txt; the subset is the
             part of the image's name behind its first "_".
-        file: instances_<name>.json.
+        file: instances_<name>.json, or image_info_<name>.json, which has no objects.
 
     Returns:
         The number of images.
@@ -67,6 +75,8 @@ def split_coco(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> in
         DataError: the file is no COCO annotation file.
     """
     content = _read(file)
+    if Path(file).stem.startswith(TEST_SET):
+        content = {"annotations": [], **content}
     objects: dict[object, list[dict[str, Any]]] = {}
     try:
         for item in content["annotations"]:
@@ -88,7 +98,7 @@ def split_coco(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> in
             target.write_text(json.dumps(record), encoding="utf-8")
         except (OSError, UnicodeEncodeError) as error:
             raise FileError(f"Could not write file {target}: {error}") from error
-    name = Path(file).stem.removeprefix("instances_")
+    name = Path(file).stem.removeprefix("instances_").removeprefix(TEST_SET)
     image_set = Path(root) / "ImageSets" / f"{name}.txt"
     image_set.parent.mkdir(parents=True, exist_ok=True)
     # Last, so that an image set names only annotations that are there.

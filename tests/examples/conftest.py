@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from caffe.models import script
+from caffe.models import plans
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -22,7 +22,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
     caplog.set_level(logging.INFO)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(script, "count_gpus", lambda: 0)
+    monkeypatch.setattr(plans, "count_gpus", lambda: 0)
 
     def start(name: str, *args: str) -> int:
         path = str(EXAMPLES / name)

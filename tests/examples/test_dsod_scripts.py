@@ -305,16 +305,17 @@ def test_score_without_a_model(run: Run, caplog: pytest.LogCaptureFixture) -> No
         (datasets.VOC0712_PLUS, "voc0712plus"),
         (datasets.VOC12, "voc12"),
         (datasets.COCO, "coco"),
+        (datasets.COCO_TEST_DEV, "coco_test_dev"),
     ],
 )
 def test_defaults_are_what_the_data_tools_make(dataset: datasets.Dataset, layout: str) -> None:
     recipe = LAYOUTS[layout]
     assert recipe.folder is not None
     name = Path(recipe.folder).name
-    names = [recipe.train[0], recipe.test[0]]
+    names = recipe.splits
     databases = recipe.databases or {each: f"{name}_{each}_lmdb" for each in names}
     links = [f"examples/{name}/{databases[each]}" for each in names]
-    assert [dataset.train_data, dataset.test_data] == links
+    assert [dataset.train_data, dataset.test_data][-len(names) :] == links
     assert dataset.label_map == f"{recipe.folder}/{recipe.label_map}"
     assert dataset.name_size_file == f"{recipe.folder}/{recipe.size_file}"
     assert f"--layout {layout} " in dataset.preparation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,31 @@ def test_score_of_coco(run: Run) -> None:
     assert run("ssd/score_ssd_coco.py", "--no-run") == 0
     assert f"{job}/VGG_coco_SSD_300x300_iter_400000.caffemodel" in shell_of(f"{job}_score")
     assert "minival" in Path(f"{job}_score", "test.prototxt").read_text()
+
+
+def test_score_of_test_dev(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """COCO's test set, looked at several times; the server names the result file."""
+    job = "models/RESNet/coco/SSD_0710_root_res34_coco_300x300"
+    Path(job).mkdir(parents=True)
+    name = "ROOT_RESNet300_coco_SSD_0710_root_res34_coco_300x300_iter_325000.caffemodel"
+    Path(job, name).touch()
+    script, looks = "scratchdet/score_scratchdet_pascal.py", ["--scales", "0.8,1.2", "--flip"]
+    common = ["--no-run", "--data", "coco"]
+    assert run(script, *common, "--test-dev") == 0
+    shell = shell_of(f"{job}_score_test-dev")
+    assert "caffe train" in shell
+    test = Path(f"{job}_score_test-dev", "test.prototxt").read_text()
+    assert "detections_test-dev2015_ROOT_RESNet300_results" in test
+    assert "num_test_image: 20288" in test
+    assert run(script, *common, "--test-dev", *looks, "--merge", "nms") == 0
+    shell = shell_of(f"{job}_score_test-dev_multi")
+    words = shlex.split(shell.replace("\\\n", " ").splitlines()[1].partition(" 2>&1")[0])
+    assert words[:2] == ["caffe", "test"]
+    assert words[3:7] == [f"--weights={job}/{name}", "--scales=0.8,1.2", "--flip", "--merge=nms"]
+    assert run(script, "--no-run", "--test-dev") == 1
+    assert "--test-dev is a test set of COCO: it goes with --data coco" in caplog.text
+    assert run(script, *common, "--merge", "nms") == 1
+    assert "--merge says what becomes of several looks" in caplog.text
 
 
 def test_starting_weights(run: Run, caplog: pytest.LogCaptureFixture) -> None:

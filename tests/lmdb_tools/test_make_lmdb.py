@@ -203,6 +203,32 @@ def test_coco_end_to_end(tmp_path, monkeypatch):
     assert record.annotation_group[0].annotation[0].bbox.ymax == 0.5
 
 
+def test_coco_test_dev(tmp_path, monkeypatch):
+    """A test set without annotations: its file names the images."""
+    monkeypatch.chdir(tmp_path)
+    info = tmp_path / "image_info_test-dev2015.json"
+    coco_file(info, "test2015", [7, 3])
+    text = json.loads(info.read_text())
+    del text["annotations"]
+    info.write_text(json.dumps(text))
+    for i in (7, 3):
+        write_image(tmp_path / "images" / "test2015" / f"COCO_test2015_{i:012d}.jpg", 12, 17 + i)
+    assert split_coco.main([str(tmp_path), str(info)]) == 0
+    lists = tmp_path / "data" / "coco"
+    lists.mkdir(parents=True)
+    (lists / "labelmap_coco.prototxt").write_text('item { name: "90" label: 80 }')
+    (made,) = make_lmdb.make_lmdb("coco_test_dev", tmp_path, out=tmp_path)
+    assert (made.name, len(LmdbSource(made))) == ("coco_test-dev_lmdb", 2)
+    assert (lists / "test-dev2015_name_size.txt").read_text() == "7 12 24\n3 12 20\n"
+    record = AnnotatedDatum.FromString(LmdbSource(made).first())
+    assert record.type == AnnotatedDatum.BBOX
+    assert not record.annotation_group
+    assert sorted(path.name for path in lists.glob("*.txt")) == [
+        "test-dev.txt",
+        "test-dev2015_name_size.txt",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("{", "not a readable JSON"), ("[]", "root is no object"), ("{}", "no 'annotations'")],

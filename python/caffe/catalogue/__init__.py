@@ -7,7 +7,8 @@
 
 from caffe.catalogue.ablations import ABLATIONS, AblationRow
 from caffe.catalogue.nets import Map, Model, Models, body_settings, look_at
-from caffe.catalogue.tables import CATALOGUE, FAMILIES, PAPERS, Published
+from caffe.catalogue.published import PAPERS, Published
+from caffe.catalogue.tables import CATALOGUE, FAMILIES
 
 __all__ = [
     "ABLATIONS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from caffe.catalogue.tables import Published
+from caffe.catalogue.published import Published
 from caffe.models.recipe import make_nets
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.net.cost import NetCost, PriorMap, net_cost, net_to_look_at

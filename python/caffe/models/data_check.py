@@ -29,7 +29,7 @@ def require(dataset, published, training):
         ValueError: names each missing file and the command that makes it.
     """
     missing = [
-        need for need in _needs(dataset, published, training) if not os.path.exists(need.path)
+        need for need in needs(dataset, published, training) if not os.path.exists(need.path)
     ]
     if not missing:
         return
@@ -44,7 +44,8 @@ def require(dataset, published, training):
     raise ValueError("\n".join(lines))
 
 
-def _needs(dataset, published, training):
+def needs(dataset, published, training):
+    """Return what a training or scoring needs, a list of `Need`; see `require`."""
     label_map = "create_label_map --include_background NAMES {}".format(dataset.label_map)
     sizes = "get_image_size ROOT/ LISTFILE {}".format(dataset.name_size_file)
     convert = (

@@ -147,6 +147,8 @@ VOC12 = VOC0712_PLUS._replace(
     label_map="data/VOC12/labelmap_voc.prototxt",
     name_size_file="data/VOC12/test_name_size.txt",
     output_prefix="comp3_det_test_",
+    # Not beside those of VOC0712Plus: one folder holds one row's results.
+    results="data/VOCdevkit/results/VOC2012/{job}_comp3/Main",
     preparation="python -m lmdb_tools.make_lmdb --layout voc12 ~/data/VOCdevkit",
 )
 
@@ -166,6 +168,15 @@ COCO = Dataset(
     prior_ratios=PriorRatios(first=(7, 15), lowest=15, highest=90),
     large_prior_ratios=PriorRatios(first=(4, 10), lowest=10, highest=90),
     preparation="python -m lmdb_tools.make_lmdb --layout coco ~/data/coco",
+)
+
+# COCO's test set: the server of its makers has the annotations, and wants the results named so.
+COCO_TEST_DEV = COCO._replace(
+    test_data="examples/coco/coco_test-dev_lmdb",
+    name_size_file="data/coco/test-dev2015_name_size.txt",
+    num_test_image=20288,
+    output_prefix="detections_test-dev2015_{name}_results",
+    preparation="python -m lmdb_tools.make_lmdb --layout coco_test_dev ~/data/coco",
 )
 
 

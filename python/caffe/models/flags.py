@@ -13,7 +13,7 @@ from caffe.models.ssd import NORMALIZERS
 
 FINE_TUNING_LR = 0.001
 # Flags that set no field of the recipe and yet make another training.
-ALWAYS_MARKED = ("fast_augment", "fine_tune", "class_map")
+ALWAYS_MARKED = ("fast_augment", "fine_tune", "class_map", "sync_bn", "sync_loss")
 
 
 def make_parser(family, data, variant, script, description, example):
@@ -217,12 +217,50 @@ def add_training_flags(parser):
         help="no passes through JPEG: faster, other numbers",
     )
     add(
+        "--sync-bn",
+        "sync_bn",
+        action="store_true",
+        help="batch-normalise by the statistics of all devices together",
+    )
+    add(
+        "--sync-loss",
+        "sync_loss",
+        action="store_true",
+        help="divide losses by the matches on all devices, not each by its own",
+    )
+    add(
         "--checkpoint",
         None,
         action="store_true",
         help="train in a third less memory, a third slower",
     )
     _add_start_flags(parser, add)
+
+
+def add_scoring_flags(parser):
+    """Add the flags that only scoring has; they change no training."""
+    add = parser.add_flag
+    add("--weights", None, metavar="FILE", help="model to score (the newest snapshot)")
+    add(
+        "--fine-tune",
+        "fine_tuned_{}",
+        metavar="FILE",
+        help="score what was trained with this flag; the file itself is not read",
+    )
+    add(
+        "--test-dev",
+        None,
+        action="store_true",
+        help="take COCO's test set, whose results the server scores",
+    )
+    add(
+        "--scales",
+        None,
+        metavar="S,...",
+        help="look at each picture at several sizes, as `caffe test -scales` does",
+    )
+    add("--flip", None, action="store_true", help="look at the mirrored pictures, too")
+    add("--merge", None, choices=("vote", "nms"), help="how several looks become one")
 
 
 def _add_start_flags(parser, add):

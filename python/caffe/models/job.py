@@ -69,19 +69,28 @@ def shell_job(
         weights: model to start from where nothing is resumed.
         extras: flags that the original does not have; left out for an original build.
     """
-    caffe = BUILT_CAFFE if os.path.exists(BUILT_CAFFE) else "caffe"
     flags = ["--solver={}".format(_quoted(solver))]
     if snapshot is not None:
         flags.append("--snapshot={}".format(_quoted(snapshot)))
     elif weights is not None:
         flags.append("--weights={}".format(_quoted(weights)))
-    if caffe != BUILT_CAFFE:
+    if not os.path.exists(BUILT_CAFFE):
         flags += extras
-    tee = "tee" if snapshot is None else "tee -a"
-    last = "2>&1 | {} {}".format(tee, quote(log))
+    return _shell("train", flags, log, gpus, appends=snapshot is not None)
+
+
+def scoring_job(model, log, gpus, weights, extras):
+    """Return the text of a shell job that runs `caffe test` on a test net; see `shell_job`."""
+    flags = ["--model={}".format(_quoted(model)), "--weights={}".format(_quoted(weights))]
+    return _shell("test", flags + list(extras), log, gpus, appends=False)
+
+
+def _shell(action, flags, log, gpus, appends):
+    caffe = BUILT_CAFFE if os.path.exists(BUILT_CAFFE) else "caffe"
+    last = "2>&1 | {} {}".format("tee -a" if appends else "tee", quote(log))
     if gpus:
         last = "--gpu {} {}".format(",".join(str(gpu) for gpu in gpus), last)
-    lines = ["{} train \\".format(caffe)] + ["{} \\".format(flag) for flag in flags] + [last]
+    lines = ["{} {} \\".format(caffe, action)] + ["{} \\".format(flag) for flag in flags] + [last]
     return "\n".join(["cd {}".format(quote(os.getcwd()))] + lines + [""])
 
 

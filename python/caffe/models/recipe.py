@@ -100,6 +100,15 @@ class Recipe(
         """Name of the nets, of snapshots, of the shell job and of its log."""
         return "{}_{}_{}".format(self.name, self.dataset.name, self.job)
 
+    def last_snapshot(self, places):
+        """Return the path of the weights that the whole training leaves."""
+        prefix = places.snapshot_prefix(self)
+        return "{}_iter_{}.caffemodel".format(prefix, self.schedule.max_iter)
+
+    def with_head_batch_norm(self, value):
+        """Return the recipe with batch norm in its head, or without."""
+        return self._replace(detector=self.detector._replace(head_batch_norm=value))
+
 
 class Family(
     record(

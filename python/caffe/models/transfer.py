@@ -87,8 +87,14 @@ def count_classes_of(net):
 
 
 def has_head_batch_norm(net):
-    """Return whether a trained detector has batch norm, or group norm, behind its predictions."""
-    return any(layer.name.endswith((CONF + "_bn", CONF + "_gn")) for layer in net.layer)
+    """Return whether a trained detector has batch norm, or group norm, behind its predictions.
+
+    None where the model has no predictions at all.
+    """
+    names = [layer.name for layer in net.layer]
+    if not any(name.endswith(CONF) for name in names):
+        return None
+    return any(name.endswith((CONF + "_bn", CONF + "_gn")) for name in names)
 
 
 def with_classes(net, old_labels):
