@@ -10,15 +10,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from itertools import groupby
 
-from caffe.catalogue import CATALOGUE, PAPERS, Map, Model, Models, Published, body_settings
+from caffe.catalogue import PAPERS, Map, Model, Models, Published, body_settings
+from caffe.catalogue.assumptions import assumptions_of
 
+from caffe_ssd.cli import models_check, models_run
 from caffe_ssd.cli.flags import ActionParser
+from caffe_ssd.cli.models_select import heading, select
 from caffe_ssd.desk.console import show
-from caffe_ssd.errors import UsageError
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.net.cost import FLOAT_BYTES
 
@@ -27,19 +28,27 @@ List the published models with their scores and the commands that train them, or
 
 Scores are the papers': mAP in percent, for COCO the mean over IoU 0.5 to 0.95. Parameters
 (floats), MB of a caffemodel, GFLOP and priors are counted in the net that the command trains;
-* marks published nets that are not known exactly. A multiply-accumulate is two FLOP."""
+* marks published nets that are not known exactly. A multiply-accumulate is two FLOP.
+
+`caffe models run NAME` writes the files of a row and starts it, `caffe models check NAME` says what
+it lacks here and what it would take; each has its own --help."""
 EXAMPLES = """\
   caffe models
   caffe models DSOD300
-  caffe models ScratchDet -json"""
+  caffe models ScratchDet -json
+  caffe models check DSOD300-07+12
+  caffe models run DSOD300-07+12 -print"""
 
-_HEADINGS = ("name", "trained on", "tested on", "mAP", "floats", "MB", "GFLOP", "priors", "command")
+VERBS = {"run": models_run.run, "check": models_check.run}
+_HEADINGS = ("row", "trained on", "tested on", "mAP", "floats", "MB", "GFLOP", "priors", "note")
 _WRITE_SCRIPTS = "caffe examples ."
 _NUMBERS = range(3, 8)  # columns that are aligned to the right
 
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
+    if arguments and arguments[0] in VERBS:
+        return VERBS[arguments[0]](arguments[1:])
     args = _parse(arguments)
     rows = select(args.name)
     models = Models()
@@ -49,39 +58,6 @@ def run(arguments: list[str]) -> int:
     else:
         show(format_model(rows, models) if in_full else format_table(rows, models))
     return 0
-
-
-def select(name: str | None) -> tuple[Published, ...]:
-    """The lines of the catalogue that a name means.
-
-    Args:
-        name: of a row, a variant, its folders, or a family, in any case; None for all.
-
-    Raises:
-        UsageError: there is nothing of that name.
-    """
-    if name is None:
-        return CATALOGUE
-    for names_of in _NAMES:
-        rows = tuple(row for row in CATALOGUE if name.lower() == names_of(row).lower())
-        if rows:
-            return rows
-    known = [list(dict.fromkeys(map(names_of, CATALOGUE))) for names_of in (_NAMES[1], _NAMES[-1])]
-    close = get_close_matches(name, [*known[0], *known[1]], n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    raise UsageError(
-        f"no published model {name!r}; {hint}models: {', '.join(known[0])}; "
-        f"families: {', '.join(known[1])}"
-    )
-
-
-# From the narrowest to the widest meaning of a name.
-_NAMES: tuple[Callable[[Published], str], ...] = (
-    lambda row: row.name,
-    lambda row: row.variant,
-    lambda row: row.recipe.name,
-    lambda row: row.family.name,
-)
 
 
 def format_table(rows: Sequence[Published], models: Models) -> str:
@@ -95,8 +71,9 @@ def format_table(rows: Sequence[Published], models: Models) -> str:
     for source, table in blocks:
         text += ["", source, _aligned(_HEADINGS, widths)]
         text += [_aligned(line, widths) for line in table]
+    text += ["", "`caffe models run ROW` trains one; `caffe models check ROW` says what it needs."]
     if "first" in _commands(rows[0]):
-        text += ["", f"The scripts are not in this folder; `{_WRITE_SCRIPTS}` writes them here."]
+        text += [f"The scripts are not in this folder; `{_WRITE_SCRIPTS}` writes them here."]
     return "\n".join(text[1:])
 
 
@@ -106,17 +83,16 @@ def _paper_order(row: Published) -> int:
 
 def _cells(row: Published, model: Model) -> tuple[str, ...]:
     floats = model.cost.num_parameters
-    note = f"  ({row.note})" if row.note else ""
     return (
-        row.variant,
+        row.name,
         row.trained_on,
         row.tested_on,
-        f"{row.score_percent:.1f}",
+        "-" if row.score_percent is None else f"{row.score_percent:.1f}",
         f"{floats:,}" + ("*" if row.floats is None else " "),
         f"{floats * FLOAT_BYTES / 1e6:.1f}",
         f"{model.cost.num_flops / 1e9:.1f}",
         f"{model.cost.num_priors:,}",
-        row.commands()["train"] + note,
+        row.note,
     )
 
 
@@ -187,10 +163,8 @@ def _map_lines(maps: Sequence[Map]) -> list[str]:
 
 
 def _training_lines(row: Published, model: Model, first: Model) -> list[str]:
-    note = f" ({row.note})" if row.note else ""
     lines = [
-        f"{row.name}: {row.score_percent:.1f} mAP on {row.tested_on}, "
-        f"trained on {row.trained_on}{note}",
+        heading(row),
         *(f"  {verb:<7}{command}" for verb, command in _commands(row).items()),
     ]
     if row.floats is None:
@@ -199,6 +173,8 @@ def _training_lines(row: Published, model: Model, first: Model) -> list[str]:
         cost = model.cost
         size = f"{cost.num_parameters:,} floats, {cost.num_flops / 1e9:.1f} GFLOP"
         lines.append(f"  with {row.recipe.dataset.num_classes} classes: {size}")
+    for each in assumptions_of(row):
+        lines += [f"  assumed: {each.text}", f"           ({each.source})"]
     return lines
 
 
@@ -220,6 +196,7 @@ def _entry(row: Published, models: Models, *, in_full: bool) -> dict[str, object
         "flops": model.cost.num_flops,
         "priors": model.cost.num_priors,
         "commands": _commands(row),
+        "assumptions": [{"text": a.text, "source": a.source} for a in assumptions_of(row)],
     }
     if in_full:
         entry |= {

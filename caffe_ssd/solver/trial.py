@@ -22,12 +22,15 @@ class Trial:
         seconds_per_pass: forward and backward, the fastest of those timed.
         batch: images in a pass.
         passes: that were timed.
+        idle_share: part of the measured time in which this process did not calculate: on the CPU
+            others had the machine.
         peak_bytes: most memory on the device at once; None on the CPU, where nothing counts it.
     """
 
     seconds_per_pass: float
     batch: int
     passes: int
+    idle_share: float
     peak_bytes: int | None
 
     @property
@@ -64,7 +67,9 @@ def try_passes(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     times: list[float] = []
-    end = time.monotonic() + seconds
+    worked = time.process_time()
+    begin = time.monotonic()
+    end = begin + seconds
     while len(times) <= 1 or (time.monotonic() < end and len(times) <= _MOST_PASSES):
         start = time.monotonic()
         net(inputs).loss.backward()
@@ -72,6 +77,11 @@ def try_passes(
             torch.cuda.synchronize(device)
         times.append(time.monotonic() - start)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    idle = 1 - (time.process_time() - worked) / (time.monotonic() - begin)
     return Trial(
-        seconds_per_pass=min(times[1:]), batch=batch, passes=len(times) - 1, peak_bytes=peak
+        seconds_per_pass=min(times[1:]),
+        batch=batch,
+        passes=len(times) - 1,
+        idle_share=max(0.0, idle),
+        peak_bytes=peak,
     )

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from caffe.catalogue.published import Published
+from caffe.catalogue.published import LOOKS, Published
 from caffe.models.data_check import needs
 from caffe.models.datasets import COCO_TEST_DEV
 from caffe_ssd.net.cost import FLOAT_BYTES, NetCost
@@ -19,18 +19,18 @@ LABEL_MAPS = "caffe examples ."  # writes them, and the scripts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lack:
+class Need:
     """Something that a row needs.
 
     Args:
         what: for people.
         path: where it is looked for.
-        command: what makes it, or where it comes from.
+        source: the command that makes it, or where it comes from.
     """
 
     what: str
     path: str
-    command: str
+    source: str
 
     @property
     def is_there(self) -> bool:
@@ -96,21 +96,21 @@ PICTURES = {
 }
 
 
-def needs_of(row: Published) -> list[Lack]:
+def needs_of(row: Published) -> list[Need]:
     """Everything that a row needs from outside, there or not, in the order in which it is made."""
     return [*_pictures_of(row), *_data_of(row), *_weights_of(row)]
 
 
-def _pictures_of(row: Published) -> Iterator[Lack]:
+def _pictures_of(row: Published) -> Iterator[Need]:
     """The pictures of databases that are not there yet."""
     if all(each.is_there for each in _data_of(row)):
         return
     for each in PICTURES[row.data]:
-        command = f"from the makers: {each.archives}, {each.gigabytes:g} GB"
-        yield Lack(what=each.what, path=each.path, command=command)
+        source = f"from the makers: {each.archives}, {each.gigabytes:g} GB"
+        yield Need(what=each.what, path=each.path, source=source)
 
 
-def _data_of(row: Published) -> list[Lack]:
+def _data_of(row: Published) -> list[Need]:
     dataset = row.recipe.dataset
     if row.data == "coco":
         found = [] if row.at_scales else needs(dataset, dataset, training=True)
@@ -122,20 +122,20 @@ def _data_of(row: Published) -> list[Lack]:
         for need in found
     ]
     unique = {need.path: need for need in found}.values()
-    return [Lack(what=need.what, path=need.path, command=need.command) for need in unique]
+    return [Need(what=need.what, path=need.path, source=need.command) for need in unique]
 
 
-def _weights_of(row: Published) -> Iterator[Lack]:
+def _weights_of(row: Published) -> Iterator[Need]:
     recipe = row.recipe
     if row.at_scales:
-        command = f"caffe models run {row.training.name}"
-        yield Lack(what="the trained model", path=row.weights, command=command)
+        source = f"caffe models run {row.training.name}"
+        yield Need(what="the trained model", path=row.weights, source=source)
     elif row.start is not None:
-        command = f"caffe models run {row.start.name}"
-        yield Lack(what="the model for COCO to start from", path=row.start.weights, command=command)
+        source = f"caffe models run {row.start.name}"
+        yield Need(what="the model for COCO to start from", path=row.start.weights, source=source)
     elif recipe.weights is not None:
-        command = "a classifier trained on ImageNet, which is not made here; released with SSD"
-        yield Lack(what="weights to start from", path=recipe.weights, command=command)
+        source = "a classifier trained on ImageNet, which is not made here; released with SSD"
+        yield Need(what="weights to start from", path=recipe.weights, source=source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +169,7 @@ def disk_of(row: Published, cost: NetCost) -> Disk:
 
 
 def memory_of(row: Published, cost: NetCost) -> int:
-    """Bytes of a pass of the row's training on one device: blobs with their gradients, weights.
+    """Bytes of a pass on one device: in training, blobs with their gradients, and weights.
 
     Weights count four times: with their gradients, the momentum, and the sum over passes. Scratch
     memory of single layers comes on top.
@@ -178,13 +178,10 @@ def memory_of(row: Published, cost: NetCost) -> int:
         row: of the catalogue.
         cost: of the row's net for one image.
     """
-    batch = row.recipe.schedule.batch_size
+    schedule = row.recipe.schedule
     if row.at_scales:
-        batch = row.recipe.schedule.test_batch_size
-        return (cost.peak_activations * batch + cost.num_parameters) * FLOAT_BYTES
+        largest = max(float(scale) for scale in LOOKS.split()[1].split(","))
+        blobs = int(cost.peak_activations * schedule.test_batch_size * largest**2)
+        return (blobs + cost.num_parameters) * FLOAT_BYTES
+    batch: int = schedule.batch_size
     return (2 * cost.num_activations * batch + 4 * cost.num_parameters) * FLOAT_BYTES
-
-
-def as_trained(row: Published) -> Published:
-    """The row under whose name a training of the same net and batch is measured."""
-    return replace(row, at_scales=False, flags="", from_coco=False)

@@ -101,14 +101,12 @@ class Published:
 
     @property
     def start(self) -> Published | None:
-        """The row whose model this one starts from, if there is one."""
-        if not self.from_coco:
-            return None
-        return replace(self, data="coco", from_coco=False, at_scales=False)
+        """The row whose model this one starts from, if there is one; without its scores."""
+        return Published(self.family, "coco", self.variant, None) if self.from_coco else None
 
     @property
     def training(self) -> Published:
-        """The row that trains what this one tests: itself, but for a test at several scales."""
+        """What trains what this row tests: itself, but for a test at several scales."""
         return replace(self, at_scales=False)
 
     @property
