@@ -114,6 +114,16 @@ OTHERS = (
     ),
 )
 
+COLUMNS = """\
+| row | trained on | tested on | mAP | parameters | MB | run here |
+|---|---|---|---|---|---|---|
+"""
+
+TAIL = """
+Nets of other forks of Caffe run, too: [extensions.md](extensions.md) has the layer types and fields
+beyond the original, from which fork they are, and what proves them.
+"""
+
 ABLATION_HEAD = """
 ## The ablation table of DSOD
 

@@ -106,7 +106,7 @@ def test_places_of_data_and_results(run: Run) -> None:
     [
         ([], 4, "--gpu 0,1,2,3,4,5,6,7 "),
         (["--gpu", "3,1"], 16, "--gpu 3,1 "),
-        (["--gpu", "0", "--batch-size", "12"], 11, "--gpu 0 "),
+        (["--gpu", "0", "--batch-size", "12"], 16, "--gpu 0 "),  # as 8 devices take 2 x 12 each
         (["--gpu", "none", "--batch-size", "8", "--accum-batch-size", "8"], 1, ""),
     ],
 )
