@@ -29,12 +29,16 @@ _LARGEST_IN_HEAP = 32 << 20  # bytes; the most that the library takes
 _NEVER = 2**31 - 1
 
 
-def choose_devices(gpu: str, solver: SolverParameter | None = None) -> list[torch.device]:
+def choose_devices(
+    gpu: str, solver: SolverParameter | None = None, *, alone: bool = True
+) -> list[torch.device]:
     """The devices that a list of GPUs names, or else the solver's; at least one.
 
     Args:
         gpu: ids separated by commas, "all", or nothing.
         solver: counts if `gpu` is empty: its solver_mode and device_id.
+        alone: False where others run on this machine, too, and one device_id cannot serve all: then
+            all GPUs are chosen in its place.
 
     Raises:
         UsageError: an id that is no number, comes twice, or that the machine does not have.
@@ -45,11 +49,11 @@ def choose_devices(gpu: str, solver: SolverParameter | None = None) -> list[torc
     elif gpu:
         ids = _ids(gpu)
     elif solver is not None and solver.solver_mode == SolverParameter.GPU:
-        ids = [solver.device_id]
+        ids = [solver.device_id] if alone else list(range(max(available, 1)))
     else:
         return [torch.device("cpu")]
     if available == 0:
-        how = ", in one process" if len(ids) > 1 else ""
+        how = ", in one process" if len(ids) > 1 and alone else ""
         logger.warning("There is no CUDA device: running on the CPU instead%s.", how)
         return [torch.device("cpu")]
     missing = [i for i in ids if i not in range(available)]

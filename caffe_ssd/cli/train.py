@@ -22,6 +22,7 @@ from caffe_ssd.desk.console import run_command
 from caffe_ssd.desk.flags import about_flag
 from caffe_ssd.desk.log_file import HeldLines, check_log_file, listening, logged_to
 from caffe_ssd.desk.training_bar import training_bar
+from caffe_ssd.errors import UsageError
 from caffe_ssd.files import sweep
 from caffe_ssd.layers.registry import Runtime, SourceLayer
 from caffe_ssd.net.loading import load_weights
@@ -34,6 +35,7 @@ from caffe_ssd.solver.launch import launch
 from caffe_ssd.solver.parallel import (
     Place,
     StoppedByRoot,
+    device_of,
     join,
     place_from_environment,
     process_group,
@@ -60,19 +62,14 @@ def run(arguments: list[str]) -> int:
     with listening(held):
         settings, chosen, place = _prepare(args)
     args.said = held.lines  # for the log file, which nobody touches before the prefix is locked
-    if place is not None:
-        device = torch.device("cpu")
-        if chosen[0].type == "cuda":
-            device = torch.device("cuda", place.local_rank)
-        return train(args, settings, device, place)
     if len(chosen) == 1:
-        return train(args, settings, chosen[0], None)
+        return train(args, settings, chosen[0], place)
     with logged_to(args.log):
         return launch(partial(_train_of_many, args, settings), chosen)
 
 
 def _prepare(args: argparse.Namespace) -> tuple[bytes, list[torch.device], Place | None]:
-    """The solver's message, serialised, and where to train."""
+    """The solver's message, serialised, and where to train: one device if `torchrun` is there."""
     param = read_solver(args.solver, lenient=args.lenient)
     # -level always counts, so it overrides the net's own; test nets do not see it.
     state = net_state(args, "TRAIN")
@@ -81,11 +78,15 @@ def _prepare(args: argparse.Namespace) -> tuple[bytes, list[torch.device], Place
     check_files(args, *([] if args.snapshot == AUTO else ["snapshot"]), "weights")
     place = place_from_environment()
     if args.cpu_processes is not None:
+        if place is not None:
+            raise UsageError("-cpu_processes starts processes, but torchrun does so already")
         chosen = [torch.device("cpu")] * args.cpu_processes
     else:
         with about_flag("gpu"):
-            chosen = devices.choose_devices(args.gpu, param)
-    if place is None:
+            chosen = devices.choose_devices(args.gpu, param, alone=place is None)
+    if place is not None:
+        chosen = [device_of(place, chosen)]
+    else:
         devices.announce(chosen)
         for flag in ("sync_bn", "sync_loss"):
             if len(chosen) == 1 and getattr(args, flag):

@@ -26,7 +26,7 @@ EXAMPLES = """\
   caffe train -solver solver.prototxt -snapshot models/net_iter_8000.solverstate
   caffe train -solver solver.prototxt -snapshot auto
   caffe train -solver solver.prototxt -keep_best -stop_after 5 -log train.log
-  torchrun --nnodes 2 --nproc-per-node 4 -m caffe_ssd.cli.main train -solver solver.prototxt
+  torchrun --nproc-per-node 4 -m caffe_ssd train -solver solver.prototxt -snapshot auto
 
 Ctrl-C or `kill` stops after a snapshot, at the second time at once; `kill -HUP` makes a snapshot
 and goes on.

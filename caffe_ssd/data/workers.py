@@ -2,11 +2,17 @@
 
 Worker w of k computes batches start + w, start + w + k, ... and sends them through its own pipe.
 It computes one when it gets a token, so it never runs further ahead than it has tokens.
+
+Signals to stop are the parent's business: schedulers send them to every process of a job, and the
+parent still needs batches until it has made its snapshot. A worker ends when the parent ends it, or
+when its pipe tells that the parent is gone.
 """
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
+import multiprocessing.util  # its own handler at exit waits for workers: ours must run before it
 import os
 import signal
 import warnings
@@ -46,6 +52,7 @@ class Workers:
         self._start = start
         self._pipes: list[Pipe] = []
         self._processes: list[BaseProcess] = []
+        atexit.register(self._kill)
         for worker in range(count):
             ours, theirs = context.Pipe()
             self._pipes.append(ours)
@@ -89,6 +96,10 @@ class Workers:
 
     def close(self) -> None:
         """End the processes; they hold nothing that needs an orderly end."""
+        atexit.unregister(self._kill)
+        self._kill()
+
+    def _kill(self) -> None:
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -102,9 +113,8 @@ def _receive(pipe: Pipe, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def _work(reader: Reader, pipe: Pipe, batches: tuple[int, int], inherited: Sequence[Pipe]) -> None:
-    # A Ctrl-C reaches the whole process group; the parent decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # With the parent's ends open here, its sudden death would not end the pipe.
     for other in inherited:
         other.close()
@@ -131,10 +141,11 @@ def _send(pipe: Pipe, reader: Reader, batch: int) -> None:
 
 @contextmanager
 def _ready_to_fork() -> Iterator[None]:
-    """Hold back Ctrl-C until the worker ignores it, and the warning that threads are running."""
+    """Hold back signals to stop until the worker ignores them, and a warning of running threads."""
     masks = hasattr(signal, "pthread_sigmask")
     # A forked worker inherits the mask and never lifts it.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    stopping = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping) if masks else set()
     try:
         with warnings.catch_warnings():
             # The worker touches nothing that these threads may have locked.

@@ -99,7 +99,9 @@ def build_record_layer(
         world_size=runtime.world_size if spec.is_train else 1,
     )
     loader = BatchLoader(reader, workers=runtime.data_workers)
-    return RecordLayer(loader, ((batch_size, *shape), label_shape)[: spec.num_tops])
+    layer = RecordLayer(loader, ((batch_size, *shape), label_shape)[: spec.num_tops])
+    layer.identity = b"%d " % len(source) + record
+    return layer
 
 
 def draw_transformer_seed(spec: LayerSpec, transform: Transform) -> None:

@@ -139,9 +139,14 @@ class Layer(nn.Module):
 
 
 class SourceLayer(Layer):
-    """A layer without bottoms that reads or makes data; one forward is one batch."""
+    """A layer without bottoms that reads or makes data; one forward is one batch.
+
+    Attributes:
+        identity: tells its records from others, for processes that share them; empty if unknown.
+    """
 
     can_repeat = False
+    identity: bytes = b""
 
     def seek(self, batch: int) -> None:
         """Go on as if `batch` batches had been read since the beginning.

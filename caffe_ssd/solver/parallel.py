@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,13 +25,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from caffe_ssd.errors import PeerError, SolverError, UsageError
+from caffe_ssd.errors import PeerError, UsageError
 from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.extensions.bn import PSPNetBN
 from caffe_ssd.layers.loss_common import CountingLoss
 from caffe_ssd.layers.peers import Peers, answering
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
+from caffe_ssd.solver.agreement import check_agreement
 from caffe_ssd.solver.hooks import Callback, Observer
+from caffe_ssd.solver.meeting import meeting_store
 from caffe_ssd.solver.solver import Solver
 
 # How long a process waits for another one before it takes it for dead or stuck.
@@ -81,6 +83,26 @@ def place_from_environment() -> Place | None:
     return Place(rank=rank, world_size=world_size, local_rank=local_rank)
 
 
+def device_of(place: Place, devices: Sequence[torch.device]) -> torch.device:
+    """The device of a process that `torchrun` started, among those of its machine.
+
+    Args:
+        place: where it stands.
+        devices: what was chosen; a GPU that nobody named stands for all GPUs.
+
+    Raises:
+        UsageError: there are fewer devices than processes.
+    """
+    if devices[0].type == "cpu":
+        return devices[0]
+    if place.local_rank < len(devices):
+        return devices[place.local_rank]
+    raise UsageError(
+        f"torchrun starts a process number {place.local_rank} on this machine (from 0), but there "
+        f"are {len(devices)} GPUs for them: start as many processes per machine as -gpu names"
+    )
+
+
 @contextmanager
 def process_group(
     place: Place, device: torch.device, patience_s: float = PATIENCE_S
@@ -97,9 +119,10 @@ def process_group(
     """
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
+        store = meeting_store(place.address, place.rank, place.world_size, patience_s)
         dist.init_process_group(
             backend,
-            init_method=place.address,
+            store=store,
             rank=place.rank,
             world_size=place.world_size,
             timeout=timedelta(seconds=patience_s),
@@ -146,12 +169,12 @@ def join(
         What the root calls when it ends early, so that the others do not wait for it.
 
     Raises:
-        SolverError: the processes resume at different iterations.
+        SolverError: the processes do not begin from the same; see `check_agreement`.
         PeerError: another process is gone or stuck; raised by steps, too.
     """
     with answering():
         control = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience_s))
-        _check_agreement(solver.iter, control)
+    check_agreement(solver, control)
     peers = Peers()
     for layer in solver.net.layers:
         if isinstance(layer, BatchNorm | PSPNetBN) and sync_bn:
@@ -211,18 +234,6 @@ class _Hold(Observer):
         if is_awaited and time.monotonic() - self._last > self._pause_s:
             self._tell(_WAIT)
             self._last = time.monotonic()
-
-
-def _check_agreement(iteration: int, group: dist.ProcessGroup) -> None:
-    """Make sure that all processes begin at the same iteration."""
-    found = [torch.zeros((), dtype=torch.int64) for _ in range(dist.get_world_size())]
-    dist.all_gather(found, torch.tensor(iteration), group=group)
-    iterations = [int(each) for each in found]
-    if len(set(iterations)) > 1:
-        raise SolverError(
-            f"the processes begin at different iterations, {iterations} by rank; they must see "
-            "the same snapshots"
-        )
 
 
 def broadcast(tensors: list[Tensor]) -> None:

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -132,12 +134,23 @@ def test_an_error_arrives_as_it_is_and_again(tmp_path, workers):
     layer.loader.close()
 
 
-def test_workers_survive_a_ctrl_c(small_database, expected):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_survive_signals_to_the_whole_job(small_database, expected, number):
     layer = training_layer(small_database, data_workers=2)
     batches = read(layer, 1)
     for worker in multiprocessing.active_children():
-        os.kill(worker.pid, signal.SIGINT)
-    assert_equal(batches + read(layer, 4), expected)
+        os.kill(worker.pid, number)
+    batches += read(layer, 12)  # more than were made ahead of the signal
+    assert_equal(batches[:5], expected)
+
+
+def test_a_program_that_closes_nothing_ends(small_database):
+    program = f"""
+from tests.data.test_loader import training_layer
+layer = training_layer({str(small_database)!r}, data_workers=2)
+layer()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_a_killed_worker_is_an_error(small_database):

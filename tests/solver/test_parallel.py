@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from caffe_ssd.errors import UsageError
-from caffe_ssd.proto.caffe_pb2 import SolverParameter
+from caffe_ssd.devices import choose_devices
+from caffe_ssd.errors import SolverError, UsageError
+from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
+from caffe_ssd.proto.text import parse_text
+from caffe_ssd.solver.agreement import compare, facts_of
+from caffe_ssd.solver.meeting import meeting_store
 from caffe_ssd.solver.parallel import (
     Place,
     StoppedByRoot,
+    device_of,
     join,
     place_from_environment,
     process_group,
     worker_settings,
 )
+from caffe_ssd.solver.solver import Solver
+from tests.data.databases import annotated, datum, picture, write_lmdb
 from tests.solver.nets import FedSolver, blobs, small_settings
 
 STEPS = 3
@@ -60,6 +70,81 @@ def _train(rank: int, folder: str) -> None:
                 stopped = True
     result = {"blobs": blobs(solver), "iter": solver.iter, "stopped": stopped}
     torch.save(result, Path(folder, f"{rank}.pt"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"random_seed": 9, "display": 2}, ""),
+        ({"base_lr": 0.2}, "rank 1, compared with rank 0: another net or other settings"),
+        ({"max_iter": 7}, "rank 1, compared with rank 0: another net or other settings"),
+    ],
+)
+def test_all_must_have_the_same_settings(fields: dict[str, float], message: str) -> None:
+    facts = [facts_of(FedSolver(small_settings(**each))) for each in ({}, fields, {})]
+    with pytest.raises(SolverError, match=message) if message else nullcontext():
+        compare(facts)
+
+
+def test_all_must_go_on_from_the_same_snapshot() -> None:
+    here, there = FedSolver(small_settings()), FedSolver(small_settings())
+    there.updater.history[0].view(-1)[0] += 1
+    with pytest.raises(SolverError, match="rank 1, compared with rank 0: another history"):
+        compare([facts_of(here), facts_of(there)])
+    there.iter = 2
+    with pytest.raises(SolverError, match=r"begin at different iterations, \[0, 2\] by rank"):
+        compare([facts_of(here), facts_of(there)])
+
+
+def test_all_must_read_the_same_records(tmp_path: Path) -> None:
+    """A machine with a part of the database would read a part of that."""
+    pictures = [annotated(datum(picture())) for _ in range(3)]
+    parts = {}
+    for count in (2, 3):
+        source = write_lmdb(tmp_path / str(count), pictures[:count])
+        data = f"""layer {{ name: "d" type: "AnnotatedData" top: "data" top: "label"
+            data_param {{ source: "{source}" batch_size: 2 backend: LMDB }} }}"""
+        param = small_settings()
+        param.net_param.CopyFrom(parse_text(data, NetParameter(name="data")))
+        parts[count] = facts_of(Solver(param))
+    compare([parts[3], parts[3]])
+    parts[2][1] = parts[3][1]  # the same name on every machine
+    with pytest.raises(SolverError, match="rank 1, 2, compared with rank 0: other records"):
+        compare([parts[3], parts[2], parts[2]])
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    solver = SolverParameter(device_id=1)
+
+    def device(local_rank: int, gpu: str = "") -> torch.device:
+        place = Place(rank=9, world_size=16, local_rank=local_rank)
+        return device_of(place, choose_devices(gpu, solver, alone=False))
+
+    assert [device(rank).index for rank in range(4)] == [0, 1, 2, 3]
+    assert [device(rank, "2,0").index for rank in range(2)] == [2, 0]
+    with pytest.raises(UsageError, match=r"a process number 2 .* there are 2 GPUs"):
+        device(2, "2,0")
+    solver.solver_mode = SolverParameter.CPU
+    assert device(7).type == "cpu"
+
+
+def test_every_attempt_meets_where_the_dead_do_not_answer(tmp_path: Path) -> None:
+    """The first attempt lost rank 1 before it came, the second all of them at some time."""
+    address = f"file://{tmp_path}/store"
+    with pytest.raises(RuntimeError, match="rank 1 did not come"):
+        _meet(address, [0, 2], patience_s=1)
+    for attempt in ("second", "third"):
+        stores = _meet(address, [0, 1, 2], patience_s=60)
+        assert not stores[0].check(["word"])
+        stores[0].set("word", attempt)
+        assert [store.get("word") for store in stores] == [attempt.encode()] * 3
+
+
+def _meet(address: str, ranks: list[int], patience_s: float) -> list[dist.Store]:
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(meeting_store, address, rank, 3, patience_s) for rank in ranks]
+        return [job.result() for job in jobs]
 
 
 def test_workers_only_train() -> None:
