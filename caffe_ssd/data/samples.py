@@ -155,6 +155,19 @@ def parse_datum(value: bytes) -> Sample:
     return Sample(datum=datum)
 
 
+def parse_picture(value: bytes) -> Sample:
+    """Read the picture of a Datum or an AnnotatedDatum, whichever it is, without its boxes.
+
+    Raises:
+        DataError: it is neither, or has no pixels.
+    """
+    try:
+        record = AnnotatedDatum.FromString(value)
+    except DecodeError:
+        return parse_datum(value)
+    return Sample(datum=record.datum) if record.HasField("datum") else parse_datum(value)
+
+
 def _annotated(value: bytes) -> AnnotatedDatum:
     try:
         record = AnnotatedDatum.FromString(value)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from caffe_ssd.data.decode import ColorMode
@@ -15,12 +14,12 @@ from caffe_ssd.data.draws import Draws
 from caffe_ssd.data.mean import Mean
 from caffe_ssd.data.records import LmdbSource, RecordSource
 from caffe_ssd.data.resize import Resize
-from caffe_ssd.data.samples import Sample, parse_datum
+from caffe_ssd.data.samples import parse_picture
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.files import read_bytes
 from caffe_ssd.net import Net
-from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum, Datum
+from caffe_ssd.proto.caffe_pb2 import Datum
 from caffe_ssd.scoring.picture_detector import MEAN_BGR, MEAN_GREY
 from caffe_ssd.scoring.sources import PICTURE_ENDINGS, picture_files
 from caffe_ssd.scoring.whole_set import record_readers
@@ -58,7 +57,7 @@ class CalibrationPictures:
             raise IndexError(index)
         record = index * len(self._source) // self._count
         try:
-            sample = _parse(self._source[record])
+            sample = parse_picture(self._source[record])
             blob, _ = self._transform(sample, Draws(0, index))
         except DataError as error:
             raise DataError(f"{self._source.where(record)} {error}") from None
@@ -203,12 +202,3 @@ def own_transform(net: Net) -> Transform:
         )
     _, channels, height, width = shapes[0]
     return picture_transform(channels, (height, width))
-
-
-def _parse(value: bytes) -> Sample:
-    """A record of either kind, without its boxes."""
-    try:
-        record = AnnotatedDatum.FromString(value)
-    except DecodeError:
-        return parse_datum(value)
-    return Sample(datum=record.datum) if record.HasField("datum") else parse_datum(value)

@@ -12,13 +12,13 @@ import secrets
 import time
 from datetime import timedelta
 
-import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 _PAUSE_S = 0.02
 
 
-def meeting_store(address: str, rank: int, world_size: int, patience_s: float) -> dist.Store:
+def meeting_store(address: str, rank: int, world_size: int, patience_s: float) -> Store:
     """A store that only the living processes of this attempt share.
 
     Args:
@@ -35,10 +35,10 @@ def meeting_store(address: str, rank: int, world_size: int, patience_s: float) -
     store, _, _ = next(rendezvous(address, rank, world_size, timeout=timeout))
     store.set_timeout(timeout)
     attempt = _invite(store, world_size, patience_s) if rank == 0 else _come(store, rank)
-    return dist.PrefixStore(attempt, store)
+    return PrefixStore(attempt, store)
 
 
-def _come(store: dist.Store, rank: int) -> str:
+def _come(store: Store, rank: int) -> str:
     """Ask the root for the attempt's name."""
     me = secrets.token_hex(8)  # whoever had this rank before did not have this name
     store.set(f"caffe/waiting/{rank}", me)
@@ -47,7 +47,7 @@ def _come(store: dist.Store, rank: int) -> str:
     return attempt
 
 
-def _invite(store: dist.Store, world_size: int, patience_s: float) -> str:
+def _invite(store: Store, world_size: int, patience_s: float) -> str:
     """Tell everybody who waits, those of earlier attempts too, until all ranks have arrived."""
     attempt = f"caffe/{secrets.token_hex(8)}"
     invited = set()
