@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tests.faults.training import log, make_data, wait_for, weights
 from tests.solver.torchrun import (
     ITERATIONS,
     LIMIT_S,
+    end_all,
     finish,
     kill_node,
     prepare_run,
@@ -33,6 +34,12 @@ if not sys.platform.startswith("linux"):
     pytest.skip("looks for processes in /proc", allow_module_level=True)
 
 Blobs = dict[str, bytes]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    end_all()
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +115,8 @@ def test_two_machines_of_which_one_is_lost_and_comes_back(data, tmp_path, uninte
             [
                 *("--nnodes=2", "--nproc-per-node=1", "--max-restarts=3"),
                 *("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"),
-                f"--local-addr=127.0.0.{node}",
+                # Both addresses are this machine's, and either node could be the meeting place.
+                *(f"--local-addr=127.0.0.{node}", f"--rdzv-conf=is_host={node % 2}"),
             ],
         )
 

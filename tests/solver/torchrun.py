@@ -15,6 +15,8 @@ from tests.faults.training import SOLVER, children, log, prepare
 ITERATIONS = 40
 LIMIT_S = 600.0  # a busy machine is no fault
 
+_started: list[subprocess.Popen[bytes]] = []
+
 
 def prepare_run(data: Path, folder: Path) -> Path:
     """A folder from which the training can be started; `data` is that of `make_data`."""
@@ -38,7 +40,9 @@ def start_torchrun(
     environment |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     with open(folder / "log", "ab") as file:
         out = file if pipe is None else pipe
-        return subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, env=environment)
+        agent = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, env=environment)
+    _started.append(agent)
+    return agent
 
 
 def ranks(agent: subprocess.Popen[bytes]) -> dict[int, int]:
@@ -56,6 +60,14 @@ def ranks(agent: subprocess.Popen[bytes]) -> dict[int, int]:
 def finish(agent: subprocess.Popen[bytes], folder: Path) -> None:
     """Wait for the training's orderly end."""
     assert agent.wait(LIMIT_S) == 0, log(folder)[-3000:]
+
+
+def end_all() -> None:
+    """End what a failed test has left."""
+    while _started:
+        agent = _started.pop()
+        if agent.poll() is None:
+            kill_node(agent)
 
 
 def kill_node(agent: subprocess.Popen[bytes]) -> None:

@@ -33,6 +33,7 @@ class RootResNetBody(
         ("widths", (64, 128, 256, 512)),
         ("extras", (128, 128, 128, 128)),
         ("extra_strides", (2, 2, 1, 1)),
+        ("root_stride", 1),
     )
 ):
     """A Root-ResNet with residual extra layers.
@@ -42,6 +43,8 @@ class RootResNetBody(
     widths: channels of the four stages.
     extras: channels of conv6_2, conv7_2, ...
     extra_strides: of the same; 1 keeps the size.
+    root_stride: 2 halves the image in the root's first convolution, as a ResNet does, rather than
+        by pooling behind the root.
     """
 
     @property
@@ -62,12 +65,15 @@ class RootResNetBody(
             ValueError: the description has not four stages, no root, or unequal extras.
         """
         _check(self)
-        trunk = _Trunk(net, add_root(net, from_layer, self.root), self.root[-1])
+        trunk = _Trunk(net, self._add_root(net, from_layer), self.root[-1])
         for index, (num_blocks, width) in enumerate(zip(self.blocks, self.widths)):
             trunk.add_stage(2 + index, num_blocks, width, stride=None if index == 0 else 2)
         for index, (width, stride) in enumerate(zip(self.extras, self.extra_strides)):
             trunk.add_stage(6 + index, 1, width, stride)
         return net[self.sources[-1]]
+
+    def _add_root(self, net, from_layer):
+        return add_root(net, from_layer, self.root, stride=self.root_stride)
 
 
 ROOT_RESNET34 = RootResNetBody()
@@ -106,13 +112,18 @@ def _bn_relu_in_place(bottom):
     return L.ReLU(batch_norm(bottom, in_place=True), in_place=True)
 
 
-def add_root(net, from_layer, widths, norm=_bn_relu_in_place):
-    """Add the 3x3 convolutions stem_1, stem_2, ... and a pooling, and return it."""
+def add_root(net, from_layer, widths, norm=_bn_relu_in_place, stride=1):
+    """Add the 3x3 convolutions stem_1, stem_2, ... and return what they make: half the image's size.
+
+    With stride 1 it is pooled to that; with stride 2 the first convolution halves it.
+    """
     x = net[from_layer]
     for index, num_output in enumerate(widths, 1):
         name = "stem_{}".format(index)
-        net[name] = _convolution(x, num_output, 3, stride=1 if index == 1 else None)
+        net[name] = _convolution(x, num_output, 3, stride=stride if index == 1 else None)
         x = norm(net[name])
+    if stride != 1:
+        return x
     pool = net.pool1 = max_pool(x)
     return pool
 
