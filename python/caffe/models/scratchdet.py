@@ -113,9 +113,9 @@ def _bn_relu_in_place(bottom):
 
 
 def add_root(net, from_layer, widths, norm=_bn_relu_in_place, stride=1):
-    """Add the 3x3 convolutions stem_1, stem_2, ... and return what they make: half the image's size.
+    """Add the 3x3 convolutions stem_1, stem_2, ... and return a map of half the image's size.
 
-    With stride 1 it is pooled to that; with stride 2 the first convolution halves it.
+    With stride 1 a pooling behind them halves it, with stride 2 the first convolution.
     """
     x = net[from_layer]
     for index, num_output in enumerate(widths, 1):
