@@ -7,35 +7,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from google.protobuf.message import DecodeError
-
-from caffe_ssd.data.decode import decode_datum
 from caffe_ssd.data.records import LmdbSource
+from caffe_ssd.datasets.database import Record, read_records
 from caffe_ssd.desk.console import track
-from caffe_ssd.errors import CaffeError
-from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """One record, checked.
-
-    Args:
-        key: its key.
-        fault: what is wrong with it; empty if nothing is.
-        shape: (height, width, channels) it states.
-        label: class number of a classification record.
-        boxes: (label, difficult, corners) of each object.
-    """
-
-    key: str
-    fault: str = ""
-    shape: tuple[int, int, int] = (0, 0, 0)
-    label: int | None = None
-    boxes: list[tuple[int, bool, tuple[float, float, float, float]]] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
@@ -85,42 +61,7 @@ def summarise(database: str | os.PathLike[str], *, decode: bool = True) -> Summa
         DataError: it cannot be read.
     """
     source = LmdbSource(database)
-    keys = source.keys()
     summary = Summary()
-
-    def check(index: int) -> Record:
-        return _check(keys[index].decode(errors="replace"), source[index], decode)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(keys), 1000):  # in parts: the pool would queue all values at once
-            part = range(start, min(start + 1000, len(keys)))
-            what = f"read {start + len(part)} of {len(keys)}"
-            for record in track(pool.map(check, part), len(part), what):
-                summary.add(record)
+    for record in track(read_records(source, decode=decode), len(source), "read"):
+        summary.add(record)
     return summary
-
-
-def _check(key: str, value: bytes, decode: bool) -> Record:
-    record = AnnotatedDatum()
-    try:
-        record.ParseFromString(value)
-    except DecodeError:
-        return Record(key=key, fault="is no AnnotatedDatum")
-    datum = record.datum
-    shape = (datum.height, datum.width, datum.channels)
-    if decode:
-        try:
-            found = decode_datum(datum).shape[:2]
-        except CaffeError as error:
-            return Record(key=key, fault=str(error))
-        if found != shape[:2]:
-            stated, real = f"{shape[0]}x{shape[1]}", f"{found[0]}x{found[1]}"
-            return Record(key=key, fault=f"states {stated} but its image is {real} (rotated?)")
-    if not record.HasField("type"):
-        return Record(key=key, shape=shape, label=datum.label)
-    boxes = [
-        (group.group_label, b.difficult, (b.xmin, b.ymin, b.xmax, b.ymax))
-        for group in record.annotation_group
-        for b in (annotation.bbox for annotation in group.annotation)
-    ]
-    return Record(key=key, shape=shape, boxes=boxes)

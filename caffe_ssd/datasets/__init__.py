@@ -5,7 +5,9 @@ files -> Dataset -> findings          -> train and test -> another format, or wh
 """
 
 from caffe_ssd.datasets.dataset import AnnotatedPicture, Dataset, Finding
+from caffe_ssd.datasets.doctor import check
 from caffe_ssd.datasets.formats import FORMATS
+from caffe_ssd.datasets.net_priors import NetPriors, priors_of_net
 from caffe_ssd.datasets.reading import read_folder
 from caffe_ssd.datasets.repair import repaired
 from caffe_ssd.datasets.splitting import split
@@ -16,6 +18,9 @@ __all__ = [
     "AnnotatedPicture",
     "Dataset",
     "Finding",
+    "NetPriors",
+    "check",
+    "priors_of_net",
     "read_folder",
     "repaired",
     "split",

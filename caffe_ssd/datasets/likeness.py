@@ -58,8 +58,15 @@ def alike_pairs(vectors: Vectors, least: float) -> Iterator[tuple[int, int, floa
                 yield start + i, start + j, float(products[i, j])
 
 
-def near_duplicates(pictures: Sequence[AnnotatedPicture]) -> list[tuple[int, int]]:
-    """Pairs of pictures that are the same file or the same picture stored anew."""
+def near_duplicates(
+    pictures: Sequence[AnnotatedPicture], vectors: Vectors
+) -> list[tuple[int, int]]:
+    """Pairs of pictures that are the same file or the same picture stored anew.
+
+    Args:
+        pictures: the pictures.
+        vectors: their `looks`.
+    """
     pairs = set()
     same: dict[bytes, int] = {}
     for index, picture in enumerate(pictures):
@@ -67,7 +74,7 @@ def near_duplicates(pictures: Sequence[AnnotatedPicture]) -> list[tuple[int, int
         if first != index:
             pairs.add((first, index))
     if len(pictures) <= MOST_COMPARED:
-        for i, j, _ in alike_pairs(looks(pictures), NEAR_DUPLICATE):
+        for i, j, _ in alike_pairs(vectors, NEAR_DUPLICATE):
             if _agree_in_detail(pictures[i], pictures[j]):
                 pairs.add((i, j))
     return sorted(pairs)
@@ -86,10 +93,14 @@ def _agree_in_detail(one: AnnotatedPicture, other: AnnotatedPicture) -> bool:
     return float(details[0] @ details[1]) >= 0.9
 
 
-def groups(pictures: Sequence[AnnotatedPicture]) -> list[list[int]]:
+def groups(pictures: Sequence[AnnotatedPicture], vectors: Vectors) -> list[list[int]]:
     """Pictures that must stay together: near-duplicates and frames of a video, by their indices.
 
     Frames have names that differ in their last number only, by at most 5, and look alike.
+
+    Args:
+        pictures: the pictures.
+        vectors: their `looks`.
     """
     leader = list(range(len(pictures)))
 
@@ -99,7 +110,7 @@ def groups(pictures: Sequence[AnnotatedPicture]) -> list[list[int]]:
             index = leader[index]
         return index
 
-    for i, j in [*near_duplicates(pictures), *_frames(pictures)]:
+    for i, j in [*near_duplicates(pictures, vectors), *_frames(pictures, vectors)]:
         first, second = sorted((find(i), find(j)))
         leader[second] = first
     members: dict[int, list[int]] = defaultdict(list)
@@ -108,7 +119,7 @@ def groups(pictures: Sequence[AnnotatedPicture]) -> list[list[int]]:
     return list(members.values())
 
 
-def _frames(pictures: Sequence[AnnotatedPicture]) -> Iterable[tuple[int, int]]:
+def _frames(pictures: Sequence[AnnotatedPicture], vectors: Vectors) -> Iterable[tuple[int, int]]:
     """Neighbours in a run of frames."""
     runs: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for index, picture in enumerate(pictures):
@@ -119,7 +130,6 @@ def _frames(pictures: Sequence[AnnotatedPicture]) -> Iterable[tuple[int, int]]:
             runs[str(path.with_name(start)) if start else f"{path.parent}/", end].append(
                 (int(match[1]), index)
             )
-    vectors = looks(pictures)
     for run in runs.values():
         run.sort()
         for (number, i), (after, j) in pairwise(run):

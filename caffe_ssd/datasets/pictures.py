@@ -134,7 +134,7 @@ def _look(data: bytes) -> PictureFile:
         is_deep=image.dtype != np.uint8,
         damage="it ends too early: the rest of the picture is grey" if is_cut else "",
         digest=hashlib.sha256(data).digest(),
-        thumbnail=_thumbnail(small),
+        thumbnail=thumbnail_of(small),
     )
 
 
@@ -147,10 +147,15 @@ def _reduction(size: tuple[int, int] | None) -> int:
     return 0
 
 
-def _thumbnail(image: NDArray[Any]) -> NDArray[np.uint8]:
-    gray = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(gray, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    return small.astype(np.uint8, copy=False)
+def thumbnail_of(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """[32, 32] gray, of a picture [H, W], [H, W, 1] or [H, W, 3]."""
+    if image.dtype != np.uint8:
+        image = image.clip(0, 255).astype(np.uint8)
+    gray = image if image.ndim == 2 or image.shape[2] == 1 else image[:, :, :3].mean(2)
+    small = cv2.resize(
+        gray.reshape(image.shape[:2]), (THUMBNAIL,) * 2, interpolation=cv2.INTER_AREA
+    )
+    return np.asarray(small.round(), np.uint8)
 
 
 def exif_orientation(data: bytes) -> int:

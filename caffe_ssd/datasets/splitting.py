@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import replace
 
 from caffe_ssd.datasets.dataset import NOTE, TEST, TRAIN, Dataset, Finding
-from caffe_ssd.datasets.likeness import groups
+from caffe_ssd.datasets.likeness import groups, looks
 from caffe_ssd.errors import DataError, UsageError
 
 _MOST_SHOWN = 20
@@ -33,7 +33,7 @@ def split(dataset: Dataset, test_share: float = 0.2, seed: int = 0) -> Dataset:
         raise UsageError(f"test_share is {test_share:g}; allowed: above 0 and below 1")
     if dataset.is_split:
         return dataset
-    together = groups(dataset.pictures)
+    together = groups(dataset.pictures, looks(dataset.pictures))
     if len(together) < 2:
         raise DataError(
             f"{dataset.root}: its {len(dataset.pictures)} pictures cannot be divided into train "

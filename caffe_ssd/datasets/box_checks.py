@@ -1,0 +1,103 @@
+"""What can be wrong with boxes."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_ssd.data.annotation_files import AnnotatedBox
+from caffe_ssd.datasets.dataset import ERROR, NOTE, WARNING, AnnotatedPicture, Dataset, Notes
+
+TINY_PX = 8
+"""The least side, as the root of the area, that the finest maps of the published nets can see."""
+
+_SAME = 0.95
+_TOLERANCE_PX = 1.0  # VOC's corners are counted from 1 by some programs
+_TEXTS = {
+    "swapped": (ERROR, "{boxes} boxes have swapped corners (xmin above xmax, or ymin above ymax)"),
+    "elsewhere": (ERROR, "{boxes} boxes lie wholly outside their picture"),
+    "outside": (WARNING, "{boxes} boxes reach out of their picture"),
+    "empty": (WARNING, "{boxes} boxes have no area; no prior can match them"),
+    "one-pixel": (WARNING, "{boxes} boxes are one pixel wide or high: a slip of the mouse?"),
+    "twice": (WARNING, "{boxes} objects are marked twice with the same class"),
+    "two-classes": (WARNING, "{boxes} objects are marked twice with different classes"),
+}
+
+
+def check_boxes(dataset: Dataset, notes: Notes, input_size: tuple[int, int]) -> None:
+    """Look at every box.
+
+    Args:
+        dataset: the data set.
+        notes: gets the findings.
+        input_size: (height, width) of the net's input, in pixels.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    tiny: list[str] = []
+    for picture in dataset.pictures:
+        for box in picture.boxes:
+            if kind := _fault(box, *picture.size):
+                found[kind].append(picture.name)
+            elif _is_tiny(box, picture.size, input_size):
+                tiny.append(picture.name)
+        for kind in _pairs(picture):
+            found[kind].append(picture.name)
+    for kind, (severity, text) in _TEXTS.items():
+        counted = text.replace("{boxes}", str(len(found[kind])))
+        notes.add_all(kind, severity, counted, found[kind])
+    total = sum(len(picture.boxes) for picture in dataset.pictures)
+    height, width = input_size
+    notes.add_all(
+        "tiny",
+        WARNING if len(tiny) > total / 10 else NOTE,
+        f"{len(tiny)} boxes of {total} are smaller than {TINY_PX} x {TINY_PX} pixels at the net's "
+        f"input of {height} x {width} (height x width): a larger input would help",
+        tiny,
+    )
+
+
+def _fault(box: AnnotatedBox, height: int, width: int) -> str:
+    xmin, ymin, xmax, ymax = box.corners_px
+    if xmin > xmax or ymin > ymax:
+        return "swapped"
+    if xmin >= width or ymin >= height or xmax <= 0 or ymax <= 0:
+        return "elsewhere"
+    if xmin == xmax or ymin == ymax:
+        return "empty"
+    if min(xmin, ymin) < -_TOLERANCE_PX or max(xmax - width, ymax - height) > _TOLERANCE_PX:
+        return "outside"
+    if min(xmax - xmin, ymax - ymin) <= 1:
+        return "one-pixel"
+    return ""
+
+
+def _is_tiny(box: AnnotatedBox, size: tuple[int, int], input_size: tuple[int, int]) -> bool:
+    xmin, ymin, xmax, ymax = box.corners_px
+    width = (xmax - xmin) / size[1] * input_size[1]
+    height = (ymax - ymin) / size[0] * input_size[0]
+    return math.sqrt(width * height) < TINY_PX
+
+
+def _pairs(picture: AnnotatedPicture) -> list[str]:
+    """A word for each pair of boxes that mark one object."""
+    if len(picture.boxes) < 2:
+        return []
+    corners = np.array([box.corners_px for box in picture.boxes])
+    first, second = np.nonzero(np.triu(overlaps(corners), 1) >= _SAME)
+    return [
+        "twice" if picture.boxes[i].category == picture.boxes[j].category else "two-classes"
+        for i, j in zip(first.tolist(), second.tolist(), strict=True)
+    ]
+
+
+def overlaps(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[N, N] intersection over union of boxes [N, 4] in pixels; 0 where there is no area."""
+    low = np.maximum(corners[:, None, :2], corners[None, :, :2])
+    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
+    shared = (high - low).clip(0).prod(2)
+    area = (corners[:, 2:] - corners[:, :2]).clip(0).prod(1)
+    union = area[:, None] + area[None] - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
