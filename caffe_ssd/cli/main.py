@@ -23,6 +23,7 @@ ACTIONS = {
     "time": "benchmark a model's layers",
     "recalibrate": "recompute BatchNorm's statistics after a short training",
     "detect": "find objects on pictures and draw them",
+    "data": "check, convert and show data sets",
     "serve": "serve a detector over HTTP, with a page to try it",
     "export": "write a net as an ONNX file",
     "evaluate": "score result files as the reference, VOC and COCO do",

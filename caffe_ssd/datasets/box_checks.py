@@ -36,27 +36,40 @@ def check_boxes(dataset: Dataset, notes: Notes, input_size: tuple[int, int]) -> 
         input_size: (height, width) of the net's input, in pixels.
     """
     found: dict[str, list[str]] = defaultdict(list)
-    tiny: list[str] = []
     for picture in dataset.pictures:
-        for box in picture.boxes:
-            if kind := _fault(box, *picture.size):
-                found[kind].append(picture.name)
-            elif _is_tiny(box, picture.size, input_size):
-                tiny.append(picture.name)
-        for kind in _pairs(picture):
-            found[kind].append(picture.name)
+        for kind, boxes in box_faults(picture, input_size).items():
+            found[kind] += [picture.name] * len(boxes)
     for kind, (severity, text) in _TEXTS.items():
         counted = text.replace("{boxes}", str(len(found[kind])))
         notes.add_all(kind, severity, counted, found[kind])
+    tiny = len(found["tiny"])
     total = sum(len(picture.boxes) for picture in dataset.pictures)
     height, width = input_size
     notes.add_all(
         "tiny",
-        WARNING if len(tiny) > total / 10 else NOTE,
-        f"{len(tiny)} boxes of {total} are smaller than {TINY_PX} x {TINY_PX} pixels at the net's "
+        WARNING if tiny > total / 10 else NOTE,
+        f"{tiny} boxes of {total} are smaller than {TINY_PX} x {TINY_PX} pixels at the net's "
         f"input of {height} x {width} (height x width): a larger input would help",
-        tiny,
+        found["tiny"],
     )
+
+
+def box_faults(picture: AnnotatedPicture, input_size: tuple[int, int]) -> dict[str, list[int]]:
+    """Which boxes of a picture, by their indices, have which fault.
+
+    Args:
+        picture: the picture.
+        input_size: (height, width) of the net's input, in pixels.
+    """
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, box in enumerate(picture.boxes):
+        if kind := _fault(box, *picture.size):
+            found[kind].append(index)
+        elif _is_tiny(box, picture.size, input_size):
+            found["tiny"].append(index)
+    for kind, index in _pairs(picture):
+        found[kind].append(index)
+    return found
 
 
 def _fault(box: AnnotatedBox, height: int, width: int) -> str:
@@ -81,14 +94,15 @@ def _is_tiny(box: AnnotatedBox, size: tuple[int, int], input_size: tuple[int, in
     return math.sqrt(width * height) < TINY_PX
 
 
-def _pairs(picture: AnnotatedPicture) -> list[str]:
-    """A word for each pair of boxes that mark one object."""
+def _pairs(picture: AnnotatedPicture) -> list[tuple[str, int]]:
+    """A word and the second box for each pair of boxes that mark one object."""
     if len(picture.boxes) < 2:
         return []
     corners = np.array([box.corners_px for box in picture.boxes])
     first, second = np.nonzero(np.triu(overlaps(corners), 1) >= _SAME)
+    names = [box.category for box in picture.boxes]
     return [
-        "twice" if picture.boxes[i].category == picture.boxes[j].category else "two-classes"
+        ("twice" if names[i] == names[j] else "two-classes", j)
         for i, j in zip(first.tolist(), second.tolist(), strict=True)
     ]
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from caffe_ssd.data.annotation_files import AnnotatedBox
 from caffe_ssd.data.decode import decode_datum
@@ -100,7 +98,7 @@ def read_database(
             )
         else:
             labels.update(label for label, _, _ in record.boxes)
-            pictures.append(_picture(record, record.picture, names, split))
+            pictures.append(_picture(os.fspath(path), record, record.picture, names, split))
     if not pictures:
         raise DataError(f"{os.fspath(path)}: there is no record that can be used")
     if unknown := sorted(labels - names.keys()) if names else []:
@@ -118,27 +116,12 @@ def read_database(
     )
 
 
-def picture_of_record(source: LmdbSource, key: str) -> NDArray[np.uint8]:
-    """[H, W, C] the picture of a record, as data layers see it.
-
-    Raises:
-        DataError: there is no such record, or it is broken.
-    """
-    keys: Sequence[bytes] = source.keys()
-    try:
-        index = keys.index(key.encode())
-        record = AnnotatedDatum.FromString(source[index])
-    except (ValueError, DecodeError) as error:
-        raise DataError(f"record {key}: {error}") from error
-    return decode_datum(record.datum).astype(np.uint8, copy=False)
-
-
 def _where(record: Record) -> str:
     return f"{record.key}: {record.fault}"
 
 
 def _picture(
-    record: Record, file: PictureFile, names: dict[int, str], split: str
+    database: str, record: Record, file: PictureFile, names: dict[int, str], split: str
 ) -> AnnotatedPicture:
     height, width = file.size
     boxes = []
@@ -149,7 +132,14 @@ def _picture(
         xmin, ymin, xmax, ymax = rounded
         name = names.get(label, str(label))
         boxes.append(AnnotatedBox(name, xmin, ymin, xmax, ymax, difficult))
-    return AnnotatedPicture(path="", name=record.key, file=file, boxes=boxes, split=split)
+    return AnnotatedPicture(
+        path=database,
+        name=record.key,
+        file=file,
+        boxes=boxes,
+        split=split,
+        annotation_path=record.key,
+    )
 
 
 def _read(key: str, value: bytes, decode: bool) -> Record:

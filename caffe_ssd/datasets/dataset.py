@@ -7,6 +7,7 @@ is shifted, sorted or cut (`repaired` does that).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -42,12 +43,13 @@ class AnnotatedPicture:
     """One picture and its objects.
 
     Args:
-        path: the picture's file.
+        path: the picture's file; the database that holds it, if it is a record.
         name: the same, relative to the data set's folder, with slashes.
         file: what the file is.
         boxes: the objects, in the order of the annotations.
         split: train, test, or nothing where the folder is not divided.
-        annotation_path: where the boxes come from; nothing if a picture has no annotations.
+        annotation_path: where the boxes come from; nothing if a picture has no annotations. The
+            key, if it is a record.
     """
 
     path: str
@@ -100,6 +102,21 @@ class Dataset:
         return counts
 
 
+def in_number(text: str) -> str:
+    """A text that begins with a number and a plural, as it reads for that number."""
+    if not text.startswith("1 "):
+        return text
+    first = re.sub(r"\b(boxes|pictures|objects|pairs|names|frames)\b", _singular, text, count=1)
+    return re.sub(r"\b(are|have|lie|reach|end)\b", _singular, first, count=1)
+
+
+def _singular(match: re.Match[str]) -> str:
+    words = {"boxes": "box", "are": "is", "have": "has", "reach": "reaches"}
+    if match[0] in words:
+        return words[match[0]]
+    return match[0][:-1] if match[0].endswith("s") else f"{match[0]}s"
+
+
 class Notes:
     """Collects findings; what is said in the same words of several files becomes one."""
 
@@ -116,7 +133,7 @@ class Notes:
         """Note a finding of several files, if there are any; `{n}` in the text is their number."""
         places = list(dict.fromkeys(where))
         if places:
-            text = text.replace("{n}", str(len(places)))
+            text = in_number(text.replace("{n}", str(len(places))))
             self._found.setdefault((kind, severity, text), []).extend(places)
 
     def findings(self) -> list[Finding]:

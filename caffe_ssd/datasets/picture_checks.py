@@ -8,7 +8,7 @@ from collections import defaultdict
 from caffe_ssd.datasets.dataset import ERROR, NOTE, TEST, TRAIN, WARNING, Dataset, Notes
 from caffe_ssd.datasets.likeness import MOST_COMPARED, groups, looks, near_duplicates
 
-_MUCH = 2.0
+_MUCH = 3.0
 _PLAIN = re.compile(r"[\x21-\x7e]+")
 
 
