@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from difflib import get_close_matches
 
-from caffe_ssd.desk.console import show
+from caffe_ssd.cli.flags import ActionParser
 from caffe_ssd.errors import UsageError
 
 ACTIONS = {
@@ -17,7 +17,14 @@ ACTIONS = {
     "convert": "write a data set in another format",
     "show": "draw training batches as the net sees them, with the priors that match",
 }
-_EXAMPLES = """\
+DESCRIPTION = (
+    "Look at data sets before training, and bring them into other formats.\n\nactions:\n"
+    + (
+        "\n".join(f"  {name:<9}{summary}" for name, summary in ACTIONS.items())
+        + "\n\ncaffe data ACTION --help lists the flags of an action."
+    )
+)
+EXAMPLES = """\
   caffe data check my_pictures -output check.html
   caffe data check my_pictures -model train.prototxt
   caffe data convert my_pictures my_pictures_coco -to coco
@@ -26,25 +33,18 @@ _EXAMPLES = """\
 
 def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
-    names = [word for word in arguments if not word.startswith("-")]
-    if not names or names[0] not in ACTIONS:
-        wants_help = any(word.lstrip("-") in ("help", "h") for word in arguments)
-        if not names and (wants_help or not arguments):
-            show(_usage())
-            return 0 if wants_help else 2
-        close = get_close_matches(names[0], ACTIONS, n=1) if names else []
-        hint = f"did you mean {close[0]}? " if close else ""
-        given = repr(names[0]) if names else "none"
-        raise UsageError(f"caffe data: the action is {given}; {hint}known: {', '.join(ACTIONS)}")
-    name = names[0]
     rest = list(arguments)
+    name = next((word for word in rest if not word.startswith("-")), None)
+    if name is None:
+        parser = ActionParser("data", description=DESCRIPTION, examples=EXAMPLES)
+        parser.add_argument("action", metavar="ACTION", help=f"one of {', '.join(ACTIONS)}")
+        parser.add_argument("rest", metavar="ARGUMENT", nargs="*", help="what it is given")
+        parser.parse_action(rest)
+        return 0
+    if name not in ACTIONS:
+        close = get_close_matches(name, ACTIONS, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"caffe data: unknown action {name!r}; {hint}known: {', '.join(ACTIONS)}")
     rest.remove(name)
     module = importlib.import_module(f"caffe_ssd.cli.data_{name}")
     return int(module.run(rest))
-
-
-def _usage() -> str:
-    lines = ["usage: caffe data <action> [flags] ...", "", "actions:"]
-    lines += [f"  {name:<9}{summary}" for name, summary in ACTIONS.items()]
-    lines += ["", "caffe data <action> --help lists the flags of an action.", "", "examples:"]
-    return "\n".join([*lines, _EXAMPLES])

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_ssd.data.annotation_files import AnnotatedBox
-from caffe_ssd.datasets.dataset import ERROR, NOTE, WARNING, AnnotatedPicture, Dataset, Notes
+from caffe_ssd.datasets.dataset import (
+    ERROR,
+    NOTE,
+    WARNING,
+    AnnotatedPicture,
+    Dataset,
+    Notes,
+    in_number,
+)
 
 TINY_PX = 8
 """The least side, as the root of the area, that the finest maps of the published nets can see."""
@@ -40,7 +48,7 @@ def check_boxes(dataset: Dataset, notes: Notes, input_size: tuple[int, int]) -> 
         for kind, boxes in box_faults(picture, input_size).items():
             found[kind] += [picture.name] * len(boxes)
     for kind, (severity, text) in _TEXTS.items():
-        counted = text.replace("{boxes}", str(len(found[kind])))
+        counted = in_number(text.replace("{boxes}", str(len(found[kind]))))
         notes.add_all(kind, severity, counted, found[kind])
     tiny = len(found["tiny"])
     total = sum(len(picture.boxes) for picture in dataset.pictures)
@@ -98,7 +106,7 @@ def _pairs(picture: AnnotatedPicture) -> list[tuple[str, int]]:
     """A word and the second box for each pair of boxes that mark one object."""
     if len(picture.boxes) < 2:
         return []
-    corners = np.array([box.corners_px for box in picture.boxes])
+    corners = np.array([box.corners_px for box in picture.boxes], np.float64)
     first, second = np.nonzero(np.triu(overlaps(corners), 1) >= _SAME)
     names = [box.category for box in picture.boxes]
     return [

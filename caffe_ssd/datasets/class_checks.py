@@ -20,12 +20,13 @@ from caffe_ssd.datasets.dataset import (
     AnnotatedPicture,
     Dataset,
     Notes,
+    in_number,
 )
 
 FEW = 20
 """Fewer boxes of a class than this teach little."""
 
-_ALIKE = 0.8
+_ALIKE = 0.7
 _RARE_SHARE = 0.1
 _ENOUGH = 10  # boxes of a class whose sizes are to be told from another's
 _GAIN = 3.0  # nats by which each box must fit the other class better
@@ -47,7 +48,8 @@ def check_classes(dataset: Dataset, notes: Notes) -> None:
     _note_misspelt(counts, examples, notes)
     for name in dataset.classes:
         if 0 < counts[name] < FEW:
-            text = f"class {name!r} has {counts[name]} boxes, which is little to learn from"
+            boxes = in_number(f"{counts[name]} boxes")
+            text = f"class {name!r} has {boxes}, which is little to learn from"
             notes.add_all("few", WARNING, text, examples[name])
     if dataset.is_split:
         _note_missing(dataset, notes, examples)
@@ -77,8 +79,8 @@ def _note_misspelt(
             notes.add_all(
                 "misspelt",
                 WARNING,
-                f"class {rare!r} ({counts[rare]} boxes) may be class {common!r} "
-                f"({counts[common]} boxes), misspelt",
+                f"class {rare!r} ({in_number(f'{counts[rare]} boxes')}) may be class {common!r} "
+                f"({in_number(f'{counts[common]} boxes')}), misspelt",
                 examples.get(rare) or [rare],
             )
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from math import log
+from statistics import median
 
 from caffe_ssd.datasets.dataset import ERROR, NOTE, TEST, TRAIN, WARNING, Dataset, Notes
 from caffe_ssd.datasets.likeness import MOST_COMPARED, groups, looks, near_duplicates
 
-_MUCH = 3.0
+_MUCH, _ODD = 3.0, 1.5
+_MOST_ODD = 20
 _PLAIN = re.compile(r"[\x21-\x7e]+")
 
 
@@ -71,10 +74,14 @@ def _note_sizes(dataset: Dataset, notes: Notes) -> None:
             f", and shapes from {low:.2f} to {high:.2f} (width over height): all are squeezed into "
             "one input, which distorts their objects differently"
         )
-    extreme = [name for name, ratio in ratios.items() if ratio in (low, high)] if differ else []
     notes.add("sizes", WARNING if differ else NOTE, text)
-    for name in extreme[:2]:
-        notes.add("sizes", WARNING, text, name)
+    if differ:
+        usual = median(ratios.values())
+        apart = {name: abs(log(ratio / usual)) for name, ratio in ratios.items()}
+        oddest = sorted(apart, key=lambda name: -apart[name])[:_MOST_ODD]
+        for name in oddest:
+            if apart[name] > log(_ODD):
+                notes.add("sizes", WARNING, text, name)
 
 
 def _note_copies(dataset: Dataset, notes: Notes) -> None:

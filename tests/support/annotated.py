@@ -43,12 +43,21 @@ def some_boxes(rng: np.random.Generator, height: int, width: int) -> list[Annota
     return boxes
 
 
-def drawn_dataset(folder: Path, count: int = 20, num_test: int = 5) -> Dataset:
-    """A data set whose pictures are drawn into a folder; the last ones are for testing."""
+def drawn_dataset(
+    folder: Path,
+    count: int = 20,
+    num_test: int = 5,
+    same_size: tuple[int, int] | None = None,
+) -> Dataset:
+    """A data set whose pictures are drawn into a folder; the last ones are for testing.
+
+    The first one has no boxes; they are of many sizes, or all of one (height, width).
+    """
     pictures = []
     rng = np.random.default_rng(3)
     for index in range(count):
         size = (int(rng.integers(60, 140)), int(rng.integers(80, 200)))
+        size = size if same_size is None else same_size
         boxes = some_boxes(rng, *size) if index else []
         name = f"images/picture_{index:03d}.{'png' if index % 3 else 'jpg'}"
         draw_picture(folder / name, boxes, size, seed=index)
