@@ -40,7 +40,7 @@ def draw_curve(results, output, title):
     scores = axis.twinx()
     for name in _outputs(results):
         _plot_score(scores, results, name, color="tab:orange")
-        scores.set(ylabel=name, ylim=(0, 1))
+        scores.set(ylabel=_shown(results, name), ylim=(0, 1))
     _save(figure, output)
 
 
@@ -57,7 +57,7 @@ def draw_comparison(trainings, output, title):
         (line,) = _plot_loss(losses, results["train"], label=label)
         for name in _outputs(results):
             _plot_score(scores, results, name, color=line.get_color())
-            scores.set(ylabel=name, ylim=(0, 1))
+            scores.set(ylabel=_shown(results, name), ylim=(0, 1))
     losses.set(xlabel="iteration", ylabel="smoothed loss")
     losses.legend()
     scores.set(xlabel="iteration")
@@ -70,6 +70,11 @@ def draw_comparison(trainings, output, title):
 def _outputs(results):
     """Names of the scores of a training's tests."""
     return list(results["test"][0]["outputs"]) if results["test"] else []
+
+
+def _shown(results, name):
+    """What a score is called: that of detections by its name in papers, not by the blob's."""
+    return "mAP" if name in results["test"][0].get("class_ap", ()) else name
 
 
 def _plot_loss(axis, train, **style):

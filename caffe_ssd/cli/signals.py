@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from caffe_ssd.desk import streams
 from caffe_ssd.desk.console import AT_ONCE, STOPPED_AT_ONCE, tell
 from caffe_ssd.solver.hooks import Action, SecondSignal
 
@@ -117,6 +118,7 @@ def _read_signals(reader: int, ending: set[signal.Signals]) -> None:
 
 def end_at_once() -> None:
     """Leave now: no clean-up, nothing saved; the data workers end, too."""
+    streams.leave_terminal()
     tell(f"caffe: {AT_ONCE}")
     for process in multiprocessing.active_children():
         process.kill()

@@ -8,28 +8,33 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from caffe_ssd import devices, log
 from caffe_ssd.cli.flags import check_files, net_state, weights_of
 from caffe_ssd.cli.signals import SignalActions, watch
 from caffe_ssd.cli.train_flags import AUTO, parse
-from caffe_ssd.desk.console import run_command
+from caffe_ssd.desk.console import run_command, warnings_only
 from caffe_ssd.desk.flags import about_flag
 from caffe_ssd.desk.log_file import HeldLines, check_log_file, listening, logged_to
 from caffe_ssd.desk.training_bar import training_bar
-from caffe_ssd.errors import UsageError
+from caffe_ssd.desk.training_digest import TrainingDigest
+from caffe_ssd.desk.training_summary import images_per_pass
+from caffe_ssd.errors import CaffeError, UsageError
 from caffe_ssd.files import sweep
-from caffe_ssd.layers.registry import Runtime, SourceLayer
+from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net.loading import load_weights
 from caffe_ssd.net.weights import RENAME_ADVICE, copy_trained_file
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.text import naming_solver, read_solver
-from caffe_ssd.solver.best import BestKeeper, check_has_score
+from caffe_ssd.scoring.class_names import class_names
+from caffe_ssd.solver.advice import Advisor
+from caffe_ssd.solver.best import BestKeeper, best_test, check_has_score
 from caffe_ssd.solver.hooks import Action
 from caffe_ssd.solver.launch import launch
 from caffe_ssd.solver.parallel import (
@@ -42,9 +47,11 @@ from caffe_ssd.solver.parallel import (
     worker_settings,
 )
 from caffe_ssd.solver.prefix_lock import prefix_lock
-from caffe_ssd.solver.results_file import ResultsFile, earlier_entries, results_path
+from caffe_ssd.solver.results_file import Entry, ResultsFile, earlier_entries, results_path
 from caffe_ssd.solver.resume import newest_snapshot
+from caffe_ssd.solver.snapshot_files import best_path
 from caffe_ssd.solver.solver import Solver
+from caffe_ssd.solver.tensorboard_log import TensorBoardLog, check_tensorboard
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +65,21 @@ def run(arguments: list[str]) -> int:
     args = parse(arguments)
     if args.log is not None:
         check_log_file(args.log)
+    if args.tensorboard is not None:
+        check_tensorboard(args.tensorboard)
     held = HeldLines()
-    with listening(held):
+    with _terminal(args), listening(held):
         settings, chosen, place = _prepare(args)
     args.said = held.lines  # for the log file, which nobody touches before the prefix is locked
     if len(chosen) == 1:
         return train(args, settings, chosen[0], place)
-    with logged_to(args.log):
+    with _terminal(args), logged_to(args.log):
         return launch(partial(_train_of_many, args, settings), chosen)
+
+
+def _terminal(args: argparse.Namespace) -> AbstractContextManager[Console | None]:
+    """Where the digest is shown; None if the log's own lines are."""
+    return warnings_only() if args.digest else nullcontext()
 
 
 def _prepare(args: argparse.Namespace) -> tuple[bytes, list[torch.device], Place | None]:
@@ -75,6 +89,8 @@ def _prepare(args: argparse.Namespace) -> tuple[bytes, list[torch.device], Place
     state = net_state(args, "TRAIN")
     state.ClearField("phase")
     param.train_state.MergeFrom(state)
+    if args.digest and args.log is None and param.snapshot_prefix:
+        args.log = f"{param.snapshot_prefix}_train.log"
     check_files(args, *([] if args.snapshot == AUTO else ["snapshot"]), "weights")
     place = place_from_environment()
     if args.cpu_processes is not None:
@@ -125,6 +141,9 @@ def train(
     if device.type == "cpu":
         devices.keep_freed_memory()
     with ExitStack() as stack:
+        console = stack.enter_context(_terminal(args)) if is_root else None
+        if console is not None:
+            console.print(f"caffe train: {args.solver} on {_name(device, place)}")
         if is_root:
             stack.enter_context(prefix_lock(param.snapshot_prefix))
         stack.enter_context(_log_file(args, is_root))
@@ -148,7 +167,7 @@ def train(
         solver.restart_data = args.restart_data
         solver.watchdog.effect = args.on_nan
         solver.options = tuple(name for name in _CHANGE_NUMBERS if getattr(args, name))
-        _load(args, solver)
+        start = _load(args, solver)
         solver.action_source = stack.enter_context(_watch(args, is_root)).action
         stop_the_others = _do_nothing
         if place is not None:
@@ -160,9 +179,19 @@ def train(
                 sync_loss=args.sync_loss,
                 patience_s=args.peer_timeout,
             )
-        if is_root:
-            _observe(args, solver, stack)
-        return _solve(solver, stop_the_others)
+        digest = _observe(args, solver, stack, console) if is_root else None
+        if digest is not None:
+            digest.begin(start, args.log)
+        _solve(solver, stop_the_others)
+    if digest is not None:
+        digest.end()
+    return 0
+
+
+def _name(device: torch.device, place: Place | None) -> str:
+    """What a training runs on."""
+    what = "the CPU" if device.type == "cpu" else f"GPU {device.index or 0}"
+    return what if place is None else f"{what}, one of {place.world_size} processes"
 
 
 def _runtime(args: argparse.Namespace, device: torch.device, place: Place | None) -> Runtime:
@@ -200,8 +229,8 @@ def _watch(args: argparse.Namespace, is_root: bool) -> AbstractContextManager[Si
     return watch(sigint_effect="none", sighup_effect="none", sigterm_effect="none")
 
 
-def _load(args: argparse.Namespace, solver: Solver) -> None:
-    """Resume, or take over weights, as the flags ask."""
+def _load(args: argparse.Namespace, solver: Solver) -> str:
+    """Resume, or take over weights, as the flags ask; says what was done."""
     snapshot, is_auto = args.snapshot, args.snapshot == AUTO
     if is_auto:
         newest = newest_snapshot(solver.param.snapshot_prefix)
@@ -215,7 +244,7 @@ def _load(args: argparse.Namespace, solver: Solver) -> None:
                 "is trained; raise max_iter to go on",
                 *(snapshot, solver.iter, solver.param.max_iter),
             )
-        return
+        return f"goes on from {snapshot}"
     paths = weights_of(args)
     for path in paths:
         log.FINETUNING.write(path=path)
@@ -225,57 +254,75 @@ def _load(args: argparse.Namespace, solver: Solver) -> None:
         for net in solver.test_nets:  # layers that the train net does not have
             for path in paths:
                 copy_trained_file(net, path, advice=_MISFIT_ADVICE, skip_misfits=skip)
+    return f"weights of {', '.join(paths)}" if paths else "initial values"
 
 
-def _observe(args: argparse.Namespace, solver: Solver, stack: ExitStack) -> None:
-    param, runtime = solver.param, solver.runtime
-    images = images_per_pass(solver) * param.iter_size * runtime.world_size
-    bar = training_bar(start=solver.iter, end=param.max_iter, images=images)
-    solver.observers.append(stack.enter_context(bar))
-    if not param.snapshot_prefix:
-        return
-    path = results_path(param.snapshot_prefix)
-    earlier = earlier_entries(path, solver.iter)
-    results = ResultsFile(path, solver.iter)
-    solver.observers.append(results)
-    if _compares_tests(args):
-        best = BestKeeper(solver, results, earlier, keep=args.keep_best, stop_after=args.stop_after)
-        solver.observers.append(best)
-        solver.action_source = partial(_first_action, solver.action_source, best.action)
+def _observe(
+    args: argparse.Namespace, solver: Solver, stack: ExitStack, console: Console | None
+) -> TrainingDigest | None:
+    """Let everybody watch who wants to."""
+    param, observers = solver.param, solver.observers
+    prefix = param.snapshot_prefix
+    names = class_names([*solver.test_nets, solver.net][0])
+    earlier = _earlier(args, solver)
+    images = images_per_pass(solver.net) * param.iter_size * solver.runtime.world_size
+    bar = training_bar(start=solver.iter, end=param.max_iter, images=images, console=console)
+    observers.append(stack.enter_context(bar))
+    digest = None
+    if console is not None:
+        kept = best_path(param) if args.keep_best else ""
+        digest = TrainingDigest(solver, console, names, best_test(param, earlier), kept)
+        observers.append(digest)
+    if args.tensorboard is not None:
+        board = TensorBoardLog(args.tensorboard, solver, names, images=images)
+        stack.callback(board.close)
+        observers.append(board)
+    is_fresh = solver.iter == 0 and not weights_of(args)
+    observers.append(Advisor(solver, names, is_fresh=is_fresh))
+    if prefix:
+        results = ResultsFile(results_path(prefix), solver.iter, names)
+        observers.append(results)
+        if _compares_tests(args):
+            best = BestKeeper(
+                solver, results, earlier, keep=args.keep_best, stop_after=args.stop_after
+            )
+            observers.append(best)
+            solver.action_source = partial(_first_action, solver.action_source, best.action)
+    return digest
+
+
+def _earlier(args: argparse.Namespace, solver: Solver) -> list[Entry]:
+    """What the trainings scored that this one resumes."""
+    if not solver.param.snapshot_prefix:
+        return []
+    try:
+        return earlier_entries(results_path(solver.param.snapshot_prefix), solver.iter)
+    except CaffeError as error:
+        if _compares_tests(args):
+            raise
+        logger.warning("What was scored before is not known: %s", error)
+        return []
 
 
 def _compares_tests(args: argparse.Namespace) -> bool:
     return args.keep_best or args.stop_after is not None
 
 
-def _first_action(*sources: Callable[[], Action]) -> Action:
-    """What the first of these that wants something wants."""
-    for source in sources:
-        action = source()
-        if action is not Action.NONE:
-            return action
-    return Action.NONE
-
-
-def images_per_pass(solver: Solver) -> int:
-    """The batch size of the train net's first data layer; 0 without one."""
-    for layer in solver.net.layers:
-        if isinstance(layer, SourceLayer):
-            # A Python layer may have no top, or one that is a single number.
-            return next((shape[0] for shape in layer.top_shapes() if shape), 0)
-    return 0
-
-
-def _solve(solver: Solver, stop_the_others: Callable[[], None]) -> int:
+def _solve(solver: Solver, stop_the_others: Callable[[], None]) -> None:
     log.STARTING.write()
     try:
         solver.solve()
     except StoppedByRoot:
-        return 0
+        return
     if solver.stopped_early and solver.iter < solver.param.max_iter:
         stop_the_others()
     log.TOOL_DONE.write()
-    return 0
+
+
+def _first_action(*sources: Callable[[], Action]) -> Action:
+    """What the first of these that wants something wants."""
+    actions = (source() for source in sources)
+    return next((action for action in actions if action is not Action.NONE), Action.NONE)
 
 
 def _do_nothing() -> None:

@@ -12,6 +12,7 @@ from caffe_ssd.cli.flags import (
     at_least,
     required,
 )
+from caffe_ssd.desk.console import is_terminal
 from caffe_ssd.errors import UsageError
 from caffe_ssd.solver.parallel import PATIENCE_S
 from caffe_ssd.solver.watchdog import EFFECTS
@@ -46,6 +47,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add_lenient_flag(parser)
     args = parser.parse_action(arguments)
     _check(args)
+    args.digest = is_terminal() if args.digest == "auto" else args.digest == "on"
     return args
 
 
@@ -136,7 +138,19 @@ def _add_watching(parser: ActionParser) -> None:
     parser.add_flag(
         "log",
         metavar="FILE",
-        help="write the log to FILE, too; a training that resumes appends to it",
+        help="write the log to FILE, too; a training that resumes appends to it "
+        "(<snapshot_prefix>_train.log with -digest)",
+    )
+    parser.add_flag(
+        "tensorboard",
+        metavar="DIR",
+        help="write losses, rates, gradients, scores and a few pictures to DIR for TensorBoard",
+    )
+    parser.add_flag(
+        "digest",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="show what matters to people in place of the log's lines; 'auto': on a terminal",
     )
 
 

@@ -8,6 +8,7 @@ reading starts changes it.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,11 +27,15 @@ class BatchLoader:
     Args:
         reader: reads a batch by its number.
         workers: processes that do so; with 0 it is one thread of this process.
+
+    Attributes:
+        listeners: told of each batch that is handed out, and of the seconds it was waited for.
     """
 
     def __init__(self, reader: Reader, *, workers: int = 0) -> None:
         self.reader = reader
         self.workers = workers
+        self.listeners: list[Callable[[Batch, float], None]] = []
         self._next_batch = 0
         self._batches: Iterator[Batch] | None = None
 
@@ -43,12 +48,16 @@ class BatchLoader:
         if self._batches is None:
             start = _in_processes if self.workers > 0 else _in_thread
             self._batches = start(self.reader, self._next_batch, self.workers)
+        begin = time.perf_counter()
         try:
             batch = next(self._batches)
         except BaseException:
             self._batches = None
             raise
         self._next_batch += 1
+        waited_s = time.perf_counter() - begin
+        for listener in self.listeners:
+            listener(batch, waited_s)
         return batch
 
     def seek(self, batch: int) -> None:
@@ -62,7 +71,7 @@ class BatchLoader:
         self._batches = None
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_batches": None}
+        return {**self.__dict__, "_batches": None, "listeners": []}
 
 
 def _in_thread(reader: Reader, start: int, workers: int) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO, TypeVar
 
 from rich.console import Console
@@ -37,8 +37,10 @@ __all__ = [
     "run_command",
     "set_up_logging",
     "show",
+    "stderr_console",
     "tell",
     "track",
+    "warnings_only",
 ]
 
 T = TypeVar("T")
@@ -50,7 +52,8 @@ def set_up_logging(handler: logging.Handler | None = None) -> None:
     Files that listen to the log, see `log_file.py`, go on listening.
     """
     handler = _ToStderr() if handler is None else handler
-    handler.setFormatter(GlogFormatter())
+    if handler.formatter is None:
+        handler.setFormatter(GlogFormatter())
     for package in PACKAGES:
         package_logger = logging.getLogger(package)
         files = [each for each in package_logger.handlers if isinstance(each, Listener)]
@@ -141,18 +144,44 @@ def is_terminal(stream: TextIO | None = None) -> bool:
 
 
 @contextmanager
-def live_progress(*columns: str | ProgressColumn, transient: bool = False) -> Iterator[Progress]:
-    """A progress bar while the block runs, which stays below the log's lines."""
-    console = Console(stderr=True)
+def live_progress(
+    *columns: str | ProgressColumn, transient: bool = False, console: Console | None = None
+) -> Iterator[Progress]:
+    """A progress bar while the block runs, which stays below the log's lines.
+
+    Args:
+        columns: what it consists of.
+        transient: it vanishes at the end.
+        console: where to show it; without one, standard error.
+    """
+    console = stderr_console() if console is None else console
     with _logging_restored():
-        if any(logging.getLogger(package).handlers for package in PACKAGES):
+        shown = [h for h in logging.getLogger(PACKAGES[0]).handlers if not isinstance(h, Listener)]
+        if shown and not isinstance(shown[0], _Warnings):
             set_up_logging(_AboveBar(console))
         # What is printed goes above the bar, unless it goes elsewhere.
         above = is_terminal(sys.stdout)
-        with Progress(
-            *columns, console=console, transient=transient, redirect_stdout=above
-        ) as progress:
+        progress = Progress(*columns, console=console, transient=transient, redirect_stdout=above)
+        with streams.without_echoed_signals(), progress:
             yield progress
+
+
+@contextmanager
+def warnings_only() -> Iterator[Console]:
+    """Show nothing but warnings of our packages' log while the block runs, in plain words.
+
+    Yields:
+        Where they are shown; other lines and a bar may be, too.
+    """
+    console = stderr_console()
+    with _logging_restored():
+        set_up_logging(_Warnings(console))
+        yield console
+
+
+def stderr_console() -> Console:
+    """Standard error, for lines above a bar."""
+    return Console(stderr=True, highlight=False, emoji=False, markup=False)
 
 
 @contextmanager
@@ -171,9 +200,25 @@ def _logging_restored() -> Iterator[None]:
 class _AboveBar(logging.Handler):
     """Prints records so that a live bar stays below them."""
 
+    style = ""
+
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(Text(self.format(record)), soft_wrap=True)
+        with suppress(OSError):  # a command goes on when nobody can be told any more
+            self._console.print(Text(self.format(record), self.style), soft_wrap=True)
+
+
+class _Warnings(_AboveBar):
+    """Shows warnings of ours without what a log puts before them."""
+
+    style = "yellow"
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.setLevel(logging.WARNING)
+        self.setFormatter(logging.Formatter("warning: %(message)s"))
+        # The original has a warning for each class without detections in each test.
+        self.addFilter(lambda record: not hasattr(record, "caffe_source"))

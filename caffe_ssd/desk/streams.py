@@ -7,11 +7,16 @@ printed would go into it. So closed streams are opened first, on nothing.
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
+_LOCAL_FLAGS = 3  # their place among a terminal's settings
+_echoed: list[list[Any]] = []  # settings of the terminal before the blocks that changed them
 _OUT_OF_DESCRIPTORS = "Too many open files"
 
 
@@ -38,6 +43,51 @@ def tell(text: str) -> None:
     if sys.stderr is not None:  # print would take standard output
         with suppress(OSError, ValueError):
             print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def without_echoed_signals() -> Iterator[None]:
+    """Keep a terminal from writing ^C into a bar while the block runs."""
+    before = _terminal_settings()
+    if before is None:
+        yield
+        return
+    termios: Any = importlib.import_module("termios")
+    settings = [*before]
+    settings[_LOCAL_FLAGS] = before[_LOCAL_FLAGS] & ~termios.ECHOCTL
+    _echoed.append(before)
+    try:
+        _set_terminal(settings)
+        yield
+    finally:
+        _echoed.pop()
+        _set_terminal(before)
+
+
+def leave_terminal() -> None:
+    """Before a process ends at once: show the cursor that a bar hides, and what is typed."""
+    if not _echoed:
+        return
+    _set_terminal(_echoed[0])
+    tell("\x1b[?25h")
+
+
+def _terminal_settings() -> list[Any] | None:
+    """Those of standard error's terminal; None if there is none, or none that can be asked."""
+    try:
+        termios = importlib.import_module("termios")
+    except ImportError:  # another kind of system
+        return None
+    try:
+        return list(termios.tcgetattr(sys.stderr.fileno()))
+    except (termios.error, OSError, ValueError, AttributeError):
+        return None
+
+
+def _set_terminal(settings: list[Any]) -> None:
+    termios: Any = importlib.import_module("termios")
+    with suppress(termios.error, OSError, ValueError, AttributeError):
+        termios.tcsetattr(sys.stderr.fileno(), termios.TCSANOW, settings)
 
 
 def finish(name: str, status: int) -> int:

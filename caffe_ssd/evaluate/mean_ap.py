@@ -8,7 +8,7 @@ Quirk: equal scores keep the order in which they arrived.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,14 @@ class MeanAP:
         per_class: average precision by label, ascending.
         without_detections: labels of which nothing was detected, ascending.
         any_detections: whether there was one at all; the reference reports nothing otherwise.
+        num_objects: in the truth, by label.
     """
 
     value: float
     per_class: Mapping[int, float]
     without_detections: tuple[int, ...]
     any_detections: bool
+    num_objects: Mapping[int, int] = field(default_factory=dict)
 
 
 class MeanAPAccumulator:
@@ -101,4 +103,5 @@ class MeanAPAccumulator:
             per_class=per_class,
             without_detections=tuple(label for label in per_class if not np.any(labels == label)),
             any_detections=len(table) > 0,
+            num_objects={label: self._num_pos[label] for label in per_class},
         )

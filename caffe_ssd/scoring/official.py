@@ -26,6 +26,7 @@ from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.detection_output import DetectionOutput
 from caffe_ssd.net import Net
 from caffe_ssd.proto.label_map import LabelMap
+from caffe_ssd.scoring.class_names import class_names
 from caffe_ssd.scoring.protocols import score
 from caffe_ssd.scoring.whole_set import record_readers
 
@@ -114,16 +115,22 @@ class OfficialScores:
 
 
 def own_names(net: Net) -> LabelMap:
-    """The names of a net's classes: those with which DetectionOutput saves results, or numbers."""
+    """The names of a net's classes.
+
+    In result files they are those with which DetectionOutput saves results, or numbers; for people
+    those of any label map that the net names.
+    """
     writer = _result_writer(net)
     judges = [layer for layer in net.layers if isinstance(layer, DetectionEvaluate)]
     names = {c: str(c) for judge in judges for c in judge.classes}
+    shown = {label: name for label, name in class_names(net).items() if label in names}
     if writer is not None:
         names = dict(writer.names)
+        shown = names | shown
     return LabelMap(
         name_to_label={name: label for label, name in names.items()},
         label_to_name=names,
-        label_to_display_name=names,
+        label_to_display_name=shown,
     )
 
 

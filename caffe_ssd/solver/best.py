@@ -114,15 +114,17 @@ class BestKeeper(Observer):
             if kept and not Path(self._path).exists():
                 logger.warning("%s is gone: the best weights are looked for anew", self._path)
                 kept = {}
-            bests = [Scored(*item) for item in kept.items()]
+            self.best = _first_best([Scored(*item) for item in sorted(kept.items())])
         else:
-            bests = scores
-        for each in sorted(bests):
-            if self.best is None or each.score > self.best.score:
-                self.best = each
+            self.best = _first_best(scores)
         now = self._solver.iter
         if self.best is not None:
             self._worse = sum(self.best.iteration < each.iteration < now for each in scores)
+
+
+def best_test(param: SolverParameter, entries: Sequence[Entry]) -> Scored | None:
+    """The best test among the entries of a results file."""
+    return _first_best(_scores(param, entries))
 
 
 def check_has_score(param: SolverParameter, test_nets: Sequence[Net]) -> None:
@@ -153,6 +155,10 @@ def score_name(param: SolverParameter, outputs: Mapping[str, object]) -> str | N
     if param.eval_type == "detection":
         return next(iter(outputs), None)
     return next((name for name in outputs if name.lower().startswith(_ACCURACY)), None)
+
+
+def _first_best(scores: Sequence[Scored]) -> Scored | None:
+    return max(scores, key=lambda each: (each.score, -each.iteration), default=None)
 
 
 def _scores(param: SolverParameter, entries: Sequence[Entry]) -> list[Scored]:

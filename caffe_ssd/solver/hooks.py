@@ -79,3 +79,6 @@ class Observer:
 
     def on_test(self, result: TestResult) -> None:
         """A test net was scored."""
+
+    def on_snapshot(self, iteration: int, paths: tuple[str, str]) -> None:
+        """The files of the model and of the state after `iteration` updates are written."""

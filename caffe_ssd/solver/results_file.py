@@ -2,7 +2,7 @@
 
 One object per line, appended, so that a resumed run goes on in the same file:
 
-    {"kind": "start", "iteration": 0, "time": 1783156502.1}
+    {"kind": "start", "iteration": 0, "classes": {"1": "cat", ...}, "time": 1783156502.1}
     {"kind": "train", "iteration": 100, "loss": 4.71, "lr": 0.001, "time": ...}
     {"kind": "test", "iteration": 1000, "net": 0, "outputs": {"detection_eval": [0.77]},
      "class_ap": {"detection_eval": {"1": 0.81, ...}}, "time": ...}
@@ -34,15 +34,18 @@ class ResultsFile(Observer):
     Args:
         path: the file; made if it does not exist.
         iteration: where the run starts.
+        classes: names of the classes by label.
 
     Raises:
         FileError: the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, iteration: int) -> None:
+    def __init__(
+        self, path: str | Path, iteration: int, classes: Mapping[int, str] | None = None
+    ) -> None:
         self._path = path
         _drop_unfinished_line(Path(path))
-        self._append("start", iteration, {})
+        self._append("start", iteration, {"classes": dict(classes)} if classes else {})
 
     def on_display(self, iteration: int, loss: float, rate: float) -> None:
         """Keep the displayed loss and rate."""

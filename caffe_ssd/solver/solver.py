@@ -309,6 +309,8 @@ class Solver:
         self.watchdog.read()
         paths = write_snapshot(self.param, self.net, state)
         self.watchdog.newest_snapshot = paths[1]
+        for observer in self.observers:
+            observer.on_snapshot(self.iter, paths)
         return paths
 
     def restore(self, path: str | Path, *, strict: bool = False) -> None:

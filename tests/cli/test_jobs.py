@@ -26,12 +26,12 @@ snapshot_prefix: "s" random_seed: 1 solver_mode: CPU
 SCRIPT = "import sys; from caffe.models.job import run_job; sys.exit(run_job('job.sh'))"
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> Path:
+@pytest.fixture(params=["--log=log", "2>&1 | tee log"])  # ours, and one for an original build
+def job(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(SOLVER)
     caffe = f"{sys.executable} -m caffe_ssd.cli.main"
-    text = f"cd {tmp_path}\n{caffe} train \\\n--solver=solver.prototxt \\\n2>&1 | tee log\n"
+    text = f"cd {tmp_path}\n{caffe} train \\\n--solver=solver.prototxt \\\n{request.param}\n"
     (tmp_path / "job.sh").write_text(text)
     return tmp_path
 

@@ -63,7 +63,7 @@ def shell_job(
 
     Args:
         solver: the solver's prototxt.
-        log: gets a copy of the output; a resumed training appends to it.
+        log: gets the whole log; a resumed training appends to it.
         gpus: device ids; none means the CPU.
         snapshot: solver state to resume from; `auto` for the newest, which an original build lacks.
         weights: model to start from where nothing is resumed.
@@ -74,20 +74,26 @@ def shell_job(
         flags.append("--snapshot={}".format(_quoted(snapshot)))
     elif weights is not None:
         flags.append("--weights={}".format(_quoted(weights)))
-    if not os.path.exists(BUILT_CAFFE):
+    if os.path.exists(BUILT_CAFFE):
+        last = _tee(log, appends=snapshot is not None)
+    else:  # it writes the log itself, and so keeps the terminal
         flags += extras
-    return _shell("train", flags, log, gpus, appends=snapshot is not None)
+        last = "--log={}".format(_quoted(log))
+    return _shell("train", flags, gpus, last)
 
 
 def scoring_job(model, log, gpus, weights, extras):
     """Return the text of a shell job that runs `caffe test` on a test net; see `shell_job`."""
     flags = ["--model={}".format(_quoted(model)), "--weights={}".format(_quoted(weights))]
-    return _shell("test", flags + list(extras), log, gpus, appends=False)
+    return _shell("test", flags + list(extras), gpus, _tee(log, appends=False))
 
 
-def _shell(action, flags, log, gpus, appends):
+def _tee(log, appends):
+    return "2>&1 | {} {}".format("tee -a" if appends else "tee", quote(log))
+
+
+def _shell(action, flags, gpus, last):
     caffe = BUILT_CAFFE if os.path.exists(BUILT_CAFFE) else "caffe"
-    last = "2>&1 | {} {}".format("tee -a" if appends else "tee", quote(log))
     if gpus:
         last = "--gpu {} {}".format(",".join(str(gpu) for gpu in gpus), last)
     lines = ["{} {} \\".format(caffe, action)] + ["{} \\".format(flag) for flag in flags] + [last]
