@@ -13,6 +13,7 @@ With -precision the plain net is scored first, and a table says what the precisi
 from __future__ import annotations
 
 import argparse
+import sys
 
 from caffe_ssd import devices
 from caffe_ssd.cli.flags import (
@@ -31,7 +32,7 @@ from caffe_ssd.cli.flags import (
     scales_of,
     weights_of,
 )
-from caffe_ssd.desk.console import show
+from caffe_ssd.desk.console import is_terminal, show
 from caffe_ssd.desk.flags import about_flag
 from caffe_ssd.errors import UsageError
 from caffe_ssd.scoring.engine_choice import PLAIN
@@ -75,10 +76,11 @@ def run(arguments: list[str]) -> int:
         allow_unfilled=args.allow_unfilled,
         forward=debug_info.forward,
     )
-    if args.protocol:
+    # Without -protocol standard output is the original's, which is empty, unless somebody looks.
+    if args.protocol or (report.protocols and is_terminal(sys.stdout)):
         show(report.table())
-        if args.json is not None:
-            write_json(args.json, report.to_dict())
+    if args.protocol and args.json is not None:
+        write_json(args.json, report.to_dict())
     if report.exact is not None:
         show(report.cost_table())
     return 0

@@ -115,10 +115,15 @@ def _schedule(solver: Solver) -> str:
     if images and count:
         parts[0] += f", {param.max_iter * images / count:.3g} passes over all"
     parts.append(f"rate {cpp_number(param.base_lr)}{_policy(param)}")
-    if param.test_interval > 0 and solver.test_nets:
-        parts.append(f"a test every {param.test_interval:,}")
-    if param.snapshot > 0:
+    if solver.test_nets:
+        is_reached = 0 < param.test_interval <= param.max_iter or param.test_initialization
+        parts.append(
+            f"{'a' if is_reached else 'too short for a'} test every {param.test_interval:,}"
+        )
+    if 0 < param.snapshot <= param.max_iter:
         parts.append(f"a snapshot every {param.snapshot:,}")
+    elif param.snapshot_after_train:
+        parts.append("a snapshot at the end")
     return "; ".join(parts)
 
 

@@ -153,10 +153,11 @@ class Advisor(Observer):
         ]
         kept = max((layer.moving_average_fraction for layer in layers), default=0.0)
         passes = param.max_iter * param.iter_size
-        if 0 < kept < 1 and 0 < passes < WINDOWS / (1 - kept):
+        window = round(1 / (1 - kept)) if 0 < kept < 1 else 0
+        if 0 < passes < WINDOWS * window:
             self._tell(
                 "statistics",
-                f"BatchNorm's statistics average over about {1 / (1 - kept):,.0f} passes "
+                f"BatchNorm's statistics average over about {window:,} passes "
                 f"(moving_average_fraction: {cpp_number(kept)}), and this training makes "
                 f"{passes:,}: tests will see statistics of an older net; set "
                 f"moving_average_fraction to {1 - 10 / passes:.2g} or so "

@@ -202,3 +202,11 @@ def test_a_class_that_no_training_picture_shows(
     solver.step(3)
     (text,) = advice(caplog)
     assert text.startswith("no 'ghost' in the 40 training pictures so far, which is a whole pass")
+
+
+def test_a_net_without_batch_norm_has_no_statistics(caplog: pytest.LogCaptureFixture) -> None:
+    param = small_settings(max_iter=1)
+    del param.net_param.layer[3]
+    param.net_param.layer[3].bottom[0] = "conv"
+    Advisor(FedSolver(param), NAMES, is_fresh=True)
+    assert not advice(caplog)

@@ -58,3 +58,6 @@ def _guarded(plan, parser, family, script):
     except (ValueError, EnvironmentError) as error:
         logger.error("error: %s", error)
         return 1
+    except KeyboardInterrupt:
+        logger.error("stopped")
+        return 130
