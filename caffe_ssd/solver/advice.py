@@ -218,10 +218,12 @@ class Advisor(Observer):
         """Have the train net's loaders tell what they hand out and how long that took."""
         for loader in _loaders(self._solver):
             loader.listeners.append(self._waits.add)
+        if self._solver.runtime.world_size > 1:
+            return  # this process sees a part of the pictures only
         for loader in _loaders(self._solver):
             reader = loader.reader
             if isinstance(reader, BatchReader) and reader.label is LabelKind.BOXES:
-                self._num_whole = len(reader.source) * self._solver.runtime.world_size
+                self._num_whole = len(reader.source)
                 loader.listeners.append(self._note_labels)
                 return
 

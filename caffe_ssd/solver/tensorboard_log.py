@@ -162,7 +162,7 @@ class _FirstBatch:
             for _, label, score, *corners in rows.tolist()
             if score >= _LEAST_SCORE
         ]
-        drawn = draw_boxes_on(large, boxes, Pen())
+        drawn = draw_boxes_on(large, boxes[::-1], Pen())  # the best on top
         return np.ascontiguousarray(drawn[..., ::-1])
 
     def _take_data(self, layer: nn.Module, bottoms: Any, tops: Tensor | tuple[Tensor, ...]) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from caffe_ssd.cli import train
 from caffe_ssd.cli.main import main
+from caffe_ssd.desk.console import run_command
 from tests.cli.test_runs import PREFIX, run
 
 TRAIN = ("train", "-solver", "det_solver.prototxt", "-workers", "0")
@@ -123,20 +128,43 @@ def test_a_classifier(classification: Path, capsys: pytest.CaptureFixture[str]) 
     assert re.search(r"iteration 10: loss [\d.]+, accuracy [\d.]+  best so far", text)
 
 
+def test_another_command_may_train(detection: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own log goes on as before."""
+    settings("max_iter: 300", "max_iter: 110")
+
+    def fit(arguments: Sequence[str]) -> int:
+        logger = logging.getLogger("caffe_ssd")
+        handlers = list(logger.handlers)
+        status = train.run([*TRAIN[1:], *START, "-digest", "on", "-log", "fit.log", "-keep_best"])
+        assert logger.handlers == handlers
+        logger.info("trained")
+        return status
+
+    assert run_command(fit, "caffe", []) == 0
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0].startswith("caffe train: ")
+    assert shown[-1].endswith("] trained")
+    assert "trained" not in Path("fit.log").read_text()
+    assert not LOG.exists()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_real_terminal(detection: Path) -> None:
     settings("max_iter: 300", "max_iter: 10000000")
-    screen = Screen([*TRAIN, *START])
-    screen.wait_for("saved det_iter_150.caffemodel")
-    assert ".cpp:" not in screen.text
-    assert "whole log    det_train.log" in screen.text
-    assert "images/s" in screen.text or "/10000000" in screen.text
-    screen.process.send_signal(signal.SIGINT)
-    assert screen.process.wait(timeout=200) == 0
-    screen.wait_for("go on with -snapshot det_iter_")
-    assert "warning: Stopping; a second signal stops at once" in screen.text
-    assert "Traceback" not in screen.text
-    assert LOG.read_text().rstrip().endswith("Optimization Done.")
+    with closing(Screen([*TRAIN, *START])) as screen:
+        before = screen.settings
+        screen.wait_for("saved det_iter_150.caffemodel")
+        assert screen.settings != before  # ^C is not written into the bar
+        assert ".cpp:" not in screen.text
+        assert "whole log    det_train.log" in screen.text
+        assert "images/s" in screen.text or "/10000000" in screen.text
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.process.wait(timeout=200) == 0
+        screen.wait_for("go on with -snapshot det_iter_")
+        assert "warning: Stopping; a second signal stops at once" in screen.text
+        assert "Traceback" not in screen.text
+        assert screen.settings == before
+        assert LOG.read_text().rstrip().endswith("Optimization Done.")
 
 
 class Screen:
@@ -146,6 +174,7 @@ class Screen:
         import pty  # not on every system
 
         own, other = pty.openpty()
+        self._other = other
         self.process = subprocess.Popen(
             [sys.executable, "-m", "caffe_ssd.cli.main", *arguments],
             stdin=other,
@@ -153,11 +182,18 @@ class Screen:
             stderr=other,
             env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", "TERM": "xterm"},
         )
-        os.close(other)
         self._own = own
         self._raw = b""
         self._has_more = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def settings(self) -> list[object]:
+        """Of the terminal."""
+        import termios  # not on every system
+
+        return list(termios.tcgetattr(self._other))
 
     @property
     def text(self) -> str:
@@ -168,15 +204,21 @@ class Screen:
         with self._has_more:
             assert self._has_more.wait_for(lambda: words in self.text, timeout=200), self.text
 
+    def close(self) -> None:
+        """End the command, if it has not ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._other)
+        self._reader.join(60)
+
     def _read(self) -> None:
         while True:
             try:
                 data = os.read(self._own, 65536)
             except OSError:  # the other end is closed
-                data = b""
+                os.close(self._own)
+                return
             with self._has_more:
                 self._raw += data
                 self._has_more.notify_all()
-            if not data:
-                os.close(self._own)
-                return

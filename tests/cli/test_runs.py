@@ -182,6 +182,19 @@ def test_detection_training_repeats_the_recorded_map(detection: Path) -> None:
     assert mine[cut - 1].endswith("detection_eval = 0.882576")
 
 
+def test_a_terminal_sees_the_names_of_the_classes(
+    detection: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("-model", "det_test.prototxt", "-weights", "snapshots/det_iter_300.caffemodel")
+    assert main(["test", *flags, "-workers", "0"]) == 0
+    assert capsys.readouterr().out == ""  # as the original's
+    monkeypatch.setattr("caffe_ssd.cli.test.is_terminal", lambda stream: True)
+    assert main(["test", *flags, "-workers", "0"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^square +[\d.]+", table, re.MULTILINE)
+    assert re.search(r"^disc +[\d.]+", table, re.MULTILINE)
+
+
 @pytest.mark.parametrize("batch_size", [4, 5])
 def test_scoring_detections(detection: Path, batch_size: int) -> None:
     """mAP does not depend on whether the batch size divides the 12 images."""

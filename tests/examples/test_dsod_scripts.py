@@ -227,14 +227,19 @@ def test_missing_own_data_is_named_alone(run: Run, caplog: pytest.LogCaptureFixt
 
 
 def test_trains_on_the_cpu_and_passes_the_exit_status_on(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     make_voc_data()
     fake_caffe(tmp_path / "bin", monkeypatch, status=3)
     assert run("dsod/DSOD300_pascal.py") == 3
     assert caplog.text.count("no GPU: running on the CPU") == 1
-    log = Path(f"jobs/{VOC}/{VOC_MODEL}.log").read_text()
-    assert log == f"args: train --solver=models/{VOC}/solver.prototxt\n"
+    log = f"jobs/{VOC}/{VOC_MODEL}.log"
+    args = f"train --solver=models/{VOC}/solver.prototxt --log={log}"
+    assert f"args: {args}\n" in capfd.readouterr().out
     assert solver_of().iter_size == 32
 
 
