@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,13 +33,18 @@ def house(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     folder = tmp_path / "house"
     shutil.copytree(furnished, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("HOME", str(folder / "home"))
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setattr(script, "count_gpus", lambda: 0)
     monkeypatch.setattr(registry, "_TYPES", dict(registry._TYPES))
     root = logging.getLogger()
     handlers = list(root.handlers)
+    modules = set(sys.modules)
     yield folder
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
     root.handlers = handlers
     caffe.set_mode_cpu()
     os.environ.pop("CAFFE_NO_PYTHON_LAYERS", None)

@@ -16,7 +16,6 @@ from unittest.mock import patch
 
 from caffe_ssd.cli.main import ACTIONS
 from caffe_ssd.cli.main import main as caffe
-from caffe_ssd.cli.train import DESCRIPTION as _TRAIN  # noqa: F401  (torch before the clock runs)
 from tests.docs.blocks import ROOT, Command
 
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -42,7 +41,7 @@ def run(words: list[str]) -> int:
     if program in TOOLS:
         return int(_tool(program)(rest) or 0)
     if program == "python" and rest[0] == "-m":
-        return _main(rest[1], rest[2:])
+        return _module(rest[1], rest[2:])
     assert program == "python", f"no test can run {program}"
     if _trains(rest[0]) and "--no-run" not in rest:
         rest = [*rest, "--no-run"]
@@ -123,16 +122,22 @@ def _tool(name: str) -> Callable[[list[str]], int | None]:
     return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
 
 
+def _module(name: str, arguments: list[str]) -> int:
+    """Run `python -m name`."""
+    assert name.partition(".")[0] in OUR_MODULES, f"whose is {name}?"
+    if name.startswith(("lmdb_tools.", "caffe_ssd.")):
+        return int(importlib.import_module(name).main(arguments) or 0)
+    return _main(name, arguments)
+
+
 def _main(name: str, arguments: list[str]) -> int:
     """Run a script or a module as the main program."""
-    is_file = name.endswith(".py")
-    assert is_file or name.partition(".")[0] in OUR_MODULES, f"whose is {name}?"
     with _arguments([name, *arguments]):
         try:
-            if is_file:
+            if name.endswith(".py"):
                 runpy.run_path(name, run_name="__main__")
             else:
-                runpy.run_module(name, run_name="__main__", alter_sys=True)
+                runpy.run_module(name, run_name="__main__")
         except SystemExit as ended:
             return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0
