@@ -30,7 +30,7 @@ HEAD = """\
 Every published model of the four families, a row for each training, and what to type to get it.
 `make docs` writes this page from `caffe.catalogue`; a test fails when it is out of date.
 
-```
+```sh title="needs VOC"
 caffe models                           # the rows
 caffe models DSOD300                   # a net in full, its rows, their commands and assumptions
 caffe models check DSOD300-07+12       # what a row lacks in this folder, and what it would take

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import caffe
 import pytest
-from caffe.models import script
+from caffe.models import plans
 
 from caffe_ssd.layers import registry
 from tests.cli.conftest import _leave_no_trace
@@ -36,7 +36,7 @@ def house(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("HOME", str(folder / "home"))
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    monkeypatch.setattr(script, "count_gpus", lambda: 0)
+    monkeypatch.setattr(plans, "count_gpus", lambda: 0)
     monkeypatch.setattr(registry, "_TYPES", dict(registry._TYPES))
     root = logging.getLogger()
     handlers = list(root.handlers)

@@ -97,17 +97,18 @@ def _stop_after_parsing(self: argparse.ArgumentParser, *args: object, **kwargs: 
 
 
 def flags_of(action: str) -> set[str]:
-    """The flags of an action of `caffe`."""
+    """The flags of an action of `caffe`, or of one of an action's verbs (`models run`)."""
     found: set[str] = set()
 
     def note(self: argparse.ArgumentParser, *_: object, **__: object) -> None:
         found.update(option.lstrip("-") for option in self._option_string_actions)
         raise Understood
 
-    assert action in ACTIONS, f"there is no caffe {action}"
+    words = action.split()
+    assert words[0] in ACTIONS, f"there is no caffe {action}"
     noting = patch.object(argparse.ArgumentParser, "parse_args", note)
     with noting, contextlib.suppress(Understood):
-        caffe([action, "--help"])
+        caffe([*words, "--help"])
     return found
 
 

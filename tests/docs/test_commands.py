@@ -93,7 +93,7 @@ def test_actions_and_flags_in_the_text_exist(page: Path) -> None:
     synopses = [block.text for block in blocks(page) if block.language == "text"]
     lines = [line for text in synopses for line in text.splitlines()]
     for span in [*inline(page), *lines]:
-        if not (match := re.match(r"caffe ([a-z_]+)(?= |$)", span)):
+        if not (match := re.match(r"caffe ([a-z_]+(?: [a-z]+)?)(?= |$)", span)):
             continue
         action = match[1]
         if action not in known:
