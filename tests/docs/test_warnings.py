@@ -20,6 +20,7 @@ MADE_ELSEWHERE = {
     "caffe_ssd/net/blob_copy.py": "Skipped: ",
     "caffe_ssd/net/loading.py": "holds numbers that are not finite in",
     "caffe_ssd/proto/text.py": "skipped unknown field",
+    "caffe_ssd/solver/advice.py": "the loss has hardly fallen",
     "caffe_ssd/solver/resume.py": "was written with other settings",
     "caffe_ssd/solver/watchdog.py": "the loss is 0:",
     "lmdb_tools/annoset.py": "what the converter repaired or dropped",
@@ -38,6 +39,15 @@ def warnings() -> Iterator[tuple[str, int, list[str]]]:
                     yield where, node.lineno, pieces(node.args[0])
 
 
+def advice() -> Iterator[list[str]]:
+    """The fixed parts of what the advisor and the watchdog say."""
+    for name in ("advice.py", "watchdog.py"):
+        for node in ast.walk(ast.parse((ROOT / "caffe_ssd" / "solver" / name).read_text())):
+            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            if is_call and node.func.attr.startswith("_tell"):
+                yield from ([pieces(node.args[-1])] if len(node.args) > 1 else [])
+
+
 def pieces(node: ast.expr) -> list[str]:
     """What stands between the values of a text."""
     values = node.values if isinstance(node, ast.JoinedStr) else [node]
@@ -51,6 +61,11 @@ def test_every_warning_has_an_entry(where: str, line: int, parts: list[str]) -> 
     told = parts or [MADE_ELSEWHERE.get(where, f"(nothing: see MADE_ELSEWHERE for {where})")]
     for part in told:
         assert part in PAGE, f"{where}:{line}: docs/warnings.md has no entry with {part!r}"
+
+
+@pytest.mark.parametrize("parts", list(advice()), ids=lambda parts: parts[0][:30])
+def test_every_piece_of_advice_has_an_entry(parts: list[str]) -> None:
+    assert any(part in PAGE for part in parts), f"docs/warnings.md has no entry with {parts}"
 
 
 def test_log_lines_that_are_warnings_have_one_too() -> None:
