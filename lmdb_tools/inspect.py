@@ -16,7 +16,8 @@ from rich.table import Table
 
 from caffe_ssd.data.decode import decode_datum
 from caffe_ssd.data.records import LmdbSource
-from caffe_ssd.desk.console import run_command
+from caffe_ssd.datasets.summary import Summary, summarise
+from caffe_ssd.desk.console import run_command, track
 from caffe_ssd.desk.flags import FlagParser
 from caffe_ssd.errors import CaffeError, DataError
 from caffe_ssd.files import atomic_write
@@ -24,7 +25,6 @@ from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
 from caffe_ssd.proto.label_map import read_label_map
 from lmdb_tools.contact_sheet import DrawnBox, draw_boxes, tile_images
 from lmdb_tools.images import Image, encode
-from lmdb_tools.summary import Summary, summarise
 
 _TILE_PX = 260
 _SIZE_STEPS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
@@ -57,7 +57,7 @@ def _run(argv: Sequence[str]) -> None:
     names: Mapping[int, str] = {}
     if args.label_map:
         names = read_label_map(args.label_map).label_to_display_name
-    summary = summarise(args.database, decode=not args.no_decode)
+    summary = summarise(args.database, decode=not args.no_decode, watch=track)
     print_summary(summary, args.database, names)
     if args.output:
         sheet = contact_sheet(args.database, args.show, names)

@@ -40,6 +40,21 @@ class MeanAP:
     num_objects: Mapping[int, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgedClass:
+    """The detections of a class that count, in the order in which they arrived.
+
+    Args:
+        scores: [D], float32.
+        is_tp: [D], whether it found an object.
+        num_pos: objects to be found.
+    """
+
+    scores: NDArray[np.float32]
+    is_tp: NDArray[np.bool_]
+    num_pos: int
+
+
 class MeanAPAccumulator:
     """Collects rows and evaluates them; may be asked at any time.
 
@@ -87,21 +102,31 @@ class MeanAPAccumulator:
         Raises:
             DataError: a class has more true positives than objects.
         """
-        table = np.concatenate([np.empty((0, 3), np.float32), *self._rows])
-        labels = table[:, 0].astype(np.int64)
-        per_class: dict[int, float] = {}
-        for label in sorted(self._num_pos):
-            rows = table[labels == label]
-            per_class[label] = average_precision(
-                rows[:, 1], rows[:, 2] > 0, self._num_pos[label], version=self.version
-            )
+        classes = self.classes()
+        per_class = {
+            label: average_precision(each.scores, each.is_tp, each.num_pos, version=self.version)
+            for label, each in classes.items()
+        }
         total = np.float32(0)  # the reference adds in float32
         for value in per_class.values():
             total += np.float32(value)
         return MeanAP(
             value=float(total / np.float32(len(per_class))) if per_class else 0.0,
             per_class=per_class,
-            without_detections=tuple(label for label in per_class if not np.any(labels == label)),
-            any_detections=len(table) > 0,
-            num_objects={label: self._num_pos[label] for label in per_class},
+            without_detections=tuple(k for k, each in classes.items() if not len(each.scores)),
+            any_detections=any(len(rows) for rows in self._rows),
+            num_objects={label: each.num_pos for label, each in classes.items()},
         )
+
+    def classes(self) -> dict[int, JudgedClass]:
+        """What was added so far, by label, ascending."""
+        table = np.concatenate([np.empty((0, 3), np.float32), *self._rows])
+        labels = table[:, 0].astype(np.int64)
+        return {
+            label: JudgedClass(
+                scores=table[labels == label, 1],
+                is_tp=table[labels == label, 2] > 0,
+                num_pos=self._num_pos[label],
+            )
+            for label in sorted(self._num_pos)
+        }

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def load_net(
-    model: PathLike,
+    model: PathLike | NetParameter,
     weights: PathLike | Sequence[PathLike] = (),
     *,
     phase: str = "TEST",
@@ -46,7 +46,7 @@ def load_net(
     """Build a net and give it its weights.
 
     Args:
-        model: the net's prototxt.
+        model: the net's prototxt, or what was read from it.
         weights: one or more caffemodel or HDF5 files, copied in this order.
         phase: TRAIN or TEST.
         level, stages: of the net's state; None and none leave what the prototxt says.
@@ -63,8 +63,11 @@ def load_net(
         CaffeError: a file cannot be read, the net not be built, or the weights do not fit.
     """
     paths = [weights] if isinstance(weights, str | os.PathLike) else weights
-    read = partial(_read_deploy, weights=paths) if is_deploy else read_net
-    param = read(model, lenient=lenient)
+    if isinstance(model, NetParameter):
+        param = model
+    else:
+        read = partial(_read_deploy, weights=paths) if is_deploy else read_net
+        param = read(model, lenient=lenient)
     if not saves_results:
         param = without_result_files(param)
     state = NetState()

@@ -46,6 +46,7 @@ class OfficialScores:
 
     Attributes:
         names: name in result files by label.
+        source: the records.
         test_set: the truth.
 
     Raises:
@@ -55,7 +56,7 @@ class OfficialScores:
 
     def __init__(self, net: Net, label_map: LabelMap | None = None) -> None:
         judge = _only_judge(net)
-        source, self._batch_size = _records(net)
+        self.source, self._batch_size = _records(net)
         writer = _result_writer(net)
         if label_map is None:
             label_map = own_names(net)
@@ -66,7 +67,7 @@ class OfficialScores:
         self._resize: AppliedResize | None = judge.resize
         if self._resize is None and writer is not None:
             self._resize = writer.resize
-        self.test_set: TestSet = read_lmdb_annotations(source, label_map, sizes)
+        self.test_set: TestSet = read_lmdb_annotations(self.source, label_map, sizes)
         self._parts: list[NDArray[np.float64]] = []
         self._num_seen = 0
         judge.register_forward_pre_hook(self._take)
@@ -77,18 +78,22 @@ class OfficialScores:
         Args:
             protocols: official ones.
         """
-        table = np.concatenate([np.empty((0, 7)), *self._parts])
-        found = Found(
-            image=table[:, 0].astype(np.int64),
-            category=table[:, 1].astype(np.int64),
-            scores=table[:, 2],
-            boxes_px=table[:, 3:],
-        )
+        found = self.found()
         in_voc_files = found.as_in_voc_files()
         return [
             score(name, self.test_set, found if name == "coco" else in_voc_files)
             for name in protocols
         ]
+
+    def found(self) -> Found:
+        """The detections of what passed so far."""
+        table = np.concatenate([np.empty((0, 7)), *self._parts])
+        return Found(
+            image=table[:, 0].astype(np.int64),
+            category=table[:, 1].astype(np.int64),
+            scores=table[:, 2],
+            boxes_px=table[:, 3:],
+        )
 
     def _take(self, layer: nn.Module, bottoms: tuple[Tensor, ...]) -> None:
         rows = bottoms[0][0, 0].detach().float().cpu().numpy()

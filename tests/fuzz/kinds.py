@@ -16,6 +16,7 @@ import numpy as np
 from caffe_ssd.data.annotation_files import read_annotation_file
 from caffe_ssd.data.mean import Mean
 from caffe_ssd.data.window_list import read_windows
+from caffe_ssd.datasets.summary import summarise
 from caffe_ssd.errors import DataError
 from caffe_ssd.evaluate.annotations import (
     read_coco_annotations,
@@ -32,7 +33,6 @@ from lmdb_tools.annoset import read_list
 from lmdb_tools.annotations import to_annotations
 from lmdb_tools.create_label_map import label_map_from_lines
 from lmdb_tools.split_coco import split_coco
-from lmdb_tools.summary import summarise
 from tests.data.databases import write_small_database
 from tests.layers.minimal_files import write_files
 from tests.layers.minimal_nets import CONFIGS

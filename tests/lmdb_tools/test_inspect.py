@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from caffe_ssd.datasets.summary import summarise
 from caffe_ssd.errors import DataError
 from caffe_ssd.proto.caffe_pb2 import AnnotatedDatum
 from lmdb_tools import __main__ as index
@@ -13,7 +14,6 @@ from lmdb_tools.contact_sheet import DrawnBox, class_colour, draw_boxes, tile_im
 from lmdb_tools.database import new_database
 from lmdb_tools.images import encode
 from lmdb_tools.inspect import contact_sheet, main
-from lmdb_tools.summary import summarise
 
 
 def record(*boxes, height=40, width=60):

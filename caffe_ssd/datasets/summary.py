@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from caffe_ssd.data.records import LmdbSource
 from caffe_ssd.datasets.database import Record, read_records
-from caffe_ssd.desk.console import track
 
 
 @dataclass(kw_only=True)
@@ -50,18 +50,29 @@ class Summary:
             self.scales.append(area**0.5)
 
 
-def summarise(database: str | os.PathLike[str], *, decode: bool = True) -> Summary:
+Watch = Callable[[Iterable[Record], int, str], Iterable[Record]]
+"""Passes records on, and shows that they come: all of them, how many there are, and a text."""
+
+
+def _unseen(records: Iterable[Record], total: int, what: str) -> Iterable[Record]:
+    return records
+
+
+def summarise(
+    database: str | os.PathLike[str], *, decode: bool = True, watch: Watch = _unseen
+) -> Summary:
     """Read every record of a database.
 
     Args:
         database: the LMDB.
         decode: decode the images too, to find broken ones.
+        watch: what records pass through on their way.
 
     Raises:
         DataError: it cannot be read.
     """
     source = LmdbSource(database)
     summary = Summary()
-    for record in track(read_records(source, decode=decode), len(source), "read"):
+    for record in watch(read_records(source, decode=decode), len(source), "read"):
         summary.add(record)
     return summary
