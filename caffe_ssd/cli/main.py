@@ -27,6 +27,7 @@ ACTIONS = {
     "serve": "serve a detector over HTTP, with a page to try it",
     "export": "write a net as an ONNX file",
     "evaluate": "score result files as the reference, VOC and COCO do",
+    "report": "write what a trained detector can do as one HTML file",
     "summary": "list a net's layers, shapes, sizes and operations",
     "draw": "draw a net as an SVG file",
     "run": "run a script written for the original, in Python 2 or 3",

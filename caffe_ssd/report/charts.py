@@ -113,7 +113,7 @@ def line_chart(
     return figure(
         title,
         (*axes.marks, *(_upright(line, axes) for line in lines), *reversed(drawn)),
-        legend=named if len(series) > 1 else (),
+        legend=named if len(named) > 1 else (),
         note=note,
     )
 
@@ -339,7 +339,8 @@ def figure(
         size: width and height of the marks' coordinates.
     """
     box = f"0 0 {size[0]:.0f} {size[1]:.0f}"
-    picture = element("svg", element("title", title), *marks, viewBox=box, role="img")
+    room = f"max-width:{1.3 * size[0]:.0f}px"
+    picture = element("svg", element("title", title), *marks, viewBox=box, role="img", style=room)
     entries = [element("span", swatch, name) for swatch, name in legend]
     return element(
         "figure",

@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from caffe_ssd.boxes.average_precision import precision_recall
-from caffe_ssd.data.records import RecordSource
+from caffe_ssd.data.records import LmdbSource, RecordSource
 from caffe_ssd.errors import UsageError
 from caffe_ssd.evaluate.mean_ap import JudgedClass, MeanAP
 from caffe_ssd.evaluate.test_set import Floats, Found, Indices, TestSet
@@ -103,6 +103,15 @@ class Evaluation:
     counts_difficult: bool
     device: torch.device
     seconds: float
+
+    @cached_property
+    def image_names(self) -> tuple[str, ...]:
+        """The images' names for people: of a name-size file, else the files that keys tell of."""
+        names = tuple(image.name for image in self.test_set.images)
+        if names != tuple(map(str, range(len(names)))) or not isinstance(self.source, LmdbSource):
+            return names
+        keys = [key.decode(errors="replace").rstrip("\0") for key in LmdbSource.keys(self.source)]
+        return tuple(PurePosixPath(key.partition("_")[2] or key).stem for key in keys)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -51,6 +51,11 @@ class History:
     seconds: float
 
     @property
+    def last_iteration(self) -> int:
+        """The last one that is known of."""
+        return max([*self.iterations, *(test.iteration for test in self.tests)], default=0)
+
+    @property
     def is_detection(self) -> bool:
         """Whether the tests' scores are mAP."""
         return any(test.class_ap for test in self.tests)
@@ -111,7 +116,7 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
 
 
 def _test(entry: Mapping[str, Any]) -> Test:
-    name, values = next(iter(entry["outputs"].items()))
+    name, values = next(iter(entry["outputs"].items()), ("", []))
     class_ap: Mapping[str, Any] = next(iter(entry.get("class_ap", {}).values()), {})
     return Test(
         iteration=int(entry["iteration"]),

@@ -95,6 +95,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: int
     return element("div", whole, class_="scroll")
 
 
+def facts(rows: Sequence[tuple[str, object]]) -> Html:
+    """Pairs of a name and what is to be known of it."""
+    lines = [
+        element("tr", element("th", name, scope="row"), element("td", value, class_="text"))
+        for name, value in rows
+    ]
+    return element(
+        "div", element("table", element("tbody", *lines), class_="facts"), class_="scroll"
+    )
+
+
 def text(*words: object) -> Html:
     """A paragraph."""
     return element("p", *words)
@@ -125,11 +136,21 @@ def folded(summary: str, *content: object) -> Html:
     return element("details", element("summary", summary), *content)
 
 
-def gallery(pictures: Sequence[tuple[bytes, str, object]]) -> Html:
+def colour_key(colours: Sequence[tuple[tuple[int, int, int], str]]) -> Html:
+    """What colours in pictures stand for: pairs of a colour (blue, green, red) and a name."""
+    entries = [
+        element("span", element("i", style=f"background:rgb({red},{green},{blue})"), name)
+        for (blue, green, red), name in colours
+    ]
+    return element("p", *entries, class_="key")
+
+
+def gallery(pictures: Sequence[tuple[bytes, str, object]], *, is_large: bool = False) -> Html:
     """Pictures in a grid.
 
     Args:
         pictures: a JPEG file, what it shows in a sentence, and the caption.
+        is_large: in their own shape rather than as squares.
     """
     figures = [
         element(
@@ -139,7 +160,7 @@ def gallery(pictures: Sequence[tuple[bytes, str, object]]) -> Html:
         )
         for jpeg, what, caption in pictures
     ]
-    return element("div", *figures, class_="gallery")
+    return element("div", *figures, class_="gallery large" if is_large else "gallery")
 
 
 def jpeg_url(jpeg: bytes) -> str:

@@ -20,7 +20,7 @@ from caffe_ssd.evaluate.results import ImageSize
 _QUALITY = 80
 _KEPT = 4
 _CROP_PX = 240
-_WHOLE_PX = 420
+_WHOLE_PX = 520
 _AROUND = 2.2  # sides of a crop in those of its box
 _LEAST_PX = 48
 

@@ -46,9 +46,15 @@ def _loss(history: History) -> Html:
         x_label="iteration",
         y_label="loss",
         log_y=positive,
+        x_range=_span(history),
         lines=_drops(history),
         note=f"Faint: as displayed; bold: the mean of {window} such values." if window > 1 else "",
     )
+
+
+def _span(history: History) -> tuple[float, float]:
+    """The iterations that all charts show."""
+    return (0.0, max(history.last_iteration, 1) * 1.01)
 
 
 def _drops(history: History) -> list[Line]:
@@ -66,7 +72,7 @@ def _rate(history: History) -> Html:
         x_label="iteration",
         y_label="rate",
         log_y=bool(known) and max(known) / min(known) > 5,
-        y_range=None,
+        x_range=_span(history),
     )
 
 
@@ -83,6 +89,7 @@ def _scores(history: History) -> Html:
         title=f"{name} on the test pictures",
         x_label="iteration",
         y_label=name,
+        x_range=_span(history),
         y_range=(0.0, 1.0) if history.is_detection else None,
         lines=_drops(history),
     )
@@ -108,6 +115,7 @@ def _class_ap(known: Known, history: History) -> Html:
         title="AP per class on the test pictures",
         x_label="iteration",
         y_label="AP",
+        x_range=_span(history),
         y_range=(0.0, 1.0),
         note=text,
     )

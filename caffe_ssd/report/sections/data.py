@@ -105,7 +105,8 @@ def _class_charts(known: Known, summaries: Mapping[str, Summary]) -> list[Html]:
 
 
 def _sizes(summaries: Mapping[str, Summary]) -> Html:
-    edges = np.linspace(0, 1, _BINS + 1)
+    largest = max((max(each.scales, default=0.0) for each in summaries.values()), default=0.0)
+    edges = np.linspace(0, min(max(np.ceil(largest * 10) / 10, 0.1), 1), _BINS + 1)
     groups = []
     for part, each in summaries.items():
         counts = np.histogram(each.scales, edges)[0]

@@ -19,7 +19,7 @@ def headline(known: Known) -> Section:
     content: list[object] = []
     if known.evaluation is not None:
         values += _scores(known, known.evaluation)
-    if known.history is not None and known.history.iterations:
+    if known.history is not None and known.history.last_iteration:
         values += _training(known)
     content.append(cards(values))
     if known.evaluation is not None:
@@ -56,10 +56,10 @@ def _scores(known: Known, evaluation: Evaluation) -> list[tuple[str, str]]:
 def _training(known: Known) -> list[tuple[str, str]]:
     history = known.history
     assert history is not None
-    iterations = f"{history.iterations[-1]:,} iterations"
+    iterations = f"{history.last_iteration:,} iterations"
     if history.seconds > 0:
         return [(duration(history.seconds), f"of training, {iterations}")]
-    return [(f"{history.iterations[-1]:,}", "iterations of training")]
+    return [(f"{history.last_iteration:,}", "iterations of training")]
 
 
 def _sentences(known: Known, evaluation: Evaluation) -> list[Html]:

@@ -30,7 +30,7 @@ def mistakes(known: Known) -> Section:
         charts([_matrix(evaluation, verdicts), _kinds(verdicts)], is_wide=True),
     ]
     pairs = _confusions(evaluation, verdicts)
-    if pairs and len(evaluation.names) > 2:
+    if len(pairs) > 1 and len(evaluation.names) > 2:
         content.append(heading("Most frequent confusions"))
         content.append(table(("is", "taken for", "times", "of its class"), pairs, numbers=2))
     return Section("confusion", "Mistakes", content)
@@ -65,7 +65,7 @@ def _kinds(verdicts: Verdicts) -> Html:
         "Nothing there: no object of this class overlaps it by a tenth; if the pictures show that "
         "there is one, an annotation is missing. Badly placed: one does, but by less than half."
     )
-    return bar_chart(bars, title="What became of it", note=text)
+    return bar_chart(bars, title="Detections and objects", note=text)
 
 
 def _confusions(evaluation: Evaluation, verdicts: Verdicts) -> list[tuple[str, str, str, str]]:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe_ssd.data.drawing import DrawnBox
+from caffe_ssd.data.drawing import DrawnBox, class_colour
 from caffe_ssd.errors import DataError
 from caffe_ssd.report.evaluation import Evaluation
 from caffe_ssd.report.markup import Html, element, join
-from caffe_ssd.report.page import Section, gallery, heading, note
-from caffe_ssd.report.sections.known import Known
+from caffe_ssd.report.page import Section, colour_key, gallery, heading, note
+from caffe_ssd.report.sections.known import MANY_CLASSES, Known
 from caffe_ssd.report.thumbnails import Thumbnails
 from caffe_ssd.report.verdicts import Kind, Missed, Verdict, Verdicts
 
 _NUM_WHOLE = 8
 _NUM_EACH = 12
+_MOST_TAGS = 6  # more of them cover a picture
 _MOST_BYTES = 2_000_000  # of JPEG files; a page holds 4 bytes for 3
 
 Shown = tuple[bytes, str, Html]
@@ -32,8 +33,8 @@ class _Maker:
     verdicts: Verdicts
     room: int = _MOST_BYTES
 
-    def gallery(self, title: str, text: str, made: Iterator[Shown], most: int) -> list[object]:
-        """Up to `most` pictures below a title; nothing where there is none."""
+    def take(self, made: Iterator[Shown], most: int) -> list[Shown]:
+        """Up to `most` pictures, as far as there is room."""
         shown: list[Shown] = []
         while len(shown) < most and self.room > 0:
             try:
@@ -44,7 +45,7 @@ class _Maker:
                 break
             shown.append(each)
             self.room -= len(each[0])
-        return [heading(title), note(text), gallery(shown)] if shown else []
+        return shown
 
 
 def pictures(known: Known) -> list[Section]:
@@ -54,13 +55,15 @@ def pictures(known: Known) -> list[Section]:
         return []
     thumbnails = Thumbnails(evaluation.source, evaluation.test_set.images)
     maker = _Maker(evaluation, thumbnails, verdicts)
-    whole = maker.gallery(
-        "Test pictures",
+    words = (
         "Taken at equal distances from the test set. Solid: what the net found, above the best "
-        "threshold of its class. Dashed: what it missed.",
-        _wholes(maker),
-        _NUM_WHOLE,
-    )[1:]
+        "threshold of its class. Dashed: what it missed."
+    )
+    whole = [
+        note(words),
+        _key(evaluation),
+        gallery(maker.take(_wholes(maker), _NUM_WHOLE), is_large=True),
+    ]
     counts = verdicts.counts()
     false = sum(counts[k] for k in (Kind.NOTHING, Kind.MISPLACED, Kind.CONFUSED))
     parts = [
@@ -87,13 +90,22 @@ def pictures(known: Known) -> list[Section]:
     ]
     mistakes: list[object] = []
     for title, text, made in parts:
-        mistakes += maker.gallery(title, text, made, _NUM_EACH)
+        if shown := maker.take(made, _NUM_EACH):
+            mistakes += [heading(title), note(text), gallery(shown)]
     if mistakes:
-        mistakes.insert(0, note("Solid: what was found. Dashed: the annotation."))
+        mistakes[:0] = [note("Solid: what was found. Dashed: the annotation."), _key(evaluation)]
     return [
         Section("pictures", "Pictures", whole),
         Section("mistakes", "Right and wrong", mistakes),
     ]
+
+
+def _key(evaluation: Evaluation) -> Html:
+    """Which class has which colour; none for very many."""
+    if len(evaluation.names) > 2 * MANY_CLASSES:
+        return Html()
+    colours = [class_colour(label) for label in evaluation.labels]
+    return colour_key(list(zip(colours, evaluation.names, strict=True)))
 
 
 def _wholes(maker: _Maker) -> Iterator[Shown]:
@@ -105,10 +117,11 @@ def _wholes(maker: _Maker) -> Iterator[Shown]:
             m for m in maker.verdicts.missed if evaluation.test_set.objects.image[m.object] == image
         ]
         boxes = [_truth_box(maker, each.object) for each in missed]
-        boxes += [_found_box(maker, each.found, has_text=True) for each in reversed(found)]
+        has_text = len(found) <= _MOST_TAGS
+        boxes += [_found_box(maker, each.found, has_text=has_text) for each in reversed(found)]
         right = sum(each.kind is Kind.RIGHT for each in found)
         wrong = sum(each.kind not in (Kind.RIGHT, Kind.IGNORED) for each in found)
-        name = evaluation.test_set.images[image].name
+        name = evaluation.image_names[image]
         caption = join([element("b", name), f" {right} right, {wrong} wrong, {len(missed)} missed"])
         yield maker.thumbnails.whole(int(image), boxes), f"picture {name}", caption
 
@@ -122,7 +135,7 @@ def _found(maker: _Maker, verdicts: Sequence[Verdict]) -> Iterator[Shown]:
         name = evaluation.names[evaluation.found.category[each.found]]
         words = _words(evaluation, each)
         score = f"{evaluation.found.scores[each.found]:.2f}"
-        where = evaluation.test_set.images[image].name
+        where = evaluation.image_names[image]
         caption = join([element("b", f"{name} {score}"), f" {words} ({where})"])
         box = evaluation.found.boxes_px[each.found]
         yield maker.thumbnails.crop(image, box, boxes), f"{name} {score} {words}", caption
@@ -138,7 +151,7 @@ def _missed(maker: _Maker) -> Iterator[Shown]:
         words = _why_missed(evaluation, each)
         boxes = [] if each.best_found < 0 else [_found_box(maker, each.best_found)]
         boxes.append(_truth_box(maker, each.object))
-        where = evaluation.test_set.images[image].name
+        where = evaluation.image_names[image]
         caption = join([element("b", name), f" {words} ({where})"])
         crop = maker.thumbnails.crop(image, objects.boxes_px[each.object], boxes)
         yield crop, f"{name} {words}", caption

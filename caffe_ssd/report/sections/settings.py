@@ -14,7 +14,7 @@ from caffe_ssd import __version__
 from caffe_ssd.errors import CaffeError
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.text import format_text, read_net
-from caffe_ssd.report.page import Section, code, folded, heading, table
+from caffe_ssd.report.page import Section, code, facts, folded, heading
 from caffe_ssd.report.sections.known import Known
 
 _SHOWN_ALWAYS = (
@@ -34,13 +34,13 @@ def settings(known: Known) -> Section:
     reasons = _reasons(known.notes)
     if reasons:
         content.append(heading("What was chosen, and why"))
-        content.append(table(("", "choice"), list(reasons.items())))
+        content.append(facts(list(reasons.items())))
     if known.files.solver is not None:
         content.append(heading("Training"))
-        content.append(table(("", "value"), _solver_rows(known)))
+        content.append(facts(_solver_rows(known)))
         content.append(folded("The whole solver", code(format_text(known.files.param))))
     content.append(heading("Versions"))
-    content.append(table(("", "value"), _versions(known)))
+    content.append(facts(_versions(known)))
     return Section("settings", "Settings", content)
 
 
@@ -54,9 +54,9 @@ def _reasons(notes: Mapping[str, Any]) -> dict[str, str]:
     return {}
 
 
-def _solver_rows(known: Known) -> list[tuple[str, str]]:
+def _solver_rows(known: Known) -> list[tuple[str, object]]:
     param = known.files.param
-    rows = [("learning rate", _rate(param)), *_batch(known)]
+    rows: list[tuple[str, object]] = [("learning rate", _rate(param)), *_batch(known)]
     for name, field in _SHOWN_ALWAYS:
         if param.HasField(field) or field == "type":
             value = getattr(param, field)
@@ -99,8 +99,8 @@ def _is_test(layer: Any) -> bool:
     return any(rule.HasField("phase") and rule.phase == 1 for rule in layer.include)
 
 
-def _versions(known: Known) -> list[tuple[str, str]]:
-    rows = []
+def _versions(known: Known) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
     for name in ("begun", "machine", "source"):
         if isinstance(known.notes.get(name), str):
             rows.append((f"training: {name}", known.notes[name]))

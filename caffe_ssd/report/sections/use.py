@@ -1,7 +1,8 @@
-"""How to use the detector: where its files are, and the commands with their paths; how fast it is."""
+"""How fast the detector is, and how to use it: its files, and commands with their paths."""
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Iterable
@@ -48,7 +49,7 @@ def use(known: Known) -> Section:
     if files.deploy is not None and files.weights:
         content += [
             heading("On the command line"),
-            code("\n".join(_commands(known))),
+            code("\n\n".join(_commands(known))),
             heading("In Python"),
             code(_program(known)),
         ]
@@ -60,10 +61,8 @@ def use(known: Known) -> Section:
         content.append(note("There is no deploy.prototxt beside the test net, which they need."))
     if files.test_model is not None and files.weights:
         test = _command("caffe test", _flags(model=files.test_model, weights=files.weights))
-        content += [
-            heading("To score it again"),
-            code(f"cd {shlex.quote(_path(files.base))}\n{test}"),
-        ]
+        lines = f"cd {shlex.quote(_path(files.base))}\n{test}"
+        content += [heading("To score it again"), code(lines)]
     content += [heading("Files"), table(("", "file", "size", "of"), _files(known), numbers=2)]
     return Section("use", "Use it", content)
 
@@ -73,11 +72,14 @@ def _commands(known: Known) -> list[str]:
     net = _flags(model=files.deploy, weights=files.weights)
     names = _flags(label_map=files.label_map)
     pixels = _pixel_flags(known)
-    least = [f"-threshold {_threshold(known):.2f}"]
+    least = [f"-threshold {_threshold(known):g}"]
     return [
-        _command("caffe detect PICTURES", [*net, *names, *pixels, *least]),
-        _command("caffe serve", [*net, *names, *pixels, *least]),
-        _command("caffe export", [*net, *names, "-output detector.onnx"]),
+        "# find objects on pictures, folders, videos or a camera, and draw them\n"
+        + _command("caffe detect PICTURES", [*net, *names, *pixels, *least]),
+        "# the same over HTTP, with a page to try it\n"
+        + _command("caffe serve", [*net, *names, *pixels, *least]),
+        "# for other programs and devices\n"
+        + _command("caffe export", [*net, *names, "-output detector.onnx"]),
     ]
 
 
@@ -90,7 +92,7 @@ def _program(known: Known) -> str:
         arguments.append(f"    mean={mean},")
     if (scale := _scale(known)) != 1:
         arguments.append(f"    scale={scale:.9g},")
-    arguments.append(f"    threshold={_threshold(known):.2f},")
+    arguments.append(f"    threshold={_threshold(known):g},")
     return "\n".join(
         [
             "from caffe_ssd import Detector",
@@ -105,7 +107,10 @@ def _program(known: Known) -> str:
 
 
 def _threshold(known: Known) -> float:
-    return 0.5 if known.evaluation is None else known.evaluation.best_of_all.threshold
+    """The best threshold for all classes, rounded down, so that it keeps what it should keep."""
+    if known.evaluation is None:
+        return 0.5
+    return math.floor(1000 * known.evaluation.best_of_all.threshold) / 1000
 
 
 def _mean(known: Known) -> tuple[float, ...] | None:
