@@ -94,6 +94,20 @@ def test_warnings_are_shown_in_plain_words(
     assert "W" in {line[0] for line in LOG.read_text().splitlines()}
 
 
+def test_classes_without_detections_are_in_the_log_alone(
+    detection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The original warns of each in each test; here the line of the test says so."""
+    settings("max_iter: 300", "max_iter: 100")
+    settings("base_lr: 0.02", "base_lr: 0")
+    net = Path("det_test.prototxt")
+    net.write_text(net.read_text().replace("confidence_threshold: 0.05", "confidence_threshold: 1"))
+    text = "\n".join(digest(capsys, *START))
+    assert "Missing true_pos" in LOG.read_text()
+    assert "Missing true_pos" not in text
+    assert re.search(r"^ +square 0.000  disc 0.000$", text, re.MULTILINE)
+
+
 def test_a_stopped_training_says_how_to_go_on(
     detection: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
