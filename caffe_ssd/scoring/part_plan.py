@@ -26,6 +26,7 @@ FORMATS = ("jsonl", "parquet")
 Settings: TypeAlias = Mapping[str, Any]
 
 _VERSION = 1
+_TRIES = ".tries-"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ class Plan:
         """The file of a part's results."""
         return self.folder / f"part-{number:07d}.{self.format}"
 
+    def tries(self, number: int) -> Path:
+        """A file with a byte for every time that the part was begun and not ended."""
+        return self.folder / f"{_TRIES}{number:07d}"
+
     def missing(self) -> list[int]:
         """The parts that are still to be done."""
         there = {path.name for path in self.folder.iterdir()}
@@ -117,6 +122,8 @@ def open_plan(
     if file.exists():
         parts = _read(file, json.loads(json.dumps(asked)))
         sweep(folder)
+        for path in folder.glob(f"{_TRIES}*"):  # who starts again wants to try again
+            path.unlink(missing_ok=True)
     else:
         if folder.is_dir() and any(folder.iterdir()):
             raise UsageError(

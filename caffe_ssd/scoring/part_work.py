@@ -35,6 +35,9 @@ from caffe_ssd.scoring.sources import PICTURE_ENDINGS, Picture, PictureFile
 Entry = dict[str, Any]
 """`Detections.to_dict`, or the name of a picture as `image` and why it was not read as `error`."""
 
+MOST_TRIES = 4
+"""How often a part is begun in a run before it is taken for what ends its workers."""
+
 _THREADS = 4
 _LARGEST_BYTES = 1 << 28  # of a picture's file in a shard; a larger one is taken for damaged
 
@@ -69,13 +72,32 @@ def do_part(detector: Detector, plan: Plan, number: int) -> Done:
         number: of the part.
 
     Raises:
-        CaffeError: the part as a whole cannot be read, or the file not be written.
+        CaffeError: the part as a whole cannot be read, or the file not be written; or its workers
+            died of it again and again, and somebody should look at it.
     """
+    _begin(plan, number)
     entries = list(look_at(detector, plan.parts[number]))
     write_entries(plan.result(number), plan.format, entries)
+    plan.tries(number).unlink(missing_ok=True)
     unread = sum("error" in entry for entry in entries)
     objects = sum(len(entry.get("detections", ())) for entry in entries)
     return Done(len(entries), unread, objects)
+
+
+def _begin(plan: Plan, number: int) -> None:
+    """Note that the part is begun, and refuse to if its workers always die of it."""
+    path = plan.tries(number)
+    try:
+        with open(path, "ab") as file:
+            begun = file.tell()
+            file.write(b".")
+    except OSError as error:
+        raise FileError(f"Could not write file {path}: {error.strerror}") from error
+    if begun >= MOST_TRIES:
+        raise DataError(
+            f"was begun {begun} times and never ended: does a picture take all memory? Not tried "
+            "again in this run"
+        )
 
 
 def look_at(detector: Detector, part: Part) -> Iterator[Entry]:

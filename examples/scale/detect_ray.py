@@ -27,9 +27,6 @@ from caffe_ssd.files import read_bytes
 from caffe_ssd.scoring.part_plan import FORMATS, open_plan
 from caffe_ssd.scoring.part_work import check_format, do_part
 
-# A part that ends its worker this often again ends the run.
-TRIES = 3
-
 
 class Worker:
     """Does parts of a plan with a detector of its own, which is made in the worker's process.
@@ -77,6 +74,7 @@ def rows_of_ray(args, plan, parts, make_detector):
         logging_level=logging.WARNING,
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
+    # Ray Data starts workers again and hands them their parts for ever; `do_part` sets the end.
     parts = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
     rows = parts.map(
         Worker,
@@ -84,8 +82,6 @@ def rows_of_ray(args, plan, parts, make_detector):
         compute=ray.data.ActorPoolStrategy(size=args.workers, max_tasks_in_flight_per_actor=2),
         num_cpus=args.cpus_per_worker,
         num_gpus=args.gpus_per_worker,
-        max_restarts=-1,
-        max_task_retries=TRIES,
     )
     try:
         yield from rows.iter_rows()

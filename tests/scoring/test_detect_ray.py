@@ -50,7 +50,9 @@ def test_a_killed_worker_loses_and_doubles_nothing(house: Path) -> None:
     flags += ["--threshold=0.36", f"--part-size={PART_SIZE}", "many"]
     command = [sys.executable, str(SCRIPT), *flags, "--output=two", "--workers=2"]
     processes: list[int] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+    # Ray's workers stand back by themselves, and on a busy machine for ever.
+    environment = {**os.environ, "RAY_worker_niceness": "0"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
         assert run.stdout is not None
         for line in run.stdout:
             print(line, end="")

@@ -27,7 +27,7 @@ from caffe_ssd.scoring.part_plan import (
     open_plan,
     part_from,
 )
-from caffe_ssd.scoring.part_work import do_part, look_at, read_part, write_entries
+from caffe_ssd.scoring.part_work import MOST_TRIES, do_part, look_at, read_part, write_entries
 from caffe_ssd.scoring.reading import Named
 from tests.data.databases import picture
 
@@ -167,6 +167,24 @@ def test_a_damaged_shard_is_one_clear_error(house: Path, detector: Detector) -> 
         list(look_at(detector, TarPart("no.tar")))
     with pytest.raises(DataError, match="has 7 records; the plan was made with more"):
         list(look_at(detector, LmdbPart("lmdb", 6, 8)))
+
+
+def test_a_part_that_ends_its_workers_is_not_tried_for_ever(
+    house: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of("pictures", size=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, "find", lambda *_, **__: 1 / 0)  # as if it were gone
+        for _ in range(MOST_TRIES):
+            with pytest.raises(ZeroDivisionError):
+                do_part(detector, plan, 0)
+    with pytest.raises(DataError, match=f"was begun {MOST_TRIES} times and never ended"):
+        do_part(detector, plan, 0)
+    assert do_part(detector, plan_of("pictures", size=10), 0).pictures == 3  # started again
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "part-0000000.jsonl",
+        "plan.json",
+    ]
 
 
 def test_other_settings_need_another_folder(house: Path) -> None:

@@ -118,6 +118,7 @@ def test_two_machines_of_which_one_is_lost_and_comes_back(data, tmp_path, uninte
                 # Both addresses are this machine's, and either node could be the meeting place.
                 *(f"--local-addr=127.0.0.{node}", f"--rdzv-conf=is_host={node % 2}"),
             ],
+            is_shared=False,
         )
 
     first = start(1)

@@ -24,7 +24,11 @@ def prepare_run(data: Path, folder: Path) -> Path:
 
 
 def start_torchrun(
-    folder: Path, options: Sequence[str], *flags: str, pipe: IO[bytes] | None = None
+    folder: Path,
+    options: Sequence[str],
+    *flags: str,
+    pipe: IO[bytes] | None = None,
+    is_shared: bool = True,
 ) -> subprocess.Popen[bytes]:
     """Start an agent with its processes; the log of all is appended to `folder`/log.
 
@@ -33,11 +37,14 @@ def start_torchrun(
         options: of torchrun.
         flags: of `caffe train`.
         pipe: takes the log in place of the file.
+        is_shared: whether the processes meet in the agents' store.
     """
     command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "caffe_ssd", "train"]
     command += ["-solver=solver.prototxt", "-snapshot=auto", "-peer_timeout=60", *flags]
     environment = {name: text for name, text in os.environ.items() if name != "RANK"}
     environment |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    if not is_shared:  # see docs/machines.md
+        environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     with open(folder / "log", "ab") as file:
         out = file if pipe is None else pipe
         agent = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, env=environment)
