@@ -23,7 +23,20 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TOOLS = dict(re.findall(r'^(\w+) = "([\w.]+:\w+)"$', PROJECT, re.MULTILINE))
 OUR_MODULES = ("lmdb_tools", "caffe_ssd", "benchmarks", "tests")
 # Programs of others. What is said about them cannot be checked here.
-OTHERS = {"python3", "cd", "curl", "tar", "unzip", "mkdir", "sbatch", "squeue", "ls", "git", "mv"}
+OTHERS = {
+    "python3",
+    "cd",
+    "curl",
+    "tar",
+    "unzip",
+    "mkdir",
+    "sbatch",
+    "squeue",
+    "ls",
+    "git",
+    "mv",
+    "export",
+}
 
 
 class Understood(BaseException):
