@@ -112,6 +112,23 @@ OTHERS = (
         "71.5, in ScratchDet's paper",
         "neither its net (where biases take over) nor its rate is given",
     ),
+    (
+        "SSD300 for ILSVRC (201 classes, 440,000 iterations, MaxIntegral)",
+        "its script's options",
+        "the class list, the half of the validation set it tests on and the steps of its rate are "
+        "not known here; `--train-data`, `--test-data`, `--label-map` and `--name-size-file` of "
+        "`ssd_pascal.py` train on databases of yours",
+    ),
+    (
+        "SSD's first data handling (`ssd_pascal_orig.py`)",
+        "FIT_SMALL_SIZE at 300, one image per GPU",
+        "layers and resize mode are here; the rest of its schedule is not known",
+    ),
+    (
+        "SSD's timing script",
+        "no labels, nothing saved, silent output",
+        "it trains nothing: `examples/ssd/ssd_pascal_speed.py`, and `caffe time -engine`",
+    ),
 )
 
 COLUMNS = """\

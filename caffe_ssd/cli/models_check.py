@@ -134,7 +134,7 @@ def _time_line(row: Published, stopwatch: _Stopwatch) -> str:
     images = schedule.images_per_iteration(schedule.num_devices)
     return (
         f"  time    {_days(row, trial):.1f} days on one such device: {schedule.max_iter:,} "
-        f"iterations of {images} images (measured: {measured}, without reading data)"
+        f"iterations of {images} images ({measured}; without reading data)"
     )
 
 

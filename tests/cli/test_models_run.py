@@ -65,7 +65,7 @@ def test_one_row_is_checked_and_measured(show: Show) -> None:
     assert "  missing  data/VOC0712/labelmap_voc.prototxt  (label map)" in text
     assert "  caffe examples .\n" in text
     assert "  python -m lmdb_tools.make_lmdb --layout voc0712 ~/data/VOCdevkit\n" in text
-    assert " days on one such device: 100,000 iterations of 128 images (measured: " in text
+    assert " days on one such device: 100,000 iterations of 128 images (" in text
     assert " s for a pass of 1 on cpu" in text
     assert "0.6 GB for a pass of 4 (blobs and weights)" in text
     assert "1.6 GB of 50 snapshots" in text

@@ -27,6 +27,11 @@ SSD_JOB = "models/VGGNet/VOC0712/SSD_300x300"
 VGG = "models/VGGNet/VGG_ILSVRC_16_layers_fc_reduced.caffemodel"
 
 
+def net_of(path: str) -> Any:
+    net: Any = caffe_pb2.NetParameter()
+    return text_format.Parse(Path(path).read_text(), net)
+
+
 def shell_of(job: str) -> str:
     (path,) = Path(job.replace("models", "jobs", 1)).glob("*.sh")
     return path.read_text()
@@ -69,6 +74,40 @@ def test_help(run: Run, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_places(run: Run, name: str, folder: str) -> None:
     assert run(name, "--no-run") == 0
     assert Path(folder, "train.prototxt").is_file()
+
+
+def test_other_bases_of_ssd(run: Run) -> None:
+    assert run("ssd/ssd_pascal_zf.py", "--no-run") == 0
+    deploy = net_of("models/ZFNet/VOC0712/SSD_zf_300x300/deploy.prototxt")
+    assert "conv2_norm_mbox_loc" in {layer.name for layer in deploy.layer}
+    assert run("ssd/ssd_pascal_resnet.py", "--no-run") == 0
+    job = "models/ResNet/VOC0712/SSD_resnet101_300x300"
+    train, deploy = (net_of(f"{job}/{kind}.prototxt") for kind in ("train", "deploy"))
+    priors = [layer.prior_box_param for layer in deploy.layer if layer.type == "PriorBox"]
+    assert [len(prior.max_size) for prior in priors] == [0, 1, 1, 1, 1, 1]
+    assert all(prior.clip for prior in priors)
+    transform = train.layer[0].transform_param
+    assert not transform.HasField("distort_param")
+    assert not transform.HasField("expand_param")
+    assert "models/ResNet/ResNet-101-model.caffemodel" in shell_of(job)
+
+
+def test_timing(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    script, folder = "ssd/ssd_pascal_speed.py", f"{SSD_JOB}_speed"
+    flags = ["--no-run", "--gpu", "2,3", "--test-batch-size", "4", "--passes", "7"]
+    assert run(script, *flags) == 0
+    assert "no trained weights: how long a detector takes depends" in caplog.text
+    net = net_of(f"{folder}/test.prototxt")
+    assert list(net.layer[0].top) == ["data"]
+    assert net.layer[0].data_param.batch_size == 4
+    assert [layer.type for layer in net.layer[-2:]] == ["DetectionOutput", "Silence"]
+    assert not net.layer[-2].detection_output_param.HasField("save_output_param")
+    words = shell_of(folder)
+    assert "caffe time" in words
+    assert "--phase=TEST" in words
+    assert "--iterations=7" in words
+    assert "--gpu 2 " in words
+    assert not Path(folder, "solver.prototxt").exists()
 
 
 def test_score_of_coco(run: Run) -> None:

@@ -124,8 +124,20 @@ ASSUMPTIONS = (
         holds_for=lambda row: row.at_scales,
     ),
     Assumption(
-        text="the schedule of the smaller net of its family on the same data",
+        text="the schedule of the first net of its family on the same data",
         source="a released or described net for which no training was published",
         holds_for=lambda row: row.score_percent is None and row.data == "VOC0712",
+    ),
+    Assumption(
+        text="all but the finest map, conv2, as in SSD300; no dropout; the name of its weights",
+        source="what is known of SSD's script for ZFNet",
+        holds_for=lambda row: row.variant == "zf",
+    ),
+    Assumption(
+        text="300 px with SSD300's steps, batch norm in the head and no L2 normalisation, ten "
+        "times SSD300's rate, as its rule for nets with batch norm has it",
+        source="what is known of SSD's script for ResNet-101: its maps, clipped priors, no second "
+        "square prior on the finest map, no colours varied and no larger canvas",
+        holds_for=lambda row: row.variant == "resnet101",
     ),
 )

@@ -134,7 +134,7 @@ def _weights_of(row: Published) -> Iterator[Need]:
         source = f"caffe models run {row.start.name}"
         yield Need(what="the model for COCO to start from", path=row.start.weights, source=source)
     elif recipe.weights is not None:
-        source = "a classifier trained on ImageNet, which is not made here; released with SSD"
+        source = "a classifier trained on ImageNet, which is not made here: its authors released it"
         yield Need(what="weights to start from", path=recipe.weights, source=source)
 
 

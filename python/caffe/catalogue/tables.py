@@ -67,6 +67,8 @@ def _ssd_rows() -> list[Published]:
                   note="in both, 50 times faster"),
         Published(SSD, "VOC0712", "SSD512", None, note=UNSCORED),
         Published(SSD, "coco", "SSD300", None, note=UNSCORED),
+        Published(SSD, "VOC0712", "zf", None, note=UNSCORED),
+        Published(SSD, "VOC0712", "resnet101", None, note=UNSCORED),
     ]  # fmt: skip
 
 

@@ -263,6 +263,21 @@ def add_scoring_flags(parser):
     add("--merge", None, choices=("vote", "nms"), help="how several looks become one")
 
 
+def add_timing_flags(parser):
+    """Add the flags that only timing has."""
+    add = parser.add_flag
+    add("--weights", None, metavar="FILE", help="model to time (the newest snapshot)")
+    add("--passes", None, type=positive, default=50, metavar="N", help="to time (%(default)s)")
+    add(
+        "--test-batch-size",
+        None,
+        "schedule.test_batch_size",
+        type=positive,
+        metavar="N",
+        help="images per pass",
+    )
+
+
 def _add_start_flags(parser, add):
     weights = parser.add_mutually_exclusive_group()
     add(

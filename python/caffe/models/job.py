@@ -88,6 +88,15 @@ def scoring_job(model, log, gpus, weights, extras):
     return _shell("test", flags + list(extras), gpus, _tee(log, appends=False))
 
 
+def timing_job(model, log, gpus, weights, passes):
+    """Return the text of a shell job that runs `caffe time` on a test net; see `shell_job`."""
+    flags = ["--model={}".format(_quoted(model)), "--phase=TEST"]
+    if weights is not None:
+        flags.append("--weights={}".format(_quoted(weights)))
+    flags.append("--iterations={}".format(passes))
+    return _shell("time", flags, gpus, _tee(log, appends=False))
+
+
 def _tee(log, appends):
     return "2>&1 | {} {}".format("tee -a" if appends else "tee", quote(log))
 

@@ -17,11 +17,13 @@ from caffe.models.job import (
     run_job,
     scoring_job,
     shell_job,
+    timing_job,
     write_job,
 )
 from caffe.models.normalisers import common_divisor
 from caffe.models.recipe import make_nets, make_scoring_solver, make_solver
 from caffe.models.records import record
+from caffe.models.ssd import timing_net
 
 logger = logging.getLogger("caffe.models")
 
@@ -60,7 +62,8 @@ class Plan(
             make_folder(places.model_dir)
             transfer.write_model(*self.start)
         path = write_job(places, self.recipe.model_name, self.messages, self.shell, script)
-        logger.info("wrote %s/{train,test,deploy,solver}.prototxt and %s", places.model_dir, path)
+        kinds = ",".join(self.messages)
+        logger.info("wrote %s/{%s}.prototxt and %s", places.model_dir, kinds, path)
         return run_job(path) if run else 0
 
 
@@ -169,6 +172,28 @@ def plan_scoring(parser, family, args, expected=None):
     return Plan(recipe, places, messages, shell)
 
 
+def plan_timing(parser, family, args):
+    """Return the plan of a timing; see `plan_scoring`."""
+    published = family.recipe(args.data, args.variant).dataset
+    recipe = chosen(parser, family, args)
+    gpus = _gpus(recipe, args)[:1]
+    places = places_of(recipe, args, "_speed")
+    if not args.no_run:
+        data_check.require(recipe.dataset, published, training=False)
+    weights = _existing(args.weights, "--weights")
+    if weights is None:
+        weights = newest_snapshot(places.snapshot_prefix(recipe), ".caffemodel")
+    if weights is None:
+        logger.warning("no trained weights: how long a detector takes depends on what it finds")
+    elif weights.endswith(".caffemodel"):
+        recipe = _with_head_of(recipe, transfer.read_model(weights))
+    net = timing_net(recipe.detector, recipe.dataset, recipe.schedule.test_batch_size)
+    net.name = "{}_speed".format(recipe.model_name)
+    model = os.path.join(places.model_dir, "test.prototxt")
+    shell = timing_job(model, _log(recipe, places), gpus, weights, args.passes)
+    return Plan(recipe, places, {"test": net}, shell)
+
+
 def _with_head_of(recipe, trained):
     """Return the recipe with batch norm in its head if, and only if, a trained model has it there.
 
@@ -223,7 +248,10 @@ def _on_devices(recipe, gpus, args):
     elif args.batch_size is None:
         logger.warning(
             "%d images per device and pass, not %d: %d devices share %d per iteration",
-            *(fitted.batch_size, schedule.batch_size, num_devices, wanted),
+            fitted.batch_size,
+            schedule.batch_size,
+            num_devices,
+            wanted,
         )
         return marked(recipe._replace(schedule=fitted), ["batch{}".format(fitted.batch_size)])
     total = schedule.images_per_iteration(num_devices)
@@ -232,7 +260,10 @@ def _on_devices(recipe, gpus, args):
         return recipe
     logger.warning(
         "%d images per iteration, not %d: %d device(s) take %d each in a pass; see --batch-size",
-        *(total, wanted, num_devices, schedule.batch_size),
+        total,
+        wanted,
+        num_devices,
+        schedule.batch_size,
     )
     return marked(recipe, ["total{}".format(total)])
 

@@ -7,8 +7,13 @@ the newest snapshot.
 import logging
 import sys
 
-from caffe.models.flags import add_scoring_flags, add_training_flags, make_parser
-from caffe.models.plans import plan_scoring, plan_training
+from caffe.models.flags import (
+    add_scoring_flags,
+    add_timing_flags,
+    add_training_flags,
+    make_parser,
+)
+from caffe.models.plans import plan_scoring, plan_timing, plan_training
 
 logger = logging.getLogger("caffe.models")
 
@@ -39,6 +44,21 @@ def score(family, data, script, description, variant=None):
     """Run a scoring script; see `train`."""
     parser = scoring_parser(family, data, script, description, variant)
     return _guarded(plan_scoring, parser, family, script)
+
+
+def time(family, data, script, description, variant=None):
+    """Run a timing script; see `train`."""
+    parser = timing_parser(family, data, script, description, variant)
+    return _guarded(plan_timing, parser, family, script)
+
+
+def timing_parser(family, data, script, description=None, variant=None):
+    """Return the parser of a timing script."""
+    variant = family.variants[0] if variant is None else variant
+    example = "--weights released.caffemodel --gpu 0"
+    parser = make_parser(family, data, variant, script, description, example)
+    add_timing_flags(parser)
+    return parser
 
 
 def scoring_parser(family, data, script, description=None, variant=None):

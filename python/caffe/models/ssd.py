@@ -54,6 +54,8 @@ class DetectorSpec(
         ("head_lr_mult", 1),
         ("statistics_kept", None),
         ("normalizer", "batch"),
+        ("clip", False),
+        ("first_max_size", True),
     )
 ):
     """A net without its data.
@@ -68,6 +70,8 @@ class DetectorSpec(
     statistics_kept: share of its running statistics that batch norm keeps in a training pass.
         Caffe's 0.999, where it is not given, remembers a thousand passes: half a short training.
     normalizer: one of `NORMALIZERS`; `group` puts GroupNorm in the place of every BatchNorm.
+    clip: priors end at the image's border.
+    first_max_size: the finest map has the second square prior that the others have.
     """
 
     @property
@@ -124,6 +128,24 @@ def test_net(detector, dataset, batch_size, output_dir):
     return _normalised(net.to_proto(), detector)
 
 
+def timing_net(detector, dataset, batch_size):
+    """Return a test net to be timed: it reads no labels, saves nothing and its output is silent."""
+    net = NetSpec()
+    net.data = CreateAnnotatedDataLayer(
+        dataset.test_data,
+        batch_size=batch_size,
+        output_label=False,
+        train=False,
+        label_map_file=dataset.label_map,
+        transform_param=_transform(detector, dataset, ["LINEAR"]),
+    )
+    _add_detections(net, _add_predictions(net, detector, dataset), dataset, None)
+    net.silence = L.Silence(
+        net.detection_out, ntop=0, include={"phase": caffe_pb2.Phase.Value("TEST")}
+    )
+    return _normalised(net.to_proto(), detector)
+
+
 def deploy_net(detector, test):
     """Return a test net with an input in place of its data and without its evaluation."""
     net = caffe_pb2.NetParameter()
@@ -154,6 +176,8 @@ def _add_predictions(net, detector, dataset):
     sources = detector.body.sources
     ratios = dataset.ratios_for(detector.image_size)
     min_sizes, max_sizes = ratios.sizes(detector.image_size, len(sources))
+    if not detector.first_max_size:
+        max_sizes[0] = []
     return CreateMultiBoxHead(
         net,
         data_layer="data",
@@ -167,7 +191,7 @@ def _add_predictions(net, detector, dataset):
         use_batchnorm=detector.head_batch_norm,
         lr_mult=detector.head_lr_mult,
         prior_variance=[0.1, 0.1, 0.2, 0.2],
-        clip=False,
+        clip=detector.clip,
         kernel_size=3,
         pad=1,
     )
@@ -255,20 +279,22 @@ def _loss_param(dataset):
 
 
 def _detection_param(dataset, output_dir):
-    return {
+    param = {
         "num_classes": dataset.num_classes,
         "share_location": True,
         "background_label_id": 0,
         "nms_param": {"nms_threshold": 0.45, "top_k": 400},
-        "save_output_param": {
+        "keep_top_k": 200,
+        "confidence_threshold": 0.01,
+        "code_type": P.PriorBox.CENTER_SIZE,
+    }  # type: dict[str, Any]
+    if output_dir is not None:
+        param["save_output_param"] = {
             "output_directory": output_dir,
             "output_name_prefix": dataset.output_prefix,
             "output_format": dataset.output_format,
             "label_map_file": dataset.label_map,
             "name_size_file": dataset.name_size_file,
             "num_test_image": dataset.num_test_image,
-        },
-        "keep_top_k": 200,
-        "confidence_threshold": 0.01,
-        "code_type": P.PriorBox.CENTER_SIZE,
-    }
+        }
+    return param

@@ -7,12 +7,13 @@ Their scripts were not published; here they have ScratchDet's schedule.
 
 from collections import OrderedDict
 
-from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS
+from caffe.models.datasets import COCO, VOC0712, VOC0712_PLUS, Augmentation
 from caffe.models.recipe import NEVER, Family, Recipe, Schedule, choose
 from caffe.models.records import record
+from caffe.models.resnet import RESNET101_SSD
 from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
 from caffe.models.ssd import SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, DetectorSpec
-from caffe.models.vgg import TINY_VGG, VGG_SSD300, VGG_SSD512
+from caffe.models.vgg import TINY_VGG, VGG_SSD300, VGG_SSD512, ZFBody
 
 SSD_LR = 0.001  # 4e-5 per image, times 25 when the loss is divided by the number of matches
 VGG_WEIGHTS = "models/VGGNet/VGG_ILSVRC_16_layers_fc_reduced.caffemodel"
@@ -33,6 +34,9 @@ class SSDModel(
         ("title", "SSD"),
         ("weights", VGG_WEIGHTS),
         ("faster", 1),
+        ("base", "VGG"),
+        ("folder", "VGGNet"),
+        ("augmentation", None),
     )
 ):
     """A variant of SSD.
@@ -40,7 +44,10 @@ class SSDModel(
     detector: the net.
     title: first part of its job's name.
     weights: model to start from.
-    faster: its learning rate from scratch, over SSD's.
+    faster: its learning rate over SSD's.
+    base: first part of file names.
+    folder: first part of folder names.
+    augmentation: in place of the data set's.
     """
 
 
@@ -73,6 +80,36 @@ MODELS = OrderedDict(
         ("scratch_bn_head", _from_scratch("SSD_scratch_bn_head", body=False, head=True)),
         ("scratch_bn_body", _from_scratch("SSD_scratch_bn_body", body=True, head=False, faster=10)),
         ("scratch_bn", _from_scratch("SSD_scratch_bn", body=True, head=True, faster=50)),
+        # What is known of SSD's scripts leaves open: names of weights, and for ResNet the image
+        # size, the steps, and the head, which has batch norm here, as SSD's rule for rates has it.
+        (
+            "zf",
+            SSDModel(
+                SSD300_DETECTOR._replace(body=ZFBody()),
+                weights="models/ZFNet/ZFNet.caffemodel",
+                title="SSD_zf",  # results lie together, by this name
+                base="ZF",
+                folder="ZFNet",
+            ),
+        ),
+        (
+            "resnet101",
+            SSDModel(
+                SSD300_DETECTOR._replace(
+                    body=RESNET101_SSD,
+                    normalizations=-1,
+                    head_batch_norm=True,
+                    clip=True,
+                    first_max_size=False,
+                ),
+                weights="models/ResNet/ResNet-101-model.caffemodel",
+                faster=10,
+                title="SSD_resnet101",
+                base="ResNet101",
+                folder="ResNet",
+                augmentation=Augmentation(distortion=False, max_expand_ratio=1),
+            ),
+        ),
         # Not published: four maps of a small image, for demos on a CPU.
         (
             "tiny",
@@ -107,14 +144,18 @@ def ssd(dataset, schedule, variant="SSD300"):
     model = choose(MODELS, variant)
     if model.weights is None:
         schedule = _scratch_schedule(schedule, model.faster)
+    else:
+        schedule = schedule._replace(base_lr=schedule.base_lr * model.faster)
+    if model.augmentation is not None:
+        dataset = dataset._replace(augmentation=model.augmentation)
     return Recipe(
-        name="VGG",
+        name=model.base,
         job="{}_{}".format(model.title, model.detector.resize_name),
         detector=model.detector,
         dataset=dataset,
         schedule=schedule,
         weights=model.weights,
-        folder="VGGNet",
+        folder=model.folder,
     )
 
 

@@ -110,6 +110,24 @@ class VGGBody(
         return net[self.sources[-1]]
 
 
+class ZFBody(record("ZFBody", ("extras", EXTRAS_300))):
+    """ZFNet with SSD's extra layers; its second convolution has the size of VGG16's conv4_3.
+
+    extras: the maps conv6_2, conv7_2, ...
+    """
+
+    @property
+    def sources(self):
+        """Names of the maps to predict from, finest first."""
+        return ("conv2", "fc7") + tuple("conv{}_2".format(6 + i) for i in range(len(self.extras)))
+
+    def add_to(self, net, from_layer="data"):
+        """Add the body to a net and return its coarsest map; see `VGGBody.add_to`."""
+        ZFNetBody(net, from_layer, fully_conv=True, reduced=True, dilated=True, dropout=False)
+        _add_extras(net, self.extras, use_batchnorm=False, lr_mult=1)
+        return net[self.sources[-1]]
+
+
 VGG_SSD300 = VGGBody()
 VGG_SSD512 = VGGBody(extras=EXTRAS_512)
 
