@@ -19,10 +19,15 @@ def class_names(net: Net) -> dict[int, str]:
 
     A class that no label map names is `class` and its label; nothing for a net that detects none.
     """
-    layers = [step.param for step in net.steps]
-    labels = sorted({label for layer in layers for label in _labels(layer)})
-    named = next((names for names in map(_names, _map_files(layers)) if names), {})
+    labels = sorted({label for step in net.steps for label in _labels(step.param)})
+    named = mapped_names(net)
     return {label: named.get(label, f"class{label}") for label in labels}
+
+
+def mapped_names(net: Net) -> dict[int, str]:
+    """The names for people in the first label map that the net names; empty without one."""
+    files = _map_files([step.param for step in net.steps])
+    return next((names for names in map(_names, files) if names), {})
 
 
 def _labels(layer: LayerParameter) -> Iterator[int]:

@@ -26,7 +26,7 @@ from caffe_ssd.layers.detection_evaluate import DetectionEvaluate
 from caffe_ssd.layers.detection_output import DetectionOutput
 from caffe_ssd.net import Net
 from caffe_ssd.proto.label_map import LabelMap
-from caffe_ssd.scoring.class_names import class_names
+from caffe_ssd.scoring.class_names import mapped_names
 from caffe_ssd.scoring.protocols import score
 from caffe_ssd.scoring.whole_set import record_readers
 
@@ -128,10 +128,10 @@ def own_names(net: Net) -> LabelMap:
     writer = _result_writer(net)
     judges = [layer for layer in net.layers if isinstance(layer, DetectionEvaluate)]
     names = {c: str(c) for judge in judges for c in judge.classes}
-    shown = {label: name for label, name in class_names(net).items() if label in names}
     if writer is not None:
         names = dict(writer.names)
-        shown = names | shown
+    mapped = mapped_names(net)
+    shown = {label: mapped.get(label, name) for label, name in names.items()}
     return LabelMap(
         name_to_label={name: label for label, name in names.items()},
         label_to_name=names,
