@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import logging
 import os
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_WORKERS_CPU = 2  # training itself needs the cores
 _MAX_WORKERS_CUDA = 8
+_AMPERE = 8  # compute capability; the first with bfloat16 in its tensor cores
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
 _LARGEST_IN_HEAP = 32 << 20  # bytes; the most that the library takes
@@ -109,6 +111,20 @@ def allow_tf32(allowed: bool) -> None:
     """Let CUDA devices round the factors of products to 10 bits, or keep them from it."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions of its own for bfloat16.
+
+    Linux names the CPU's features; elsewhere a CPU counts as one without.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= _AMPERE
+    try:
+        features = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(name in features for name in ("avx512_bf16", "amx_bf16", " bf16"))
 
 
 def default_workers(device: torch.device, num_processes: int = 1) -> int:

@@ -70,7 +70,12 @@ def scratchdet_detector(model, head_batch_norm):
     )
 
 
-def _pascal(dataset, schedule, variant):
+def scratchdet(dataset, schedule, variant="res34"):
+    """Return a variant of `MODELS` on any data set, as trained on VOC: no batch norm in the heads.
+
+    Raises:
+        ValueError: an unknown variant.
+    """
     model = choose(MODELS, variant)
     detector = scratchdet_detector(model, head_batch_norm=False)
     return Recipe(
@@ -95,13 +100,13 @@ def scratchdet_pascal(variant="res34"):
         num_devices=4,
         debug_info=True,
     )
-    return _pascal(VOC0712, schedule, variant)
+    return scratchdet(VOC0712, schedule, variant)
 
 
 def scratchdet_pascal_plus(variant="res34"):
     """VOC07++12, tested on VOC2012: 78.5 mAP. Its script was not published."""
     schedule = scratchdet_pascal().schedule._replace(test_interval=NEVER, debug_info=False)
-    return _pascal(VOC0712_PLUS, schedule, variant)
+    return scratchdet(VOC0712_PLUS, schedule, variant)
 
 
 def scratchdet_coco(variant="res34"):
@@ -129,7 +134,7 @@ def scratchdet_coco(variant="res34"):
 
 def scratchdet_shapes(variant="tiny"):
     """Five kinds of synthetic shapes."""
-    recipe = _pascal(SHAPES, shapes_schedule(), variant)
+    recipe = scratchdet(SHAPES, shapes_schedule(), variant)
     if variant != "tiny":
         return recipe
     detector = shapes_detector(TINY_ROOT_RESNET)

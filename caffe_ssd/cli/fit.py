@@ -1,0 +1,228 @@
+"""`caffe fit`: from a folder of annotated pictures to a detector and a report about it.
+
+A composition of what the other commands do: read and check the pictures, make LMDBs, write nets and
+solver, `caffe train`, `caffe recalibrate`, `caffe test`, `caffe report`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from datetime import datetime
+
+from caffe_ssd.cli import report, train
+from caffe_ssd.cli.flags import (
+    FLAGS,
+    ActionParser,
+    add_workers_flag,
+    at_least,
+    check_files,
+    only_device,
+)
+from caffe_ssd.desk.console import show
+from caffe_ssd.errors import DataError, UsageError
+from caffe_ssd.fitting.data import prepare
+from caffe_ssd.fitting.finish import choose_weights
+from caffe_ssd.fitting.machine import Machine, machine_of
+from caffe_ssd.fitting.measure import NEEDED, seconds_per_iteration
+from caffe_ssd.fitting.nets import MODELS, measured_solver, write_nets
+from caffe_ssd.fitting.plan import DataFacts, Plan, Wishes, make_plan, with_length
+from caffe_ssd.fitting.run_folder import RunFolder, check_new, run_folder
+from caffe_ssd.solver.resume import newest_snapshot
+
+DESCRIPTION = """\
+Train a detector on a folder of annotated pictures, and report what it can do.
+
+The folder holds pictures with boxes in VOC, COCO, YOLO, CVAT, LabelMe or CSV form. They are checked,
+split into pictures to train on and to score on, and stored; net, input, batch, rate and length are
+chosen from pictures and machine, each with its reason. The run's folder keeps every file, so that
+`caffe train -solver RUN/model/solver.prototxt` and the other commands go on by hand."""
+EXAMPLES = """\
+  caffe fit my_pictures
+  caffe fit my_pictures -time 30m -output detector
+  caffe fit my_pictures -output detector -resume
+  caffe fit my_pictures -model dsod -gpu 0
+  caffe fit my_pictures -plan_only"""
+
+# A test picture takes a forward pass of a training picture's three, and is decoded.
+_FORWARD_SHARE = 0.45
+_TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def run(arguments: list[str]) -> int:
+    """Run the action; returns the exit status."""
+    begin = time.monotonic()
+    args = _parse(arguments)
+    run = run_folder(args.folder, args.output)
+    machine = machine_of(only_device(args))
+    if args.resume and run.notes.exists():
+        plan, num_test = _planned(run)
+    else:
+        plan, num_test = _prepare(args, run, machine, begin)
+    if args.plan_only:
+        show(f"\nwrote {run.root}; `caffe fit {args.folder} -output {run.root} -resume` trains")
+        return 0
+    status = train.run(_training_flags(args, run, plan, machine))
+    if status != 0 or not run.snapshot(plan.iterations).exists():
+        show(f"stopped; `caffe fit {args.folder} -output {run.root} -resume` goes on")
+        return status
+    return _finish(args, run, plan, machine)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = ActionParser("fit", description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument("folder", metavar="FOLDER", help="the annotated pictures")
+    parser.add_flag("gpu", default="", help=FLAGS["gpu"].help)
+    parser.add_flag("weights", default="", help="weights to start from, separated by ','")
+    parser.add_flag("output", metavar="RUN", help="the run's folder (<name of FOLDER>_fit)")
+    parser.add_flag("time", metavar="T", help="how long it may take in all: 30m, 2h, 90s")
+    parser.add_flag("model", choices=tuple(MODELS), help="the net (by the machine)")
+    parser.add_flag("size", type=int, metavar="PX", help="side of the net's input (the net's own)")
+    parser.add_flag("batch", type=int, metavar="N", help="pictures per iteration")
+    parser.add_flag("rate", type=float, metavar="LR", help="learning rate at the start")
+    parser.add_flag("iterations", type=int, metavar="N", help="length; excludes -time")
+    parser.add_flag("classes", metavar="A,B", help="take these classes only, separated by ','")
+    parser.add_flag(
+        "test_share",
+        type=float,
+        default=0.2,
+        metavar="F",
+        help="of the pictures to score on, where the folder is not split (%(default)s)",
+    )
+    parser.add_flag("format", help="of the annotations (what is found)")
+    parser.add_flag("seed", type=int, default=1, help="of split and training (%(default)s)")
+    add_workers_flag(parser)
+    parser.add_switch("plan_only", help="check, store and plan, but do not train")
+    parser.add_switch("resume", help="go on with a run that was stopped")
+    args = parser.parse_action(arguments)
+    for name in ("size", "batch", "iterations"):
+        at_least(args, name, 1)
+    if args.time is not None and args.iterations is not None:
+        raise UsageError("give -time or -iterations, not both")
+    if args.weights:
+        check_files(args, "weights")
+    args.time = None if args.time is None else _seconds(args.time)
+    args.classes = None if args.classes is None else args.classes.split(",")
+    return args
+
+
+def _seconds(text: str) -> float:
+    match = _TIME.fullmatch(text.replace(" ", ""))
+    parts = [0.0] if match is None else [float(part or 0) for part in match.groups()]
+    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if seconds <= 0:
+        raise UsageError(f"-time is {text!r}; write it like 30m, 2h, 1h30m or 90s")
+    return seconds
+
+
+def _prepare(
+    args: argparse.Namespace, run: RunFolder, machine: Machine, begin: float
+) -> tuple[Plan, int]:
+    """Make data, nets and plan; returns the plan and the number of test pictures."""
+    if not args.resume:
+        check_new(run)
+    wishes = Wishes(
+        model=args.model,
+        image_size=args.size,
+        batch_size=args.batch,
+        iterations=args.iterations,
+        base_lr=args.rate,
+        time_s=args.time,
+        weights=args.weights,
+        seed=args.seed,
+    )
+    data = prepare(
+        args.folder,
+        run,
+        format=args.format,
+        classes=args.classes,
+        test_share=args.test_share,
+        seed=args.seed,
+        show=show,
+    )
+    plan = make_plan(data, machine, wishes)
+    _write(run, plan, data, machine)
+    iteration_s = seconds_per_iteration(
+        measured_solver(run, NEEDED), machine, plan.fast, args.workers
+    )
+    plan = with_length(
+        plan,
+        data,
+        wishes,
+        iteration_s=iteration_s,
+        picture_s=_FORWARD_SHARE * iteration_s / plan.batch_size,
+        left_s=0 if args.time is None else args.time - (time.monotonic() - begin),
+    )
+    _write(run, plan, data, machine)
+    _note(args, run, plan, data, machine)
+    show("\nplan")
+    for name, reason in plan.reasons.items():
+        show(f"  {name:<11}{reason}")
+    return plan, data.num_test
+
+
+def _write(run: RunFolder, plan: Plan, data: DataFacts, machine: Machine) -> None:
+    write_nets(plan, run, data.classes, data.num_test, cuda=machine.is_cuda)
+
+
+def _note(
+    args: argparse.Namespace, run: RunFolder, plan: Plan, data: DataFacts, machine: Machine
+) -> None:
+    """Keep what a resumed run and the report need to know."""
+    run.write_notes(
+        {
+            "source": str(args.folder),
+            "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "machine": str(machine),
+            "versions": versions(),
+            "data": {
+                "train": data.num_train,
+                "test": data.num_test,
+                "classes": list(data.classes),
+            },
+            "plan": plan.to_dict(),
+        }
+    )
+
+
+def _planned(run: RunFolder) -> tuple[Plan, int]:
+    notes = run.read_notes()
+    try:
+        return Plan.from_dict(notes["plan"]), int(notes["data"]["test"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{run.notes} is damaged: {error!r}; begin anew in another folder"
+        ) from error
+
+
+def _training_flags(
+    args: argparse.Namespace, run: RunFolder, plan: Plan, machine: Machine
+) -> list[str]:
+    """The flags of the `caffe train` that this run is."""
+    flags = ["-solver", str(run.prototxt("solver")), "-snapshot", "auto", "-keep_best"]
+    flags += ["-log", str(run.log)]
+    flags += [f"-{name}" for name in plan.fast]
+    if machine.is_cuda:
+        flags += ["-gpu", str(machine.device.index or 0)]
+    if args.workers is not None:
+        flags += ["-workers", str(args.workers)]
+    if plan.weights and newest_snapshot(str(run.prefix)) is None:
+        flags[2:4] = ["-weights", plan.weights, "-skip_mismatched"]
+    return flags
+
+
+def _finish(args: argparse.Namespace, run: RunFolder, plan: Plan, machine: Machine) -> int:
+    """Choose the weights, report, and say what there is."""
+    show("scoring what was learnt")
+    found = choose_weights(run, plan, device=machine.device, workers=args.workers)
+    for each in found:
+        show(f"  mAP {each.mean_ap:.3f}  {each.name}")
+    report.write_run(run.root)
+    show(
+        f"\nmAP {found[0].mean_ap:.3f} (11point) on the test pictures with {run.detector}\n"
+        f"report: {run.report}\n"
+        f"use it: caffe detect PICTURE -model {run.prototxt('deploy')} -weights {run.detector} "
+        f"-label_map {run.label_map}"
+    )
+    return 0

@@ -1,0 +1,83 @@
+"""What `caffe fit` chooses, and why."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from caffe_ssd.errors import UsageError
+from caffe_ssd.fitting.machine import Machine
+from caffe_ssd.fitting.nets import MODELS, aspect_ratios_of
+from caffe_ssd.fitting.plan import CLOSING_S, DataFacts, Plan, Wishes, make_plan, with_length
+from caffe_ssd.fitting.priors import MATCHED, best_overlaps, fitting_ratios
+
+SMALL_OBJECTS = np.tile([[0.06, 0.07], [0.15, 0.15]], (50, 1))
+DATA = DataFacts(num_train=80, num_test=20, classes=("a", "b"), objects=SMALL_OBJECTS)
+CPU = Machine(torch.device("cpu"), 2, has_bfloat16=False)
+
+
+def plan_for(wishes: Wishes, machine: Machine = CPU, *, iteration_s: float = 1.0) -> Plan:
+    plan = make_plan(DATA, machine, wishes)
+    left_s = 0 if wishes.time_s is None else wishes.time_s - 30
+    return with_length(plan, DATA, wishes, iteration_s=iteration_s, picture_s=0.05, left_s=left_s)
+
+
+def test_every_choice_has_its_reason() -> None:
+    plan = plan_for(Wishes())
+    expected = {"net", "input", "priors", "batch", "rate", "length", "tests", "statistics"}
+    assert expected <= set(plan.reasons)
+    assert all(reason for reason in plan.reasons.values())
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    wishes = Wishes(model="dsod-lite", batch_size=4, base_lr=0.5, iterations=123, seed=9)
+    plan = plan_for(wishes)
+    taken = (plan.model, plan.batch_size, plan.base_lr, plan.iterations, plan.seed)
+    assert taken == ("dsod-lite", 4, 0.5, 123, 9)
+
+
+@pytest.mark.parametrize("minutes", [5, 30, 120])
+def test_training_tests_and_closing_fit_the_time(minutes: int) -> None:
+    plan = plan_for(Wishes(time_s=60.0 * minutes), iteration_s=0.5)
+    tests = plan.iterations // plan.test_interval
+    needed_s = 30 + plan.iterations * 0.5 + tests * 20 * 0.05 + CLOSING_S
+    assert 0.93 * 60 * minutes <= needed_s <= 60 * minutes
+
+
+def test_a_time_that_is_too_short_is_refused_with_what_is_needed() -> None:
+    with pytest.raises(UsageError, match="too short.* are needed"):
+        plan_for(Wishes(time_s=100), iteration_s=5)
+
+
+def test_the_first_score_comes_within_two_minutes() -> None:
+    plan = plan_for(Wishes(time_s=3600), iteration_s=1.2)
+    assert plan.test_interval * 1.2 < 120
+
+
+def test_a_short_training_forgets_statistics_quickly_and_a_long_one_does_not() -> None:
+    assert plan_for(Wishes(iterations=1000)).statistics_kept == 0.99
+    assert plan_for(Wishes(iterations=50000)).statistics_kept == 0.999
+
+
+def test_bfloat16_only_where_it_is_fast() -> None:
+    fast = Machine(torch.device("cpu"), 2, has_bfloat16=True)
+    assert "bf16" not in plan_for(Wishes()).fast
+    assert "bf16" in plan_for(Wishes(), fast).fast
+
+
+def test_a_plan_survives_its_file() -> None:
+    plan = plan_for(Wishes())
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.3, 0.7])
+def test_priors_follow_the_objects(model: str, share: float) -> None:
+    """Objects around one size, of any shape up to 2:1, have a prior that may learn them."""
+    rng = np.random.default_rng(0)
+    sides = share * rng.uniform(0.8, 1.2, (200, 1)) * rng.uniform(0.75, 1.3, (200, 2))
+    ratios = fitting_ratios(sides, aspect_ratios_of(model))
+    assert (best_overlaps(sides, ratios, aspect_ratios_of(model)) >= MATCHED).mean() > 0.95
