@@ -7,10 +7,13 @@ solver, `caffe train`, `caffe recalibrate`, `caffe test`, `caffe report`.
 from __future__ import annotations
 
 import argparse
+import platform
 import re
 import time
 from datetime import datetime
+from importlib.metadata import version
 
+from caffe_ssd import __version__
 from caffe_ssd.cli import report, train
 from caffe_ssd.cli.flags import (
     FLAGS,
@@ -21,6 +24,7 @@ from caffe_ssd.cli.flags import (
     only_device,
 )
 from caffe_ssd.desk.console import show
+from caffe_ssd.distribution import NAME
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.fitting.data import prepare
 from caffe_ssd.fitting.finish import choose_weights
@@ -34,9 +38,9 @@ from caffe_ssd.solver.resume import newest_snapshot
 DESCRIPTION = """\
 Train a detector on a folder of annotated pictures, and report what it can do.
 
-The folder holds pictures with boxes in VOC, COCO, YOLO, CVAT, LabelMe or CSV form. They are checked,
-split into pictures to train on and to score on, and stored; net, input, batch, rate and length are
-chosen from pictures and machine, each with its reason. The run's folder keeps every file, so that
+The folder holds pictures with boxes in VOC, COCO, YOLO, CVAT, LabelMe or CSV form. They are
+checked, split into pictures to train on and to score on, and stored; net, input, batch, rate and
+length are chosen from pictures and machine, each with its reason. RUN keeps every file, so that
 `caffe train -solver RUN/model/solver.prototxt` and the other commands go on by hand."""
 EXAMPLES = """\
   caffe fit my_pictures
@@ -57,9 +61,9 @@ def run(arguments: list[str]) -> int:
     run = run_folder(args.folder, args.output)
     machine = machine_of(only_device(args))
     if args.resume and run.notes.exists():
-        plan, num_test = _planned(run)
+        plan = _planned(run)
     else:
-        plan, num_test = _prepare(args, run, machine, begin)
+        plan = _prepare(args, run, machine, begin)
     if args.plan_only:
         show(f"\nwrote {run.root}; `caffe fit {args.folder} -output {run.root} -resume` trains")
         return 0
@@ -116,10 +120,8 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _prepare(
-    args: argparse.Namespace, run: RunFolder, machine: Machine, begin: float
-) -> tuple[Plan, int]:
-    """Make data, nets and plan; returns the plan and the number of test pictures."""
+def _prepare(args: argparse.Namespace, run: RunFolder, machine: Machine, begin: float) -> Plan:
+    """Make data, nets and plan."""
     if not args.resume:
         check_new(run)
     wishes = Wishes(
@@ -159,7 +161,7 @@ def _prepare(
     show("\nplan")
     for name, reason in plan.reasons.items():
         show(f"  {name:<11}{reason}")
-    return plan, data.num_test
+    return plan
 
 
 def _write(run: RunFolder, plan: Plan, data: DataFacts, machine: Machine) -> None:
@@ -175,7 +177,7 @@ def _note(
             "source": str(args.folder),
             "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
             "machine": str(machine),
-            "versions": versions(),
+            "versions": _versions(),
             "data": {
                 "train": data.num_train,
                 "test": data.num_test,
@@ -186,10 +188,10 @@ def _note(
     )
 
 
-def _planned(run: RunFolder) -> tuple[Plan, int]:
+def _planned(run: RunFolder) -> Plan:
     notes = run.read_notes()
     try:
-        return Plan.from_dict(notes["plan"]), int(notes["data"]["test"])
+        return Plan.from_dict(notes["plan"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{run.notes} is damaged: {error!r}; begin anew in another folder"
@@ -226,3 +228,7 @@ def _finish(args: argparse.Namespace, run: RunFolder, plan: Plan, machine: Machi
         f"-label_map {run.label_map}"
     )
     return 0
+
+
+def _versions() -> dict[str, str]:
+    return {NAME: __version__, "torch": version("torch"), "python": platform.python_version()}

@@ -18,6 +18,7 @@ from caffe_ssd.distribution import NAME
 from caffe_ssd.errors import UsageError
 
 ACTIONS = {
+    "fit": "train a detector on a folder of annotated pictures, and report on it",
     "train": "train or finetune a model",
     "test": "score a model",
     "time": "benchmark a model's layers",
@@ -83,6 +84,7 @@ def _usage() -> str:
     lines += [
         "",
         "examples:",
+        "  caffe fit my_pictures -time 30m",
         "  caffe train -solver solver.prototxt -gpu 0",
         "  caffe test -model test.prototxt -weights net.caffemodel -gpu 0",
         "  caffe time -model deploy.prototxt -iterations 10",

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from lmdb_tools.annoset import ConvertOptions, convert
-from lmdb_tools.images import ImageOptions
 
 from caffe_ssd.datasets import Dataset, Finding, check, read_folder, split, write_voc
 from caffe_ssd.datasets.dataset import TEST, TRAIN, AnnotatedPicture
@@ -18,6 +16,8 @@ from caffe_ssd.fitting.priors import Shapes
 from caffe_ssd.fitting.quiet import quiet
 from caffe_ssd.fitting.run_folder import RunFolder
 from caffe_ssd.proto.label_map import read_label_map
+from lmdb_tools.annoset import ConvertOptions, convert
+from lmdb_tools.images import ImageOptions
 
 _SHOWN = 3
 

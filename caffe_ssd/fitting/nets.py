@@ -12,7 +12,6 @@ from caffe.models.recipe import Places, Recipe, Schedule, make_nets, make_solver
 from caffe.models.scratchdet_recipes import scratchdet
 from caffe.models.ssd_recipes import ssd
 
-from caffe_ssd.errors import UsageError
 from caffe_ssd.fitting.run_folder import RunFolder
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.proto.text import read_solver, write_text

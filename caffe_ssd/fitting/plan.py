@@ -15,7 +15,7 @@ from caffe.models.datasets import Augmentation, PriorRatios
 
 from caffe_ssd.errors import UsageError
 from caffe_ssd.fitting.machine import Machine
-from caffe_ssd.fitting.nets import DEFAULT_SIZES, MODELS, aspect_ratios_of
+from caffe_ssd.fitting.nets import DEFAULT_SIZES, aspect_ratios_of
 from caffe_ssd.fitting.priors import MATCHED, Shapes, best_overlaps, fitting_ratios
 
 RATE_PER_IMAGE = 0.0025
@@ -215,10 +215,11 @@ def with_length(
         iterations = int((left_s - CLOSING_S) / whole_s)
         why = f"what fits {_duration(wishes.time_s)} at {iteration_s:.2g} s an iteration"
         if iterations < 20:
+            least_s = wishes.time_s - left_s + CLOSING_S + 100 * whole_s
             raise UsageError(
                 f"{_duration(wishes.time_s)} are too short: data and closing leave "
                 f"{max(0, iterations)} iterations of {iteration_s:.2g} s; "
-                f"at least {_duration(wishes.time_s - left_s + CLOSING_S + 100 * whole_s)} are needed"
+                f"at least {_duration(least_s)} are needed"
             )
     else:
         iterations = max(FEWEST_ITERATIONS, round(EPOCHS * epoch))

@@ -48,7 +48,7 @@ def test_training_tests_and_closing_fit_the_time(minutes: int) -> None:
 
 
 def test_a_time_that_is_too_short_is_refused_with_what_is_needed() -> None:
-    with pytest.raises(UsageError, match="too short.* are needed"):
+    with pytest.raises(UsageError, match=r"too short.* are needed"):
         plan_for(Wishes(time_s=100), iteration_s=5)
 
 
