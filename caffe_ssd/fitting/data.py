@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_ssd.datasets import Dataset, Finding, check, read_folder, split, write_voc
+from caffe_ssd.datasets import Dataset, Finding, check, read_folder, repaired, split, write_voc
 from caffe_ssd.datasets.dataset import TEST, TRAIN, AnnotatedPicture
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.fitting.plan import DataFacts
@@ -51,7 +51,7 @@ def prepare(
         dataset = _only(dataset, classes)
     show(f"pictures  {len(dataset.pictures)} in {source} ({dataset.reason})")
     was_split = dataset.is_split
-    dataset = split(dataset, test_share=test_share, seed=seed)
+    dataset = repaired(split(dataset, test_share=test_share, seed=seed))
     train, test = dataset.part(TRAIN), dataset.part(TEST)
     how = "as the folder is divided" if was_split else "every class in both, likenesses together"
     show(f"split     {len(train)} to train on, {len(test)} to score on: {how}")
