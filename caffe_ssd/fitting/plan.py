@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from caffe.models.datasets import Augmentation, PriorRatios
 
 from caffe_ssd.errors import UsageError
@@ -18,6 +19,12 @@ from caffe_ssd.fitting.machine import Machine
 from caffe_ssd.fitting.nets import DEFAULT_SIZES, aspect_ratios_of
 from caffe_ssd.fitting.priors import MATCHED, Shapes, best_overlaps, fitting_ratios
 
+# Sides of the input for models that take any; the first is for machines without a GPU.
+SIZES = (200, 256, 300, 400, 512)
+SMALLEST_ON_CUDA = 300
+# Below about two steps of the finest map (8 px) objects are overlooked.
+SMALL_OBJECT_PX = 20
+SMALL_SHARE = 10  # percent of the objects that may be smaller
 RATE_PER_IMAGE = 0.0025
 HIGHEST_RATE = 0.1
 FEWEST_ITERATIONS = 500
@@ -138,7 +145,7 @@ def make_plan(data: DataFacts, machine: Machine, wishes: Wishes) -> Plan:
         UsageError: a wish that cannot be met.
     """
     model, why_model = _model(machine, wishes)
-    size = DEFAULT_SIZES[model] if wishes.image_size is None else wishes.image_size
+    size, why_size = _input(model, data, machine, wishes)
     ratios = fitting_ratios(data.objects, aspect_ratios_of(model))
     batch, why_batch = _batch(data, machine, wishes)
     rate = min(HIGHEST_RATE, RATE_PER_IMAGE * batch) if wishes.base_lr is None else wishes.base_lr
@@ -146,9 +153,7 @@ def make_plan(data: DataFacts, machine: Machine, wishes: Wishes) -> Plan:
     reached = best_overlaps(data.objects, ratios, aspect_ratios_of(model)) >= MATCHED
     reasons = {
         "net": why_model,
-        "input": f"{size}x{size}: the size that {model} is built for"
-        if size == DEFAULT_SIZES[model]
-        else f"{size}x{size}: as asked",
+        "input": why_size,
         "priors": f"from {ratios.first[0]} % of the picture on, fitted to {len(reached)} objects: "
         f"{reached.mean():.0%} of them have a prior of half their shape or better",
         "batch": why_batch,
@@ -249,6 +254,21 @@ def _model(machine: Machine, wishes: Wishes) -> tuple[str, str]:
         return "dsod", f"dsod: made to learn from scratch, and {machine} is fast enough for it"
     return "dsod-smallest", (
         f"dsod-smallest: made to learn from scratch, and light enough for {machine}"
+    )
+
+
+def _input(model: str, data: DataFacts, machine: Machine, wishes: Wishes) -> tuple[int, str]:
+    own = DEFAULT_SIZES[model]
+    if wishes.image_size is not None:
+        return wishes.image_size, f"{wishes.image_size}: as asked"
+    if not model.startswith("dsod"):
+        return own, f"{own}: what {model} is built for"
+    scale = float(np.percentile(np.sqrt(data.objects.prod(axis=1)), SMALL_SHARE))
+    sizes = [size for size in SIZES if not machine.is_cuda or size >= SMALLEST_ON_CUDA]
+    size = next((size for size in sizes if size * scale >= SMALL_OBJECT_PX), sizes[-1])
+    return size, (
+        f"{size}: small objects (a tenth is below {scale:.1%} of the picture's side) are "
+        f"{size * scale:.0f} px there; below {SMALL_OBJECT_PX} they are overlooked"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,15 @@ import torch
 
 from caffe_ssd.errors import UsageError
 from caffe_ssd.fitting.machine import Machine
-from caffe_ssd.fitting.nets import MODELS, aspect_ratios_of
+from caffe_ssd.fitting.nets import MODELS, aspect_ratios_of, write_nets
 from caffe_ssd.fitting.plan import CLOSING_S, DataFacts, Plan, Wishes, make_plan, with_length
 from caffe_ssd.fitting.priors import MATCHED, best_overlaps, fitting_ratios
+from caffe_ssd.fitting.run_folder import run_folder
+from caffe_ssd.layers.registry import Runtime
+from caffe_ssd.net import build_net
+from caffe_ssd.net.state import without_result_files
+from caffe_ssd.proto.caffe_pb2 import NetState, Phase
+from caffe_ssd.proto.text import read_net
 
 SMALL_OBJECTS = np.tile([[0.06, 0.07], [0.15, 0.15]], (50, 1))
 DATA = DataFacts(num_train=80, num_test=20, classes=("a", "b"), objects=SMALL_OBJECTS)
@@ -81,3 +89,24 @@ def test_priors_follow_the_objects(model: str, share: float) -> None:
     sides = share * rng.uniform(0.8, 1.2, (200, 1)) * rng.uniform(0.75, 1.3, (200, 2))
     ratios = fitting_ratios(sides, aspect_ratios_of(model))
     assert (best_overlaps(sides, ratios, aspect_ratios_of(model)) >= MATCHED).mean() > 0.95
+
+
+@pytest.mark.parametrize(("share", "size"), [(0.3, 200), (0.07, 300), (0.01, 512)])
+def test_the_input_is_as_large_as_the_small_objects_need(share: float, size: int) -> None:
+    data = replace(DATA, objects=np.full((50, 2), share))
+    assert make_plan(data, CPU, Wishes()).image_size == size
+    assert make_plan(data, CPU, Wishes(model="ssd-vgg")).image_size == 300
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_builds_at_its_size(model: str, tmp_path: Path) -> None:
+    """And DSOD at the smallest and the largest input that a plan may choose."""
+    for size in (200, 512) if model.startswith("dsod") else (None,):
+        plan = plan_for(Wishes(model=model, image_size=size))
+        run = run_folder("pictures", tmp_path / f"run{size}")
+        run.data.mkdir(parents=True)
+        run.label_map.write_text('item { name: "a" label: 1 display_name: "a" }')
+        write_nets(plan, run, ("a",), 20, cuda=False)
+        param = without_result_files(read_net(run.prototxt("deploy")))
+        net = build_net(param, NetState(phase=Phase.Value("TEST")), Runtime())
+        assert net.outputs == ["detection_out"]
