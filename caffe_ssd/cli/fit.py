@@ -14,7 +14,7 @@ from datetime import datetime
 from importlib.metadata import version
 
 from caffe_ssd import __version__
-from caffe_ssd.cli import report, train
+from caffe_ssd.cli import train
 from caffe_ssd.cli.flags import (
     FLAGS,
     ActionParser,
@@ -33,6 +33,7 @@ from caffe_ssd.fitting.measure import NEEDED, seconds_per_iteration
 from caffe_ssd.fitting.nets import MODELS, measured_solver, write_nets
 from caffe_ssd.fitting.plan import DataFacts, Plan, Wishes, make_plan, with_length
 from caffe_ssd.fitting.run_folder import RunFolder, check_new, run_folder
+from caffe_ssd.report.report import write_report
 from caffe_ssd.solver.resume import newest_snapshot
 
 DESCRIPTION = """\
@@ -97,6 +98,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_flag("format", help="of the annotations (what is found)")
     parser.add_flag("seed", type=int, default=1, help="of split and training (%(default)s)")
     add_workers_flag(parser)
+    parser.add_switch("anyway", help="train although the pictures' check finds errors")
     parser.add_switch("plan_only", help="check, store and plan, but do not train")
     parser.add_switch("resume", help="go on with a run that was stopped")
     args = parser.parse_action(arguments)
@@ -141,6 +143,7 @@ def _prepare(args: argparse.Namespace, run: RunFolder, machine: Machine, begin: 
         classes=args.classes,
         test_share=args.test_share,
         seed=args.seed,
+        anyway=args.anyway,
         show=show,
     )
     plan = make_plan(data, machine, wishes)
@@ -220,7 +223,7 @@ def _finish(args: argparse.Namespace, run: RunFolder, plan: Plan, machine: Machi
     found = choose_weights(run, plan, device=machine.device, workers=args.workers)
     for each in found:
         show(f"  mAP {each.mean_ap:.3f}  {each.name}")
-    report.write_run(run.root)
+    write_report(run.root, device=machine.device, workers=args.workers)
     show(
         f"\nmAP {found[0].mean_ap:.3f} (11point) on the test pictures with {run.detector}\n"
         f"report: {run.report}\n"

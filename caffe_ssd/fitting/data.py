@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_ssd.datasets import Dataset, Finding, check, read_folder, repaired, split, write_voc
-from caffe_ssd.datasets.dataset import TEST, TRAIN, AnnotatedPicture
+from caffe_ssd.datasets.dataset import ERROR, TEST, TRAIN, AnnotatedPicture
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.fitting.plan import DataFacts
 from caffe_ssd.fitting.priors import Shapes
@@ -30,6 +30,7 @@ def prepare(
     classes: Sequence[str] | None,
     test_share: float,
     seed: int,
+    anyway: bool,
     show: Callable[[str], None],
 ) -> DataFacts:
     """Read, check, split and store a folder of pictures.
@@ -41,6 +42,7 @@ def prepare(
         classes: the only ones to take; None for all.
         test_share: of the pictures, where the folder is not split.
         seed: of the split.
+        anyway: go on in spite of errors in the data.
         show: told what was found.
 
     Raises:
@@ -49,14 +51,21 @@ def prepare(
     dataset = read_folder(source, format)
     if classes is not None:
         dataset = _only(dataset, classes)
-    show(f"pictures  {len(dataset.pictures)} in {source} ({dataset.reason})")
+    show(f"pictures  {len(dataset.pictures)} in {source} ({dataset.format})")
     was_split = dataset.is_split
-    dataset = repaired(split(dataset, test_share=test_share, seed=seed))
+    dataset = split(dataset, test_share=test_share, seed=seed)
+    findings = check(dataset)
+    dataset = repaired(dataset)
     train, test = dataset.part(TRAIN), dataset.part(TEST)
     how = "as the folder is divided" if was_split else "every class in both, likenesses together"
     show(f"split     {len(train)} to train on, {len(test)} to score on: {how}")
     show("classes   " + ", ".join(f"{name} ({n})" for name, n in dataset.boxes_of_class().items()))
-    _tell(check(dataset), show)
+    _tell(findings, show)
+    if not anyway and (errors := [each for each in findings if each.severity == ERROR]):
+        what = "an error" if len(errors) == 1 else f"{len(errors)} errors"
+        raise DataError(
+            f"{source}: {what} in the data, see above; mend the files, or -anyway trains on them"
+        )
     if not train or not test:
         missing = "train on" if not train else "score on"
         raise DataError(f"{source}: no pictures are left to {missing}; see -test_share")
