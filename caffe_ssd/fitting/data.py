@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe_ssd.datasets import Dataset, Finding, check, read_folder, repaired, split, write_voc
 from caffe_ssd.datasets.dataset import ERROR, TEST, TRAIN, AnnotatedPicture
@@ -18,6 +19,8 @@ from caffe_ssd.fitting.run_folder import RunFolder
 from caffe_ssd.proto.label_map import read_label_map
 from lmdb_tools.annoset import ConvertOptions, convert
 from lmdb_tools.images import ImageOptions
+
+Labels = NDArray[np.int64]
 
 _SHOWN = 3
 
@@ -70,11 +73,13 @@ def prepare(
         missing = "train on" if not train else "score on"
         raise DataError(f"{source}: no pictures are left to {missing}; see -test_share")
     _store(dataset, run)
+    objects, labels = _shapes(train, dataset.classes)
     return DataFacts(
         num_train=len(train),
         num_test=len(test),
         classes=tuple(dataset.classes),
-        objects=_shapes(train),
+        objects=objects,
+        labels=labels,
     )
 
 
@@ -97,19 +102,18 @@ def _tell(findings: Sequence[Finding], show: Callable[[str], None]) -> None:
         show(f"{finding.severity:<9} {finding.text}" + (f" [{shown}{more}]" if shown else ""))
 
 
-def _shapes(pictures: Sequence[AnnotatedPicture]) -> Shapes:
-    """Widths and heights of all objects, as shares of their picture's."""
-    shapes = [
-        (
-            (box.xmax_px - box.xmin_px) / picture.size[1],
-            (box.ymax_px - box.ymin_px) / picture.size[0],
-        )
-        for picture in pictures
-        for box in picture.boxes
-    ]
+def _shapes(pictures: Sequence[AnnotatedPicture], classes: Sequence[str]) -> tuple[Shapes, Labels]:
+    """Widths and heights of all objects, as shares of their picture's, and their classes."""
+    shapes, labels = [], []
+    for picture in pictures:
+        height, width = picture.size
+        for box in picture.boxes:
+            sides = (box.xmax_px - box.xmin_px) / width, (box.ymax_px - box.ymin_px) / height
+            shapes.append(sides)
+            labels.append(classes.index(box.category))
     if not shapes:
         raise DataError("no picture to train on has an object")
-    return np.array(shapes, np.float64)
+    return np.array(shapes, np.float64), np.array(labels, np.int64)
 
 
 def _store(dataset: Dataset, run: RunFolder) -> None:

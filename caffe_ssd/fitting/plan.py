@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from caffe.models.datasets import Augmentation, PriorRatios
+from numpy.typing import NDArray
 
 from caffe_ssd.errors import UsageError
 from caffe_ssd.fitting.machine import Machine
@@ -24,7 +25,7 @@ SIZES = (200, 256, 300, 400, 512)
 SMALLEST_ON_CUDA = 300
 # Below about two steps of the finest map (8 px) objects are overlooked.
 SMALL_OBJECT_PX = 20
-SMALL_SHARE = 10  # percent of the objects that may be smaller
+SMALL_PERCENT = 25  # of a class's objects that may be smaller
 RATE_PER_IMAGE = 0.0025
 HIGHEST_RATE = 0.1
 FEWEST_ITERATIONS = 500
@@ -70,12 +71,27 @@ class DataFacts:
         num_test: pictures to score on.
         classes: names, without the background.
         objects: widths and heights of the training objects, as shares of the picture's.
+        labels: the class of each, as an index of `classes`.
     """
 
     num_train: int
     num_test: int
     classes: tuple[str, ...]
     objects: Shapes
+    labels: NDArray[np.int64]
+
+    def smallest_class(self) -> tuple[str, float]:
+        """The class of the smallest objects, and below what scale a quarter of them is.
+
+        A scale is the square root of an object's share of the picture.
+        """
+        scales = np.sqrt(self.objects.prod(axis=1))
+        of_class = {
+            name: float(np.percentile(scales[self.labels == index], SMALL_PERCENT))
+            for index, name in enumerate(self.classes)
+            if (self.labels == index).any()
+        }
+        return min(of_class.items(), key=lambda entry: entry[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,12 +279,12 @@ def _input(model: str, data: DataFacts, machine: Machine, wishes: Wishes) -> tup
         return wishes.image_size, f"{wishes.image_size}: as asked"
     if not model.startswith("dsod"):
         return own, f"{own}: what {model} is built for"
-    scale = float(np.percentile(np.sqrt(data.objects.prod(axis=1)), SMALL_SHARE))
+    name, scale = data.smallest_class()
     sizes = [size for size in SIZES if not machine.is_cuda or size >= SMALLEST_ON_CUDA]
     size = next((size for size in sizes if size * scale >= SMALL_OBJECT_PX), sizes[-1])
     return size, (
-        f"{size}: small objects (a tenth is below {scale:.1%} of the picture's side) are "
-        f"{size * scale:.0f} px there; below {SMALL_OBJECT_PX} they are overlooked"
+        f"{size}: the smaller ones of {name!r} ({scale:.1%} of the picture's side) are "
+        f"{size * scale:.0f} px there; below {SMALL_OBJECT_PX} px objects are overlooked"
     )
 
 

@@ -23,7 +23,13 @@ from caffe_ssd.proto.caffe_pb2 import NetState, Phase
 from caffe_ssd.proto.text import read_net
 
 SMALL_OBJECTS = np.tile([[0.06, 0.07], [0.15, 0.15]], (50, 1))
-DATA = DataFacts(num_train=80, num_test=20, classes=("a", "b"), objects=SMALL_OBJECTS)
+DATA = DataFacts(
+    num_train=80,
+    num_test=20,
+    classes=("a", "b"),
+    objects=SMALL_OBJECTS,
+    labels=np.tile([0, 1], 50),
+)
 CPU = Machine(torch.device("cpu"), 2, has_bfloat16=False)
 
 
@@ -93,7 +99,9 @@ def test_priors_follow_the_objects(model: str, share: float) -> None:
 
 @pytest.mark.parametrize(("share", "size"), [(0.3, 200), (0.07, 300), (0.01, 512)])
 def test_the_input_is_as_large_as_the_small_objects_need(share: float, size: int) -> None:
-    data = replace(DATA, objects=np.full((50, 2), share))
+    few = np.arange(100) % 20 == 0  # a class of small ones among many others
+    objects = np.tile(np.where(few, share, 0.5)[:, None], 2)
+    data = replace(DATA, objects=objects, labels=1 - few)
     assert make_plan(data, CPU, Wishes()).image_size == size
     assert make_plan(data, CPU, Wishes(model="ssd-vgg")).image_size == 300
 
