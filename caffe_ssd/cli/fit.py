@@ -206,7 +206,7 @@ def _training_flags(
 ) -> list[str]:
     """The flags of the `caffe train` that this run is."""
     flags = ["-solver", str(run.prototxt("solver")), "-snapshot", "auto", "-keep_best"]
-    flags += ["-log", str(run.log)]
+    flags += ["-log", str(run.log), "-digest", "on"]
     flags += [f"-{name}" for name in plan.fast]
     if machine.is_cuda:
         flags += ["-gpu", str(machine.device.index or 0)]
