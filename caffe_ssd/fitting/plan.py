@@ -252,11 +252,12 @@ def with_length(
         f"{data.num_train} pictures: {why}; about {_duration(iterations * whole_s)}",
         "tests": f"every {interval} iterations on {data.num_test} pictures",
     }
-    kept = 0.99 if iterations < SHORT else 0.999
-    reasons["statistics"] = f"{kept:g} kept per pass" + (
-        ": the usual 0.999 remembers more passes than so short a training has"
-        if kept < 0.999
-        else ": long enough for Caffe's default"
+    # So that the statistics of a test look back over a quarter of the training at most.
+    kept = 0.999 if iterations >= SHORT else min(0.99, max(0.5, round(1 - 4 / iterations, 2)))
+    reasons["statistics"] = f"{kept:g} kept per pass: " + (
+        "long enough for Caffe's default"
+        if iterations >= SHORT
+        else "the usual 0.999 remembers more passes than so short a training has"
     )
     return replace(
         plan, iterations=iterations, test_interval=interval, statistics_kept=kept, reasons=reasons
