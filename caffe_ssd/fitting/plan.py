@@ -162,16 +162,16 @@ def make_plan(data: DataFacts, machine: Machine, wishes: Wishes) -> Plan:
     """
     model, why_model = _model(machine, wishes)
     size, why_size = _input(model, data, machine, wishes)
-    ratios = fitting_ratios(data.objects, aspect_ratios_of(model))
+    ratios = fitting_ratios(data.objects, data.labels, aspect_ratios_of(model), size)
     batch, why_batch = _batch(data, machine, wishes)
     rate = min(HIGHEST_RATE, RATE_PER_IMAGE * batch) if wishes.base_lr is None else wishes.base_lr
     augmentation = Augmentation(max_expand_ratio=1.0, min_scale=0.5, overlaps=(0.5, 0.7, 0.9))
-    reached = best_overlaps(data.objects, ratios, aspect_ratios_of(model)) >= MATCHED
+    overlaps = best_overlaps(data.objects, ratios, aspect_ratios_of(model), size)
     reasons = {
         "net": why_model,
         "input": why_size,
-        "priors": f"from {ratios.first[0]} % of the picture on, fitted to {len(reached)} objects: "
-        f"{reached.mean():.0%} of them have a prior of half their shape or better",
+        "priors": f"from {ratios.first[0]} % of the picture on, fitted to {len(overlaps)} objects: "
+        f"{(overlaps >= MATCHED).mean():.0%} of them have a prior that overlaps them by half",
         "batch": why_batch,
         "rate": f"{rate:g}: {RATE_PER_IMAGE:g} per picture of a batch, as learnt from scratch here"
         if wishes.base_lr is None

@@ -88,13 +88,13 @@ def test_a_plan_survives_its_file() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("share", [0.03, 0.1, 0.3, 0.7])
+@pytest.mark.parametrize("share", [0.08, 0.15, 0.3, 0.7])
 def test_priors_follow_the_objects(model: str, share: float) -> None:
     """Objects around one size, of any shape up to 2:1, have a prior that may learn them."""
     rng = np.random.default_rng(0)
     sides = share * rng.uniform(0.8, 1.2, (200, 1)) * rng.uniform(0.75, 1.3, (200, 2))
-    ratios = fitting_ratios(sides, aspect_ratios_of(model))
-    assert (best_overlaps(sides, ratios, aspect_ratios_of(model)) >= MATCHED).mean() > 0.95
+    ratios = fitting_ratios(sides, np.zeros(200, np.int64), aspect_ratios_of(model), 300)
+    assert (best_overlaps(sides, ratios, aspect_ratios_of(model), 300) >= MATCHED).mean() > 0.95
 
 
 @pytest.mark.parametrize(("share", "size"), [(0.3, 200), (0.07, 300), (0.01, 512)])
@@ -118,3 +118,12 @@ def test_every_model_builds_at_its_size(model: str, tmp_path: Path) -> None:
         param = without_result_files(read_net(run.prototxt("deploy")))
         net = build_net(param, NetState(phase=Phase.Value("TEST")), Runtime())
         assert net.outputs == ["detection_out"]
+
+
+def test_a_rare_class_of_small_objects_gets_priors_too() -> None:
+    """As platelets among red cells, which are the size of the usual priors."""
+    small = np.arange(1000) % 20 == 0
+    sides = np.where(small[:, None], [[0.06, 0.08]], [[0.2, 0.22]])
+    ratios = fitting_ratios(sides, small.astype(np.int64), aspect_ratios_of("dsod"), 300)
+    reached = best_overlaps(sides, ratios, aspect_ratios_of("dsod"), 300) >= MATCHED
+    assert reached.all()
