@@ -23,8 +23,8 @@ from caffe_ssd.fitting.priors import MATCHED, Shapes, best_overlaps, fitting_rat
 # Sides of the input for models that take any; the first is for machines without a GPU.
 SIZES = (200, 256, 300, 400, 512)
 SMALLEST_ON_CUDA = 300
-# Below about two steps of the finest map (8 px) objects are overlooked.
-SMALL_OBJECT_PX = 20
+# Below a bit more than two steps of the finest map (8 px) objects are overlooked.
+SMALL_OBJECT_PX = 18
 SMALL_PERCENT = 25  # of a class's objects that may be smaller
 RATE_PER_IMAGE = 0.0025
 HIGHEST_RATE = 0.1
