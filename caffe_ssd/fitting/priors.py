@@ -1,8 +1,8 @@
 """Prior sizes that fit the objects of a data set.
 
-A prior learns from the objects that it overlaps by half or more (IoU). Priors of a coarse map stand far
-apart, so an object is seldom near the centre of one: here it is taken to be a quarter of a step away in
-both directions, as it is on average.
+A prior learns from the objects that it overlaps by half or more (IoU). Priors of a coarse map stand
+far apart, so an object is seldom near the centre of one: here it is taken to be a quarter of a step
+away in both directions, as it is on average.
 """
 
 from __future__ import annotations
