@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -64,7 +63,8 @@ def test_a_killed_worker_loses_and_doubles_nothing(house: Path) -> None:
     assert len(processes) == COUNT // PART_SIZE
     killed = processes[3]
     assert len(set(processes) - {killed}) >= 2, "another worker should have taken its place"
-    assert runpy.run_path(str(SCRIPT))["main"]([*flags, "--output=one", "--workers=0"]) == 0
+    alone = [sys.executable, str(SCRIPT), *flags, "--output=one", "--workers=0"]
+    subprocess.run(alone, check=True)
     found = lines("two")
     assert len({json.loads(line)["image"] for line in found}) == len(found) == COUNT
     assert found == lines("one")
