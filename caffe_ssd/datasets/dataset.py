@@ -106,8 +106,10 @@ def in_number(text: str) -> str:
     """A text that begins with a number and a plural, as it reads for that number."""
     if not text.startswith("1 "):
         return text
-    first = re.sub(r"\b(boxes|pictures|objects|pairs|names|frames)\b", _singular, text, count=1)
-    return re.sub(r"\b(are|have|lie|reach|end)\b", _singular, first, count=1)
+    if not text.startswith("1 of "):
+        nouns = r"\b(boxes|pictures|objects|pairs|names|frames|files)\b"
+        text = re.sub(nouns, _singular, text, count=1)
+    return re.sub(r"\b(are|have|lie|reach|end)\b", _singular, text, count=1)
 
 
 def _singular(match: re.Match[str]) -> str:

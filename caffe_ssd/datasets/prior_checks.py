@@ -113,6 +113,7 @@ def check_priors(dataset: Dataset, priors: NetPriors, notes: Notes) -> None:
 
 def _by_kind(found: Reach, missed: NDArray[np.bool_]) -> str:
     """Which classes and sizes they are, those with the largest share first."""
+    real = found.sizes > 0
     kinds = np.array(found.classes)
     by_class = [
         (float(missed[kinds == name].mean()), f"{name} {int(missed[kinds == name].sum())}")
@@ -120,7 +121,7 @@ def _by_kind(found: Reach, missed: NDArray[np.bool_]) -> str:
     ]
     groups = size_class(found.sizes)
     by_size = [
-        f"{name}: {int(missed[groups == i].sum())} of {int((groups == i).sum())}"
+        f"{name}: {int(missed[groups == i].sum())} of {int((real & (groups == i)).sum())}"
         for i, name in enumerate(size_names())
         if missed[groups == i].any()
     ]
