@@ -107,7 +107,7 @@ def decode_picture(data: bytes, flags: int) -> Image:
     size = stated_size(data)
     if size is not None:
         check_size(size, "states")
-    image = None
+    image, length = None, len(data)
     if data:
         if data.startswith(_JPEG_START) and not data.endswith(_JPEG_END):
             data += _JPEG_END * (_LONGEST_SEGMENT // 2)  # as libjpeg makes up the end of a file
@@ -116,7 +116,7 @@ def decode_picture(data: bytes, flags: int) -> Image:
         except cv2.error:
             image = None
     if image is None:
-        raise DataError(f"cannot be decoded as an image ({len(data)} bytes)")
+        raise DataError(f"cannot be decoded as an image ({length} bytes)")
     return image
 
 

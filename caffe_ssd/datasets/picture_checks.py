@@ -10,7 +10,7 @@ from statistics import median
 from caffe_ssd.datasets.dataset import ERROR, NOTE, TEST, TRAIN, WARNING, Dataset, Notes
 from caffe_ssd.datasets.likeness import MOST_COMPARED, groups, looks, near_duplicates
 
-_MUCH, _ODD = 3.0, 1.5
+_MUCH, _ODD = 3.0, 2.5
 _MOST_ODD = 20
 _PLAIN = re.compile(r"[\x21-\x7e]+")
 

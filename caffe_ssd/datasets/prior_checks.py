@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from caffe_ssd.boxes.iou import pairwise_iou
-from caffe_ssd.datasets.dataset import ERROR, NOTE, WARNING, AnnotatedPicture, Dataset, Notes
+from caffe_ssd.datasets.dataset import NOTE, WARNING, AnnotatedPicture, Dataset, Notes
 from caffe_ssd.datasets.net_priors import NetPriors
 
 SIZE_EDGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
@@ -106,7 +106,7 @@ def check_priors(dataset: Dataset, priors: NetPriors, notes: Notes) -> None:
         f"{count} of {total} objects ({share:.1%}) are reached by none of {start} with an overlap "
         f"of {least:g}; each is learnt by one prior only. {_by_kind(found, missed)}"
     )
-    severity = ERROR if share > 0.5 else WARNING if share > _MANY else NOTE
+    severity = WARNING if share > _MANY else NOTE
     names = [dataset.pictures[index].name for index in found.pictures[missed].tolist()]
     notes.add_all("priors", severity, text, names)
 

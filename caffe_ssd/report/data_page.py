@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -81,7 +82,8 @@ class _Page:
             Section("examples", "Examples", self._examples()),
         ]
         lead = f"What is in {self.dataset.root}. {self.dataset.reason}."
-        return page("Data set", lead, [Section("summary", "Summary", [self._cards()]), *sections])
+        title = f"Data set {os.path.basename(os.path.abspath(self.dataset.root))}"
+        return page(title, lead, [Section("summary", "Summary", [self._cards()]), *sections])
 
     def _cards(self) -> Html:
         dataset = self.dataset
@@ -102,15 +104,11 @@ class _Page:
             yield text("Nothing was found that should worry anybody.")
         for finding in self.findings:
             yield heading(f"{finding.severity}: {finding.kind}")
-            yield (warning if finding.severity == ERROR else text)(f"{finding.text}.")
+            said = f"{finding.text[0].upper()}{finding.text[1:]}."
+            yield (warning if finding.severity == ERROR else text)(said)
             if pictures := list(self._pictures(finding)):
                 yield gallery(pictures)
-            if finding.where:
-                names = finding.where[:_MOST_NAMED]
-                more = len(finding.where) - len(names)
-                last = [f"... and {more} more"] if more else []
-                summary = f"{len(finding.where)} files" if len(finding.where) > 1 else "the file"
-                yield folded(summary, note("; ".join([*names, *last])))
+            yield from _places(finding.where)
 
     def _pictures(self, finding: Finding) -> Iterator[tuple[bytes, str, object]]:
         """Examples of a finding, with the boxes that are meant pointed out."""
@@ -230,3 +228,13 @@ class _Page:
             if (drawing := self._drawing(picture)) is not None
         ]
         return [gallery(shown)] if shown else []
+
+
+def _places(where: Sequence[str]) -> Iterator[Html]:
+    """The names of files; many of them are shown when somebody asks."""
+    names = note("; ".join(where[:_MOST_NAMED]))
+    more = [note(f"... and {len(where) - _MOST_NAMED} more")] if len(where) > _MOST_NAMED else []
+    if len(where) > 1:
+        yield folded(f"{len(where)} files", names, *more)
+    elif where:
+        yield names
