@@ -10,10 +10,14 @@ convert_annoset divides by: a shape that fills a picture of width 160 has xmin 0
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -32,6 +36,8 @@ from lmdb_tools.shapes_drawing import CLASSES, Shape, draw_picture
 logger = logging.getLogger(__name__)
 
 _SPLITS = ("trainval", "test")
+_WORTH_PROCESSES = 200  # pictures; fewer are drawn before other processes have started
+_CHUNK = 20  # pictures that travel to a process at a time
 
 EXAMPLES = """\
   python -m lmdb_tools.shapes shapes
@@ -63,6 +69,7 @@ def _run(argv: Sequence[str]) -> None:
         num_test=args.test,
         size=args.size,
         seed=args.seed,
+        processes=os.cpu_count() or 1,
         show=lambda pictures, total: track(pictures, total, "draw"),
     )
 
@@ -74,6 +81,7 @@ def make_shapes(
     num_test: int = 300,
     size: int = 160,
     seed: int = 7,
+    processes: int = 1,
     show: Callable[[Iterator[str], int], Iterator[str]] = lambda pictures, total: pictures,
 ) -> None:
     """Write the data set.
@@ -87,6 +95,8 @@ def make_shapes(
         num_test: pictures in test.
         size: longer side in pixels; at least 32.
         seed: 0 to 2^32 - 1. A picture depends on the seed, its split and its number only.
+        processes: that draw, if the pictures are many. More than one are started anew and import
+            the main module, which then needs a main guard.
         show: wraps the loop over pictures, for a progress bar.
 
     Raises:
@@ -101,14 +111,33 @@ def make_shapes(
     try:
         for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            lines = pool.map(lambda job: _write_picture(root, job[0], job[1], size, seed), jobs)
-            sizes = list(show(lines, len(jobs)))
+        with _drawers(processes if len(jobs) >= _WORTH_PROCESSES else 1) as each:
+            draw = partial(_write_picture, root, size, seed)
+            sizes = list(show(each(draw, jobs), len(jobs)))
     except OSError as error:
         raise FileError(f"could not write {error.filename}: {error.strerror}") from error
     _write_lists(root, num_train, sizes)
     _write_label_map(root / "labelmap_shapes.prototxt")
     logger.info("Wrote %s: %d pictures to train on, %d to test on.", root, num_train, num_test)
+
+
+@contextmanager
+def _drawers(processes: int) -> Iterator[Callable[..., Iterator[str]]]:
+    """`map`, spread over so many processes."""
+    if processes == 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process)
+    try:
+        yield partial(pool.map, chunksize=_CHUNK)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it
+    cv2.setNumThreads(1)
 
 
 def picture_seed(seed: int, split: str, number: int) -> np.random.RandomState:
@@ -129,8 +158,9 @@ def _stem(split: str, number: int) -> str:
     return f"{split}_{number:05d}"
 
 
-def _write_picture(root: Path, split: str, number: int, size: int, seed: int) -> str:
+def _write_picture(root: Path, size: int, seed: int, job: tuple[str, int]) -> str:
     """Draw and write one picture with its annotation; returns its line of the size file."""
+    split, number = job
     stem = _stem(split, number)
     image, shapes = draw_picture(picture_seed(seed, split, number), size)
     height, width = image.shape[:2]

@@ -141,7 +141,10 @@ def _background(random: Random, height: int, width: int) -> Array:
 
 def _blend(canvas: Array, alpha: Array, colour: Array) -> None:
     """Lay a colour over the canvas, in place."""
-    canvas += alpha[..., None] * (colour - canvas)
+    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
+    if rows.size:  # only there: most distractors are small
+        where = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        canvas[where] += alpha[where][..., None] * (colour - canvas[where])
 
 
 def _blob(random: Random, height: int, width: int) -> Array:
@@ -175,12 +178,19 @@ def _line(random: Random, height: int, width: int) -> Array:
 
 def _rasterise(polygons: list[Array], height: int, width: int) -> Array:
     """Coverage of each pixel by the first polygon without the others, 0 to 1."""
-    mask = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), np.uint8)
+    # A window of whole pixels around the first polygon is all that is drawn finely.
+    low = np.clip(np.floor(polygons[0].min(0)).astype(int) - 1, 0, (width - 1, height - 1))
+    high = np.clip(np.ceil(polygons[0].max(0)).astype(int) + 1, low + 1, (width, height))
+    columns, rows = (high - low).tolist()
+    fine = np.zeros((rows * _SUPERSAMPLING, columns * _SUPERSAMPLING), np.uint8)
     for i, polygon in enumerate(polygons):
         # -0.5: integer points are centres of fine pixels, ours are edges.
         points = np.rint((polygon * _SUPERSAMPLING - 0.5) * 16).astype(np.int32)
-        cv2.fillPoly(mask, [points], 0 if i else 255, shift=4)
-    return _shrink(mask, height, width)
+        points -= low.astype(np.int32) * (16 * _SUPERSAMPLING)
+        cv2.fillPoly(fine, [points], 0 if i else 255, shift=4)
+    mask = np.zeros((height, width), np.float32)
+    mask[low[1] : high[1], low[0] : high[0]] = _shrink(fine, rows, columns)
+    return mask
 
 
 def _shrink(mask: NDArray[np.uint8], height: int, width: int) -> Array:
