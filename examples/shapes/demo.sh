@@ -5,12 +5,14 @@
 # from scratch, scores it on pictures it has not learned from, and lets it mark objects on new ones.
 # Each command is shown before it runs. OUT (demo) gets everything; an older demo there is replaced.
 #
-# SHAPES_TRAIN, SHAPES_TEST (pictures) and ITERATIONS make it shorter or longer.
+# SHAPES_TRAIN, SHAPES_TEST (pictures) and ITERATIONS make it shorter or longer; another SEED starts
+# from other weights.
 set -eu
 
-train=${SHAPES_TRAIN:-2000}
+train=${SHAPES_TRAIN:-16000}
 test=${SHAPES_TEST:-300}
-iterations=${ITERATIONS:-2000}
+iterations=${ITERATIONS:-2400}
+seed=${SEED:-1}
 out=${1:-demo}
 begin=$(date +%s)
 examples=$(cd "$(dirname "$0")/.." && pwd)
@@ -42,13 +44,13 @@ done
 run python -m lmdb_tools.inspect shapes_trainval_lmdb \
     --label-map shapes/labelmap_shapes.prototxt --show 24 --output training_pictures.png
 
-step "Nets: the train, test and deploy prototxt of a narrow DSOD for 96x96 images, and its solver"
+step "Nets: the train, test and deploy prototxt of a narrow DSOD for 128x128 images, and its solver"
 run python "$examples/shapes/DSOD_shapes.py" --no-run --gpu none \
-    --max-iter "$iterations" --num-test-image "$test" \
+    --max-iter "$iterations" --num-test-image "$test" --random-seed "$seed" \
     --model-dir model --job-dir job --output-dir results
 
 step "Training, from scratch (the shell job of the script above runs the same command)"
-run caffe train -solver model/solver.prototxt
+run caffe train -solver model/solver.prototxt -channels_last
 prefix=$(sed -n 's/^snapshot_prefix: "\(.*\)"/\1/p' model/solver.prototxt)
 weights=${prefix}_iter_$iterations.caffemodel
 
@@ -57,14 +59,11 @@ run caffe test -model model/test.prototxt -weights "$weights" 2>&1 | tee score.l
 
 step "Detection: new, larger pictures"
 run python -m lmdb_tools.shapes new --train 0 --test 3 --size 480 --seed 2
-for number in 0 1 2; do
-    run python "$examples/dsod/DSOD300_detection_demo.py" --model model/deploy.prototxt \
-        --weights "$weights" --label-map shapes/labelmap_shapes.prototxt \
-        --image "new/JPEGImages/test_0000$number.jpg" --output "detections_$number.png"
-done
+run caffe detect new/JPEGImages -model model/deploy.prototxt -weights "$weights" \
+    -label_map shapes/labelmap_shapes.prototxt -output detections
 
 map=$(sed -n 's/.*mAP (11point) = //p' score.log)
 [ -n "$map" ] || { echo "caffe test gave no mAP, see $out/score.log" >&2; exit 1; }
 minutes=$(( ($(date +%s) - begin + 30) / 60 ))
 printf '\nmAP %s after %s minutes; what the net finds: %s\n' \
-    "$map" "$minutes" "$out/detections_{0,1,2}.png"
+    "$map" "$minutes" "$out/detections"

@@ -241,7 +241,7 @@ def test_group_norm(run: Run, caplog: pytest.LogCaptureFixture) -> None:
         ("group", "GroupNorm", "BatchNorm"),
     ):
         assert run(script, *args, "--normalizer", normalizer) == 0
-        folder = Path("models/DSOD_tiny/shapes/DSOD_tiny_96x96")
+        folder = Path("models/DSOD_tiny/shapes/DSOD_tiny_128x128")
         folder = folder.with_name(folder.name + "_group_norm" * (normalizer == "group"))
         for kind in ("train", "test", "deploy"):
             types = layer_types(folder / f"{kind}.prototxt")

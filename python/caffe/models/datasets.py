@@ -55,6 +55,7 @@ class Augmentation(
         ("max_expand_ratio", 4.0),
         ("min_scale", 0.3),
         ("overlaps", (0.1, 0.3, 0.5, 0.7, 0.9)),
+        ("crops", True),
     )
 ):
     """How training images are varied; the defaults are SSD's.
@@ -63,6 +64,7 @@ class Augmentation(
     max_expand_ratio: half of the images lie on a canvas up to this much larger; 1 for none.
     min_scale: smallest side of a random crop, as a fraction of the image's.
     overlaps: one crop each must overlap an object at least so much (IoU).
+    crops: random crops beside the whole image; without them the two fields above mean nothing.
     """
 
 

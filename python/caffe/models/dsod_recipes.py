@@ -22,9 +22,9 @@ from caffe.models.ssd import LOC_WEIGHT, SEVEN_MAPS_RATIOS, SIX_MAPS_RATIOS, Det
 # SSD's rule: 4e-4 per image with batch norm, times 25 when the loss is divided by the number of
 # matches. From scratch DSOD learns ten times faster.
 DSOD_LR = 10 * 0.0004 * 25 / LOC_WEIGHT
-# For the synthetic shapes, at 96 px: wider where most of the work is not.
+# For the synthetic shapes: a lean stem, which is where most of the work is, and wider after it.
 SHAPES_BODY = DenseBody(
-    stem=(24, 24, 48),
+    stem=(16, 32),
     bottleneck=48,
     growth=16,
     blocks=(2, 2, 2, 2),

@@ -48,15 +48,15 @@ def CreateAnnotatedDataLayer(
         label_map_file: the label map that made the database.
         anno_type: overrides the records' annotation type.
         transform_param: fields of TransformationParameter.
-        batch_sampler: fields of each BatchSampler; an empty one means the whole image.
+        batch_sampler: fields of each BatchSampler; an empty one means the whole image, and no
+            sampler spares it the crop.
 
     Returns:
         The data top, or (data, label).
     """
-    annotated = {
-        "label_map_file": label_map_file,
-        "batch_sampler": [dict(sampler) for sampler in batch_sampler],
-    }
+    annotated = {"label_map_file": label_map_file}
+    if batch_sampler:
+        annotated["batch_sampler"] = [dict(sampler) for sampler in batch_sampler]
     if anno_type is not None:
         annotated["anno_type"] = anno_type
     phase = caffe_pb2.Phase.Value("TRAIN" if train else "TEST")

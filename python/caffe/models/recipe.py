@@ -25,6 +25,7 @@ class Schedule(
         ("num_devices", 8),
         ("debug_info", False),
         ("random_seed", None),
+        ("solver_type", "SGD"),
     )
 ):
     """How long and how fast to learn.
@@ -42,6 +43,7 @@ class Schedule(
     num_devices: GPUs of the published training.
     debug_info: log the magnitudes of every blob in every pass.
     random_seed: of the solver; none for another one each time.
+    solver_type: update rule.
     """
 
     def stretched(self, max_iter):
@@ -211,7 +213,7 @@ def make_solver(recipe, places, gpus):
         stepvalue=schedule.stepvalues,
         max_iter=schedule.max_iter,
         iter_size=schedule.iter_size(max(1, len(gpus))),
-        type="SGD",
+        type=schedule.solver_type,
         momentum=0.9,
         weight_decay=0.0005,
         display=schedule.display,

@@ -242,7 +242,12 @@ def _train_transform(detector, dataset):
 
 
 def _batch_samplers(augmentation):
-    """Return the whole image, patches of rising overlap with an object, and a free one."""
+    """Return the whole image, patches of rising overlap with an object, and a free one.
+
+    Nothing without crops: a data layer without samplers takes images as they are.
+    """
+    if not augmentation.crops:
+        return []
     patch = {
         "min_scale": augmentation.min_scale,
         "max_scale": 1.0,
