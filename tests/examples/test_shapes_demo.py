@@ -86,6 +86,6 @@ class TestScript:
         last = result.stdout.splitlines()[-1]
         assert re.fullmatch(rf"mAP [\d.e-]+ after \d+ minutes; .* {re.escape(str(out))}/.*", last)
         for number in range(3):
-            drawn = cv2.imread(str(out / f"detections_{number}.png"))
+            drawn = cv2.imread(str(out / f"detections/test_0000{number}.jpg"))
             assert drawn is not None
             assert max(drawn.shape) == 480

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 from xml.etree import ElementTree
 
 import cv2
@@ -10,7 +15,7 @@ import pytest
 
 from caffe_ssd.errors import FileError, UsageError
 from caffe_ssd.proto.label_map import read_label_map
-from lmdb_tools import shapes_drawing
+from lmdb_tools import shapes, shapes_drawing
 from lmdb_tools.shapes import main, make_shapes, picture_seed
 from lmdb_tools.shapes_drawing import CLASSES, draw_picture, outline
 
@@ -58,6 +63,43 @@ def test_a_picture_does_not_depend_on_the_number_of_pictures(data_set, tmp_path)
     make_shapes(tmp_path / "few", num_train=1, num_test=2, size=96, seed=3)
     name = "JPEGImages/test_00001.jpg"
     assert (tmp_path / "few" / name).read_bytes() == (data_set / name).read_bytes()
+
+
+def test_processes_draw_the_same(data_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "_WORTH_PROCESSES", 1)
+    make_shapes(tmp_path / "out", num_train=12, num_test=5, size=96, seed=3, processes=2)
+    for path in data_set.rglob("*.*"):
+        assert (tmp_path / "out" / path.relative_to(data_set)).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.skipif(
+    os.cpu_count() == 1 or not Path("/proc/self/task").exists(), reason="one core, or no /proc"
+)
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    command = [sys.executable, "-m", "lmdb_tools.shapes", str(tmp_path / "out"), "--train", "9999"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as started:
+        wait_for(lambda: any((tmp_path / "out").glob("JPEGImages/*.jpg")))
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+        started.kill()
+    assert children
+    wait_for(lambda: not any(is_running(child) for child in children))
+
+
+def wait_for(condition):
+    """Return when the condition holds; fail after a minute and a half."""
+    for _ in range(900):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail("waited in vain")
+
+
+def is_running(pid):
+    """Whether there is such a process and it is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_seeds_and_splits_differ():
