@@ -14,6 +14,7 @@ from caffe.models.shapes import SHAPES, shapes_detector, shapes_schedule
 from caffe.models.vgg import TINY_VGG
 
 SLOWEST_LR = 0.001  # what ScratchDet's grid calls 1x
+SGD_LR = 0.05  # where a claim is not about the rate
 TOTAL_BATCH = 24  # divisible by 2, 4 and 12
 
 
@@ -48,6 +49,11 @@ CLAIMS = {
 }
 
 
+def _schedule(base_lr=SGD_LR):
+    """The length of the demo's training, with the papers' update rule."""
+    return shapes_schedule()._replace(solver_type="SGD", base_lr=base_lr)
+
+
 def _bn(name, body, head, faster, published):
     """A small SSD from scratch."""
     detector = shapes_detector(
@@ -55,9 +61,8 @@ def _bn(name, body, head, faster, published):
         head_batch_norm=head,
         normalizations=(20, -1, -1, -1),
     )
-    recipe = Recipe("VGG", name, detector, SHAPES, shapes_schedule())
-    schedule = recipe.schedule._replace(base_lr=SLOWEST_LR * faster)
-    return Cell("bn", name, recipe._replace(schedule=schedule), published)
+    recipe = Recipe("VGG", name, detector, SHAPES, _schedule(SLOWEST_LR * faster))
+    return Cell("bn", name, recipe, published)
 
 
 def _principle(name, row, with_row=None, **fields):
@@ -70,7 +75,8 @@ def _principle(name, row, with_row=None, **fields):
         fields: of the body.
     """
     recipe = dsod_shapes()
-    recipe = recipe._replace(detector=recipe.detector._replace(body=SHAPES_BODY._replace(**fields)))
+    detector = recipe.detector._replace(body=SHAPES_BODY._replace(**fields))
+    recipe = recipe._replace(detector=detector, schedule=_schedule())
     published_with = None if with_row is None else ABLATIONS[with_row - 1].map_percent
     return Cell("principles", name, recipe, ABLATIONS[row - 1].map_percent, published_with)
 
@@ -78,7 +84,7 @@ def _principle(name, row, with_row=None, **fields):
 def _batch(name, images, published=None, processes=1, flags=(), normalizer="batch"):
     """A small DSOD that normalises by so many images."""
     recipe = dsod_shapes()
-    schedule = recipe.schedule._replace(batch_size=images, accum_batch_size=TOTAL_BATCH)
+    schedule = _schedule()._replace(batch_size=images, accum_batch_size=TOTAL_BATCH)
     detector = recipe.detector._replace(normalizer=normalizer)
     if normalizer != "batch":
         detector = detector._replace(statistics_kept=None)
@@ -88,7 +94,7 @@ def _batch(name, images, published=None, processes=1, flags=(), normalizer="batc
 
 def _root(name, stride):
     detector = shapes_detector(TINY_ROOT_RESNET._replace(root_stride=stride), head_batch_norm=False)
-    return Cell("root", name, Recipe("ROOT", name, detector, SHAPES, shapes_schedule()))
+    return Cell("root", name, Recipe("ROOT", name, detector, SHAPES, _schedule()))
 
 
 CELLS = (

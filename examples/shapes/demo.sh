@@ -62,8 +62,11 @@ run python -m lmdb_tools.shapes new --train 0 --test 3 --size 480 --seed 2
 run caffe detect new/JPEGImages -model model/deploy.prototxt -weights "$weights" \
     -label_map shapes/labelmap_shapes.prototxt -output detections
 
+step "Report: scores, curves, mistakes with their pictures, and how to use the detector, on one page"
+run caffe report model/solver.prototxt -output report.html -speed off
+
 map=$(sed -n 's/.*mAP (11point) = //p' score.log)
 [ -n "$map" ] || { echo "caffe test gave no mAP, see $out/score.log" >&2; exit 1; }
 minutes=$(( ($(date +%s) - begin + 30) / 60 ))
-printf '\nmAP %s after %s minutes; what the net finds: %s\n' \
-    "$map" "$minutes" "$out/detections"
+printf '\nmAP %s after %s minutes; what the net finds: %s\nreport: %s\n' \
+    "$map" "$minutes" "$out/detections" "$out/report.html"

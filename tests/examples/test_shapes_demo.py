@@ -83,8 +83,10 @@ class TestScript:
         assert result.returncode == 0, result.stderr
         assert not (out / "old").exists()
         assert "$ caffe train -solver model/solver.prototxt" in result.stdout
-        last = result.stdout.splitlines()[-1]
-        assert re.fullmatch(rf"mAP [\d.e-]+ after \d+ minutes; .* {re.escape(str(out))}/.*", last)
+        *_, before, last = result.stdout.splitlines()
+        assert re.fullmatch(rf"mAP [\d.e-]+ after \d+ minutes; .* {re.escape(str(out))}/.*", before)
+        assert last == f"report: {out}/report.html"
+        assert (out / "report.html").read_text(encoding="utf-8").startswith("<!")
         for number in range(3):
             drawn = cv2.imread(str(out / f"detections/test_0000{number}.jpg"))
             assert drawn is not None

@@ -51,7 +51,7 @@ def test_loss_falls(family: Family, tmp_path: Path) -> None:
     (tmp_path / "train.prototxt").write_text(str(net))
     (tmp_path / "solver.prototxt").write_text(
         f'train_net: "{tmp_path}/train.prototxt" type: "{recipe.schedule.solver_type}" '
-        f'base_lr: {recipe.schedule.base_lr} momentum: 0.9 '
+        f"base_lr: {recipe.schedule.base_lr} momentum: 0.9 "
         f'weight_decay: 0.0005 lr_policy: "fixed" max_iter: {NUM_ITERATIONS} random_seed: 1 '
         f'snapshot_prefix: "{tmp_path}/tiny" snapshot_after_train: false'
     )
