@@ -9,6 +9,7 @@ number alone, so it does not matter who computes it, or when.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol, TypeAlias
@@ -109,9 +110,33 @@ class BatchReader:
     def _label_blob(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.label is LabelKind.CLASS:
             return rows
-        if not len(rows):
-            rows = np.full((1, LABEL_COLUMNS), -1, np.float32)
-        return rows[None, None]
+        return _box_blob(torch.from_numpy(rows)).numpy()
+
+
+def join_boxes(blobs: Sequence[torch.Tensor], batch_size: int) -> torch.Tensor:
+    """The label BOXES of several batches in a row, each of `batch_size` images."""
+    tables = []
+    for i, blob in enumerate(blobs):
+        rows = blob.reshape(-1, LABEL_COLUMNS)
+        table = rows[rows[:, 0] >= 0].clone()
+        table[:, 0] += i * batch_size
+        tables.append(table)
+    return _box_blob(torch.cat(tables))
+
+
+def part_of_boxes(blob: torch.Tensor, part: int, batch_size: int) -> torch.Tensor:
+    """The label of batch number `part` in a label made by `join_boxes`, on the host."""
+    rows = blob.reshape(-1, LABEL_COLUMNS)
+    table = rows[(rows[:, 0] / batch_size).floor() == part].clone()
+    table[:, 0] -= part * batch_size
+    return _box_blob(table)
+
+
+def _box_blob(rows: torch.Tensor) -> torch.Tensor:
+    """[1, 1, G, 8] of rows [G, 8]; a single row of -1 where there is none."""
+    if not len(rows):
+        rows = rows.new_full((1, LABEL_COLUMNS), -1)
+    return rows[None, None]
 
 
 def _check_shape(blob: NDArray[np.float32], data: torch.Tensor) -> None:

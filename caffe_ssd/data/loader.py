@@ -18,7 +18,7 @@ from caffe_ssd.data.batches import Batch, Reader
 from caffe_ssd.data.workers import Workers
 
 # Finished batches that wait for their use; more would only hold memory.
-_AHEAD = 2
+AHEAD = 2
 
 
 class BatchLoader:
@@ -30,12 +30,14 @@ class BatchLoader:
 
     Attributes:
         listeners: told of each batch that is handed out, and of the seconds it was waited for.
+        ahead: finished batches that wait for their use at most.
     """
 
     def __init__(self, reader: Reader, *, workers: int = 0) -> None:
         self.reader = reader
         self.workers = workers
         self.listeners: list[Callable[[Batch, float], None]] = []
+        self.ahead = AHEAD
         self._next_batch = 0
         self._batches: Iterator[Batch] | None = None
 
@@ -47,7 +49,7 @@ class BatchLoader:
         """
         if self._batches is None:
             start = _in_processes if self.workers > 0 else _in_thread
-            self._batches = start(self.reader, self._next_batch, self.workers)
+            self._batches = start(self.reader, self._next_batch, self.workers, self.ahead)
         begin = time.perf_counter()
         try:
             batch = next(self._batches)
@@ -74,19 +76,19 @@ class BatchLoader:
         return {**self.__dict__, "_batches": None, "listeners": []}
 
 
-def _in_thread(reader: Reader, start: int, workers: int) -> Iterator[Batch]:
-    return _ahead(reader.read, start, wait=True)
+def _in_thread(reader: Reader, start: int, workers: int, ahead: int) -> Iterator[Batch]:
+    return _ahead(reader.read, start, ahead, wait=True)
 
 
-def _in_processes(reader: Reader, start: int, workers: int) -> Iterator[Batch]:
+def _in_processes(reader: Reader, start: int, workers: int, ahead: int) -> Iterator[Batch]:
     processes = Workers(reader, start=start, count=workers)
     try:
-        yield from _ahead(processes.read, start, wait=False)
+        yield from _ahead(processes.read, start, ahead, wait=False)
     finally:
         processes.close()
 
 
-def _ahead(read: Callable[[int], Batch], start: int, *, wait: bool) -> Iterator[Batch]:
+def _ahead(read: Callable[[int], Batch], start: int, ahead: int, *, wait: bool) -> Iterator[Batch]:
     """What `read` returns for start, start + 1, ..., called in one thread and ahead of time.
 
     With `wait` the last call has ended when the iteration is closed, so that a reader that keeps a
@@ -97,7 +99,7 @@ def _ahead(read: Callable[[int], Batch], start: int, *, wait: bool) -> Iterator[
     try:
         for batch in count(start):
             pending.append(thread.submit(read, batch))
-            if len(pending) > _AHEAD:
+            if len(pending) > ahead:
                 yield pending.popleft().result()
     finally:
         thread.shutdown(wait=wait, cancel_futures=True)

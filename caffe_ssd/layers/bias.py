@@ -10,7 +10,7 @@ from torch import Tensor
 from caffe_ssd.errors import ShapeError
 from caffe_ssd.layers.affine import given_axis, learnt_axis, spread
 from caffe_ssd.layers.common import learnt_blobs
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 
 
 class Bias(Layer):
@@ -27,6 +27,8 @@ class Bias(Layer):
         self.axis = axis
         self.shape = shape
         self.learnt = learnt
+        if bool(shape) and learnt == (axis > 0):  # else images share it, or have one each
+            self.grouping = Grouping.PER_IMAGE
 
     @property
     def is_per_channel(self) -> bool:

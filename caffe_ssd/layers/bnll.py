@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Grouping, Layer, LayerSpec, register_layer
 
 # From here on the value is x and the gradient 1, both to float32 precision.
 LINEAR_FROM = 50.0
@@ -17,6 +17,7 @@ LINEAR_FROM = 50.0
 class BNLL(Layer):
     """The layer; any shape."""
 
+    grouping = Grouping.PER_IMAGE
     backward_reads = EVERY_BOTTOM
 
     def forward(self, bottom: Tensor) -> Tensor:

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import canonical_axis
-from caffe_ssd.layers.registry import AT_LEAST_ONE, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    AT_LEAST_ONE,
+    Grouping,
+    Layer,
+    LayerSpec,
+    Shape,
+    register_layer,
+)
 
 
 class Concat(Layer):
@@ -23,6 +30,7 @@ class Concat(Layer):
     def __init__(self, *, axis: int) -> None:
         super().__init__()
         self.axis = axis
+        self.grouping = Grouping.along(axis)
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         first, axis = bottoms[0], self.axis

@@ -23,6 +23,7 @@ from caffe_ssd.layers.conv_geometry import ConvGeometry, read_geometry
 from caffe_ssd.layers.registry import (
     AT_LEAST_ONE,
     EVERY_BOTTOM,
+    Grouping,
     Layer,
     LayerSpec,
     Shape,
@@ -92,6 +93,7 @@ class Convolution(Layer):
         self.channels = channels
         self.group = group
         self.geometry = geometry
+        self.grouping = Grouping.along(geometry.axis)
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         check_same_shapes(bottoms)

@@ -28,12 +28,16 @@ class RecordLayer(SourceLayer):
     Args:
         loader: reads the batches.
         shapes: of the tops, before the first batch.
+        boxes_top: see `SourceLayer`.
     """
 
-    def __init__(self, loader: BatchLoader, shapes: tuple[Shape, ...]) -> None:
+    def __init__(
+        self, loader: BatchLoader, shapes: tuple[Shape, ...], boxes_top: int | None = None
+    ) -> None:
         super().__init__()
         self.loader = loader
         self.shapes = shapes
+        self.boxes_top = boxes_top
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         return self.shapes
@@ -44,6 +48,9 @@ class RecordLayer(SourceLayer):
 
     def seek(self, batch: int) -> None:
         self.loader.seek(batch)
+
+    def read_ahead(self, batches: int) -> None:
+        self.loader.ahead = max(self.loader.ahead, batches)
 
 
 def build_record_layer(
@@ -99,7 +106,9 @@ def build_record_layer(
         world_size=runtime.world_size if spec.is_train else 1,
     )
     loader = BatchLoader(reader, workers=runtime.data_workers)
-    layer = RecordLayer(loader, ((batch_size, *shape), label_shape)[: spec.num_tops])
+    shapes = ((batch_size, *shape), label_shape)[: spec.num_tops]
+    boxes_top = 1 if reader.label is LabelKind.BOXES else None
+    layer = RecordLayer(loader, shapes, boxes_top)
     layer.identity = b"%d " % len(source) + record
     return layer
 

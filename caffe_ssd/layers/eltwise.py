@@ -17,7 +17,15 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.layers.common import check_same_shapes
-from caffe_ssd.layers.registry import EVERY_BOTTOM, MANY, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    EVERY_BOTTOM,
+    MANY,
+    Grouping,
+    Layer,
+    LayerSpec,
+    Shape,
+    register_layer,
+)
 from caffe_ssd.proto.caffe_pb2 import EltwiseParameter
 
 
@@ -66,6 +74,8 @@ class Eltwise(Layer):
         coeffs: factors of a sum, one per bottom.
         stable_prod_grad: see the module.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(
         self,

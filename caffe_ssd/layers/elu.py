@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Grouping, Layer, LayerSpec, register_layer
 
 
 class ELU(Layer):
@@ -18,6 +18,7 @@ class ELU(Layer):
         alpha: minus the limit far below 0.
     """
 
+    grouping = Grouping.PER_IMAGE
     backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, alpha: float = 1.0) -> None:

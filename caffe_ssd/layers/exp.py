@@ -11,7 +11,7 @@ import math
 from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, register_layer
 
 
 class Exp(Layer):
@@ -21,6 +21,8 @@ class Exp(Layer):
         base: positive; None for e.
         scale, shift: of the exponent.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(
         self, *, base: float | None = None, scale: float = 1.0, shift: float = 0.0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.layers.common import canonical_axis, refuse_in_place
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 
 
 class Flatten(Layer):
@@ -25,6 +25,7 @@ class Flatten(Layer):
     def __init__(self, *, axis: int = 1, end_axis: int = -1) -> None:
         super().__init__()
         self.axis = axis
+        self.grouping = Grouping.along(axis)
         self.end_axis = end_axis
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:

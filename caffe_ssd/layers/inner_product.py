@@ -14,7 +14,14 @@ from torch.nn import functional as F
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import canonical_axis, learnt_blobs
-from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    EVERY_BOTTOM,
+    Grouping,
+    Layer,
+    LayerSpec,
+    Shape,
+    register_layer,
+)
 
 
 class InnerProduct(Layer):
@@ -34,6 +41,7 @@ class InnerProduct(Layer):
         self.num_output = num_output
         self.num_inputs = num_inputs
         self.axis = axis
+        self.grouping = Grouping.along(axis)
         self.transpose = transpose
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:

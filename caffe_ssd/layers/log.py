@@ -11,7 +11,7 @@ import math
 from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
-from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Grouping, Layer, LayerSpec, register_layer
 
 
 class Log(Layer):
@@ -22,6 +22,7 @@ class Log(Layer):
         scale, shift: of the argument.
     """
 
+    grouping = Grouping.PER_IMAGE
     backward_reads = EVERY_BOTTOM
 
     def __init__(

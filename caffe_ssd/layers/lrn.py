@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.layers.common import check_rank
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import LRNParameter
 
 
@@ -32,6 +32,8 @@ class LRN(Layer):
         alpha, beta: weight and exponent of the mean square.
         k: what it is added to; None to work within channels rather than across.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, size: int, alpha: float, beta: float, k: float | None) -> None:
         super().__init__()

@@ -83,6 +83,7 @@ class MultiBoxLoss(CountingLoss):
     """
 
     takes_context = True
+    reads_boxes = 3
 
     def __init__(
         self,

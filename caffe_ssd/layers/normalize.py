@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from caffe_ssd.errors import ShapeError
 from caffe_ssd.fillers import fill
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, register_layer
 from caffe_ssd.proto.caffe_pb2 import FillerParameter
 
 UNIT_SCALE = FillerParameter(type="constant", value=1)
@@ -50,6 +50,8 @@ class Normalize(Layer):
         eps: see `normalize`.
         exact_gradient: learn with the true gradient instead of the reference's.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(
         self, scale: Tensor, *, across_spatial: bool, eps: float, exact_gradient: bool = False

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 
 
 class Permute(Layer):
@@ -24,6 +24,8 @@ class Permute(Layer):
     def __init__(self, *, order: Sequence[int]) -> None:
         super().__init__()
         self.order = tuple(order)
+        moves_images = self.order[:1] != (0,)
+        self.grouping = Grouping.ONE_BY_ONE if moves_images else Grouping.PER_IMAGE
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         return (tuple(bottoms[0][axis] for axis in self.order),)

@@ -17,7 +17,7 @@ from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import check_rank
 from caffe_ssd.layers.conv_geometry import read_sides
 from caffe_ssd.layers.pool_window import Pair, Window, average_pool, max_pool
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import PoolingParameter
 
 
@@ -55,6 +55,8 @@ class Pooling(Layer):
         num_tops: 2 for the indices of the maxima as a second top.
         is_train: for STOCHASTIC, draw rather than take the expected value.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Grouping, Layer, LayerSpec, register_layer
 
 
 class _Power(torch.autograd.Function):
@@ -51,6 +51,7 @@ class Power(Layer):
         power, scale, shift: see `power`.
     """
 
+    grouping = Grouping.PER_IMAGE
     backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, power: float = 1.0, scale: float = 1.0, shift: float = 0.0) -> None:

@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from caffe_ssd.errors import ShapeError
 from caffe_ssd.layers.common import constant, learnt_blobs
-from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    EVERY_BOTTOM,
+    Grouping,
+    Layer,
+    LayerSpec,
+    Shape,
+    register_layer,
+)
 
 
 class PReLU(Layer):
@@ -21,6 +28,7 @@ class PReLU(Layer):
         channels: C, the size of axis 1.
     """
 
+    grouping = Grouping.PER_IMAGE
     backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, channels: int) -> None:

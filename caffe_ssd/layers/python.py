@@ -29,6 +29,7 @@ from caffe_ssd.layers.python_interface import LearntBlobs, PythonLayer
 from caffe_ssd.layers.registry import (
     MANY,
     Code,
+    Grouping,
     Layer,
     LayerSpec,
     Shape,
@@ -51,6 +52,7 @@ class Python(Layer):
         bottoms: shapes of the bottoms.
     """
 
+    grouping = Grouping.REFUSED
     can_repeat = False  # nobody knows what the user's code keeps
 
     def __init__(self, user: PythonLayer, param: LayerParameter, bottoms: Sequence[Shape]) -> None:

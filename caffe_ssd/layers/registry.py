@@ -30,6 +30,20 @@ class Code(Enum):
     REFUSE = "not imported; the layer is an error"
 
 
+class Grouping(Enum):
+    """How a layer is run in a pass that stands for several; see `Groups` (run_context.py)."""
+
+    ONE_BY_ONE = "once per group, with that group's part of the bottoms: always right"
+    PER_IMAGE = "once: along axis 0, each part of the tops follows from that part of the bottoms"
+    ITSELF = "once: it finds the groups in the context"
+    REFUSED = "not at all"
+
+    @classmethod
+    def along(cls, axis: int) -> Grouping:
+        """Of a layer that joins, cuts or sums along an axis, which is not negative."""
+        return cls.PER_IMAGE if axis > 0 else cls.ONE_BY_ONE
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """What a net's surroundings give its layers; none of it stands in the prototxt.
@@ -89,7 +103,9 @@ class Layer(nn.Module):
     `can_repeat` may do something else if it is run once more with the same bottoms. The tops of one
     that `reads_only_shapes` follow from the shapes of its bottoms. `backward_reads` are the bottoms
     whose content counts at the time of backward in the reference; what it keeps from forward does
-    not.
+    not. `grouping` says how it is run in a pass that stands for several; ITSELF wants
+    `common_bottoms` to be the same for all groups. The bottom `reads_boxes` has rows that begin
+    with an image's number, as the label of AnnotatedData.
     """
 
     statistics: Collection[int] = ()
@@ -97,6 +113,9 @@ class Layer(nn.Module):
     can_repeat: bool = True
     reads_only_shapes: bool = False
     backward_reads: range = range(0)
+    grouping: Grouping = Grouping.ONE_BY_ONE
+    common_bottoms: Collection[int] = ()
+    reads_boxes: int | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,10 +162,12 @@ class SourceLayer(Layer):
 
     Attributes:
         identity: tells its records from others, for processes that share them; empty if unknown.
+        boxes_top: the top whose rows begin with an image's number; None: there is none.
     """
 
     can_repeat = False
     identity: bytes = b""
+    boxes_top: int | None = None
 
     def seek(self, batch: int) -> None:
         """Go on as if `batch` batches had been read since the beginning.
@@ -154,6 +175,9 @@ class SourceLayer(Layer):
         A layer that cannot do so warns that its data start again.
         """
         raise NotImplementedError
+
+    def read_ahead(self, batches: int) -> None:
+        """Prepare for `batches` forwards at a time; a hint that changes no number."""
 
 
 LayerBuilder: TypeAlias = Callable[[LayerSpec], Layer]

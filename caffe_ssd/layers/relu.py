@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import EVERY_BOTTOM, Grouping, Layer, LayerSpec, register_layer
 
 
 class ReLU(Layer):
@@ -19,6 +19,7 @@ class ReLU(Layer):
         negative_slope: factor of the values below zero.
     """
 
+    grouping = Grouping.PER_IMAGE
     backward_reads = EVERY_BOTTOM
 
     def __init__(self, *, negative_slope: float = 0.0) -> None:

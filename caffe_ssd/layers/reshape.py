@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import refuse_in_place
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 
 
 class Reshape(Layer):
@@ -29,6 +29,8 @@ class Reshape(Layer):
         self.dims = dims
         self.axis = axis
         self.num_axes = num_axes
+        if axis > 0 or (axis == 0 and dims[:1] == (0,)):
+            self.grouping = Grouping.PER_IMAGE
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         (bottom,) = bottoms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,27 @@ class _Sent(NamedTuple):
     here: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """What stands for a pass of its own in a pass that stands for several; along axis 0 of blobs.
+
+    Args:
+        devices: of each group, in the order of the passes, the device whose data it has.
+        num_devices: how many devices this process stands for. Losses and gradients are divided by
+            it, as several devices average theirs.
+    """
+
+    devices: tuple[int, ...]
+    num_devices: int = 1
+
+    def __len__(self) -> int:
+        return len(self.devices)
+
+    def keeps_statistics(self, group: int) -> bool:
+        """Whether running statistics count a group: those of device 0 are kept."""
+        return self.devices[group] == 0
+
+
 @dataclass(kw_only=True)
 class RunContext:
     """See the module's docstring. Layers with `takes_context` are called with it.
@@ -34,13 +55,22 @@ class RunContext:
         channels_last: images have their channels innermost.
         batch_size: images in this pass: the first axis of the first top of a source. None until a
             source has run.
+        groups: what the pass consists of if it stands for several; None: it is one pass.
     """
 
     device: torch.device
     bfloat16: bool = False
     channels_last: bool = False
     batch_size: int | None = None
+    groups: Groups | None = None
     _sent: list[_Sent] = field(default_factory=list, repr=False)
+
+    def of_one_group(self) -> RunContext:
+        """The context of a group, which is one pass for who runs in it."""
+        size = self.batch_size
+        if self.groups is None or size is None:
+            return replace(self, groups=None)
+        return replace(self, groups=None, batch_size=size // len(self.groups))
 
     def received(self, tops: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What a source made or a caller feeds, where and as the layers want it."""

@@ -13,7 +13,14 @@ from torch import Tensor
 from caffe_ssd.errors import ShapeError
 from caffe_ssd.layers.affine import given_axis, learnt_axis, spread
 from caffe_ssd.layers.common import constant, learnt_blobs
-from caffe_ssd.layers.registry import EVERY_BOTTOM, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    EVERY_BOTTOM,
+    Grouping,
+    Layer,
+    LayerSpec,
+    Shape,
+    register_layer,
+)
 
 
 def scale(x: Tensor, factor: Tensor, bias: Tensor | None, *, axis: int) -> Tensor:
@@ -46,6 +53,8 @@ class Scale(Layer):
         self.axis = axis
         self.shape = shape
         self.learnt = learnt
+        if bool(shape) and learnt == (axis > 0):  # else images share it, or have one each
+            self.grouping = Grouping.PER_IMAGE
 
     @property
     def is_per_channel(self) -> bool:

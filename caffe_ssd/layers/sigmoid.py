@@ -8,11 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, register_layer
 
 
 class Sigmoid(Layer):
     """The layer; any shape."""
+
+    grouping = Grouping.PER_IMAGE
 
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.sigmoid(bottom)

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from caffe_ssd.layers.registry import AT_LEAST_ONE, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    AT_LEAST_ONE,
+    Grouping,
+    Layer,
+    LayerSpec,
+    Shape,
+    register_layer,
+)
 
 
 class Silence(Layer):
     """The layer; it has no tops."""
+
+    grouping = Grouping.PER_IMAGE
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         return ()

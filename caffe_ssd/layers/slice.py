@@ -12,7 +12,14 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import canonical_axis
-from caffe_ssd.layers.registry import AT_LEAST_ONE, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    AT_LEAST_ONE,
+    Grouping,
+    Layer,
+    LayerSpec,
+    Shape,
+    register_layer,
+)
 
 
 class Slice(Layer):
@@ -27,6 +34,7 @@ class Slice(Layer):
     def __init__(self, *, axis: int, num_tops: int, points: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.axis = axis
+        self.grouping = Grouping.along(axis)
         self.num_tops = num_tops
         self.points = points
 

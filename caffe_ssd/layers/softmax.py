@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from caffe_ssd.layers.common import canonical_axis
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, register_layer
 
 
 class Softmax(Layer):
@@ -22,6 +22,7 @@ class Softmax(Layer):
     def __init__(self, *, axis: int = 1) -> None:
         super().__init__()
         self.axis = axis
+        self.grouping = Grouping.along(axis)
 
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.softmax(bottom, self.axis)

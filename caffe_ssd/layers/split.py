@@ -9,7 +9,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from caffe_ssd.layers.common import refuse_in_place
-from caffe_ssd.layers.registry import AT_LEAST_ONE, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import (
+    AT_LEAST_ONE,
+    Grouping,
+    Layer,
+    LayerSpec,
+    Shape,
+    register_layer,
+)
 
 
 def split(x: Tensor, num_tops: int) -> tuple[Tensor, ...]:
@@ -32,6 +39,8 @@ class Split(Layer):
     Args:
         num_tops: number of readers.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, num_tops: int) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, register_layer
 
 
 class Threshold(Layer):
@@ -16,6 +16,8 @@ class Threshold(Layer):
     Args:
         threshold: the largest value that gives 0.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, threshold: float = 0.0) -> None:
         super().__init__()

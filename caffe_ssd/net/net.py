@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from caffe_ssd.errors import CaffeError, NetError
 from caffe_ssd.layers.failures import NAMED, check_top_sizes, layer_fault
 from caffe_ssd.layers.registry import Layer, LayerSpec, Runtime, Shape, SourceLayer, build_layer
-from caffe_ssd.layers.run_context import RunContext
+from caffe_ssd.layers.run_context import Groups, RunContext
 from caffe_ssd.net.checkpoints import with_checkpoints
+from caffe_ssd.net.grouped import Kind, grouped_program, value_kinds
 from caffe_ssd.net.instruction import Instruction
 from caffe_ssd.net.passes import fuse_batch_norm, plain_program
 from caffe_ssd.net.plan import AUTOMATIC, Step, Value, make_plan, naming, plan_backward
-from caffe_ssd.net.runner import LossTerm, Runner
+from caffe_ssd.net.result import NetResult, total_loss
+from caffe_ssd.net.runner import Runner
 from caffe_ssd.net.sharing import LearnableBlob, SharedBlobs
 from caffe_ssd.net.splits import insert_splits
 from caffe_ssd.net.state import filter_net
@@ -34,21 +36,6 @@ from caffe_ssd.proto.caffe_pb2 import NetParameter, NetState
 from caffe_ssd.proto.extensions import extensions_in, summary
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetResult:
-    """What one forward pass gives.
-
-    Args:
-        loss: the weighted sum of all loss tops, a scalar that can be differentiated.
-        blobs: the net's outputs and the blobs asked for, by name.
-        sources: what its layers without bottoms made or were fed; see `Net.repeat`.
-    """
-
-    loss: Tensor
-    blobs: dict[str, Tensor]
-    sources: Mapping[Value, Tensor] = field(default_factory=dict)
 
 
 def build_net(param: NetParameter, state: NetState, runtime: Runtime | None = None) -> Net:
@@ -91,6 +78,9 @@ class Net(nn.Module):
         self.shared_views = shared.views
         self._channels_last = False
         self._bfloat16 = False
+        self.groups: Groups | None = None  # what the next pass stands for; see `use_groups`
+        self._kinds: Mapping[Value, Kind] = {}
+        self._other_sources: list[SourceLayer] = []
         self.keep_diffs = False  # True: clear_diffs zeroes in place, so that views stay live
         self.plan = plan_backward(plan, [len(layer.blobs) for layer in self.layers])
         self._load_inline_blobs()
@@ -176,6 +166,12 @@ class Net(nn.Module):
         return list(self.modules_by_layer.values())  # type: ignore[arg-type]
 
     @property
+    def sources(self) -> list[SourceLayer]:
+        """The layers that read data, those of other devices behind its own."""
+        own = [layer for layer in self.layers if isinstance(layer, SourceLayer)]
+        return own + self._other_sources
+
+    @property
     def layer_names(self) -> list[str]:
         """The layers' names in order."""
         return [step.param.name for step in self.plan.steps]
@@ -239,10 +235,17 @@ class Net(nn.Module):
 
     # Running -------------------------------------------------------------------------------------
 
-    def context(self) -> RunContext:
-        """How a pass runs: where the net lies, and in the modes it was given."""
+    def context(self, again: NetResult | None = None) -> RunContext:
+        """How a pass runs: where the net lies, and in the modes it was given.
+
+        Args:
+            again: of the pass that is repeated; None: it is a new one.
+        """
         return RunContext(
-            device=self.device, bfloat16=self._bfloat16, channels_last=self._channels_last
+            device=self.device,
+            bfloat16=self._bfloat16,
+            channels_last=self._channels_last,
+            groups=self.groups if again is None else again.groups,
         )
 
     def forward(
@@ -274,7 +277,7 @@ class Net(nn.Module):
 
         Args:
             result: of that pass.
-            runner: see `forward`.
+            runner: see `forward`; in `context(result)`.
         """
         return self._run(result.sources, (), runner)
 
@@ -284,18 +287,16 @@ class Net(nn.Module):
         program = self.program if wanted.keys() <= made else self._plain
         values: dict[Value, Tensor] = {}
         terms = runner.run(program, values, wanted=wanted, fed=fed)
+        groups = runner.context.groups
+        if groups is not None:
+            numbers = [value for value in wanted if self._kinds[value] is Kind.NUMBERS]
+            values.update((value, values[value].mean()) for value in numbers)
         return NetResult(
-            loss=self._loss(terms),
+            loss=total_loss(terms, runner.context, self._kinds, self._overwritten),
             blobs={name: values[value] for value, name in wanted.items()},
             sources=runner.sources,
+            groups=groups,
         )
-
-    def _loss(self, terms: Sequence[LossTerm]) -> Tensor:
-        loss = torch.zeros((), device=self.device)
-        for value, weight, top in terms:
-            counted = top.detach() if value in self._overwritten else top
-            loss = loss + weight * counted.sum()
-        return loss
 
     def _check_names(self, what: str, given: Collection[str], known: Collection[str]) -> None:
         unknown = [name for name in given if name not in known]
@@ -304,9 +305,31 @@ class Net(nn.Module):
 
     def seek(self, batch: int) -> None:
         """Let every data layer go on behind its first `batch` batches."""
-        for layer in self.layers:
-            if isinstance(layer, SourceLayer):
-                layer.seek(batch)
+        for layer in self.sources:
+            layer.seek(batch)
+
+    def use_groups(self, others: Sequence[Net] = (), ahead: int = 1) -> None:
+        """Make passes possible that stand for several; call it before `use_checkpoints`.
+
+        While `groups` is set, a pass reads a batch for each group, and its loss is the sum of what
+        the groups' own passes would give, divided by the number of devices. Outputs that are
+        scalars are then the mean over the groups, other ones lie end to end along axis 0.
+
+        Args:
+            others: nets of further devices, which this one stands for, too. They read their data.
+            ahead: batches that each device reads for a pass.
+
+        Raises:
+            NetError: a layer cannot be run so; it is named.
+        """
+        self._kinds = value_kinds(self._plain, self._shapes)
+        layers = [dict(zip(net.layer_names, net.layers, strict=True)) for net in others]
+        self._other_sources = [source for net in others for source in net.sources]
+        for source in self.sources:
+            source.read_ahead(ahead)
+        whole = fuse_batch_norm(self._plain)
+        self._plain = grouped_program(self._plain, self._kinds, layers)
+        self.program = grouped_program(whole, self._kinds, layers)
 
     def use_checkpoints(self) -> None:
         """Take less memory for a backward pass and more time; see checkpoints.py."""

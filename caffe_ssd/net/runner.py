@@ -135,10 +135,17 @@ def running_state(program: Sequence[Instruction]) -> list[Tensor]:
     return [x for op in program for x in getattr(op.layer, "running_state", tuple)()]
 
 
-@contextmanager
-def statistics_kept(program: Sequence[Instruction], *, when: bool = True) -> Iterator[None]:
+def statistics_kept(
+    program: Sequence[Instruction], *, when: bool = True
+) -> AbstractContextManager[None]:
     """Undo what the block adds to running statistics: they count a batch once."""
-    state = running_state(program) if when else []
+    return state_kept(running_state(program), when=when)
+
+
+@contextmanager
+def state_kept(state: Sequence[Tensor], *, when: bool = True) -> Iterator[None]:
+    """Undo what the block does to some tensors."""
+    state = state if when else ()
     before = [x.detach().clone() for x in state]
     try:
         yield

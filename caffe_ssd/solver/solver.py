@@ -28,6 +28,7 @@ from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.proto.upgrade import upgrade_solver
 from caffe_ssd.solver import debug_info
 from caffe_ssd.solver.display import display_loss, display_rate, log_step
+from caffe_ssd.solver.grouping import Passes, nets_of_other_devices
 from caffe_ssd.solver.hooks import Action, Callback, Observer, no_action
 from caffe_ssd.solver.origin import make_origin
 from caffe_ssd.solver.policies import ScheduleState, check_policy, learning_rate, needs_loss
@@ -64,6 +65,7 @@ class Solver:
         watchdog: ends the training when its numbers are not finite.
         options: what else changes the numbers, such as flags of the command; kept in snapshots.
         restart_data: after `restore` begin again at the first record, as the reference does.
+        passes: of an iteration; see `use_groups`.
         store_updates: leave in each blob's `grad` what was subtracted from it.
 
     Raises:
@@ -93,6 +95,7 @@ class Solver:
         self.store_updates = False
         self.stopped_early = False
         self._check_settings()
+        self.passes = Passes(iter_size=self.param.iter_size)
         self._seed()
         self._build_nets()
         self.watchdog = Watchdog(self.net)
@@ -121,7 +124,8 @@ class Solver:
             torch.manual_seed(self.param.random_seed)
 
     def _build_nets(self) -> None:
-        self.net = self.make_net(train_source(self.param, lenient=self.lenient))
+        self._source = train_source(self.param, lenient=self.lenient)
+        self.net = self.make_net(self._source)
         self.test_nets: list[Net] = []
         for i, source in enumerate(test_sources(self.param, lenient=self.lenient)):
             log.TEST_NET.write(index=i, source=source.origin)
@@ -132,6 +136,25 @@ class Solver:
     def make_net(self, source: NetSource) -> Net:
         """Build one net on the solver's device; a subclass may make another kind of net."""
         return build_logged_net(source.param, source.state, self.runtime).to(self.device)
+
+    def use_groups(self, joined: int | None = None, num_devices: int = 1) -> None:
+        """Make several passes of an iteration as one, with the same result; see grouping.py.
+
+        Args:
+            joined: how many; None for all.
+            num_devices: how many devices this process stands for; then the runtime's `world_size`
+                counts them, and its `rank` is that of the first.
+
+        Raises:
+            SolverError: they do not divide the iteration's passes.
+            NetError: a layer of the train net cannot be run so.
+        """
+        size = self.param.iter_size
+        joined = size * num_devices if joined is None else joined
+        self.passes = Passes(iter_size=size, num_devices=num_devices, joined=joined)
+        seed = self.param.random_seed
+        others = nets_of_other_devices(self._source, self.runtime, num_devices, seed)
+        self.net.use_groups(others, self.passes.batches_at_once)
 
     # One pass ------------------------------------------------------------------------------------
 
@@ -198,9 +221,11 @@ class Solver:
         is_displayed = self._is_due(self.param.display)
         self.net.debug_info = is_displayed and self.param.debug_info
         losses = []
-        for _ in range(self.param.iter_size):
+        for groups in self.passes:
+            self.net.groups = groups
             result = self.forward_backward(self.net)
             losses.append(result.loss.detach())
+        self.net.groups = None  # passes between iterations stand for themselves
         loss = torch.stack(losses).sum() / self.param.iter_size
         self._window.add(loss)
         if is_displayed:

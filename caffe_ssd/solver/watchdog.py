@@ -127,7 +127,7 @@ class Watchdog:
                 "high?",
             )
         if loss == 0 and "zero" not in self._told:
-            search = _ZeroSearch(self._net.context())
+            search = _ZeroSearch(self._net.context(self._last))
             with torch.no_grad(), statistics_kept(self._net.program):
                 self._net.repeat(self._last, search)
             for reason in search.reasons:
@@ -172,7 +172,7 @@ class Watchdog:
     def _search(self) -> NanSearch:
         """Run the last batch once more, watched; gradients and statistics stay as they are."""
         net, search = self._net, NanSearch()
-        runner = WatchingRunner(net.context(), search)
+        runner = WatchingRunner(net.context(self._last), search)
         kept = {parameter: parameter.grad for parameter in net.parameters()}
         for parameter in kept:
             parameter.grad = None

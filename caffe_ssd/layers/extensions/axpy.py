@@ -11,11 +11,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from caffe_ssd.errors import ShapeError
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 
 
 class Axpy(Layer):
     """The layer; no settings."""
+
+    grouping = Grouping.PER_IMAGE
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         a, x, y = bottoms

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError, ShapeError
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 
 
 class GroupNorm(Layer):
@@ -23,6 +23,8 @@ class GroupNorm(Layer):
         num_groups: neighbouring channels are put into this many groups of equal size.
         eps: added to the variance, which is the biased one.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, num_groups: int = 32, eps: float = 1e-5) -> None:
         super().__init__()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, register_layer
 
 
 class HardSwish(Layer):
     """The layer; any shape, no settings."""
+
+    grouping = Grouping.PER_IMAGE
 
     def forward(self, bottom: Tensor) -> Tensor:
         return bottom * (bottom + 3).clamp(0, 6) / 6

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import check_rank
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import InterpParameter
 
 Pair = tuple[int, int]
@@ -91,6 +91,8 @@ class Interp(Layer):
         target: see `TargetSize`; None for the size of bottom 1.
         crop: rows and columns to leave out at the beginning and at the end of each axis.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, target: TargetSize | None, crop: Pair = (0, 0)) -> None:
         super().__init__()

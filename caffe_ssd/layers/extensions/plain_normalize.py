@@ -16,7 +16,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.layers.common import check_rank
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 
 LEAST = 1e-6
 
@@ -58,6 +58,8 @@ class PlainNormalize(Layer):
         bp_norm: the second top has a gradient.
         num_tops: 1 or 2.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, absolute: bool = False, bp_norm: bool = False, num_tops: int = 1) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, register_layer
 
 LIMIT = 6.0
 
@@ -38,6 +38,8 @@ class ReLU6(Layer):
     Args:
         negative_slope: factor of the values below zero.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, negative_slope: float = 0.0) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import check_rank
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 
 
 def to_depth(x: Tensor, stride: int) -> Tensor:
@@ -45,6 +45,8 @@ class Reorg(Layer):
         stride: s.
         reverse: make planes larger rather than smaller.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, stride: int, reverse: bool = False) -> None:
         super().__init__()

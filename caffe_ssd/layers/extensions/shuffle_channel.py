@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import check_rank
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 
 
 def shuffle_channels(x: Tensor, group: int) -> Tensor:
@@ -31,6 +31,8 @@ class ShuffleChannel(Layer):
     Args:
         group: see `shuffle_channels`.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, group: int) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe_ssd.layers.registry import Layer, LayerSpec, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, register_layer
 
 
 class Swish(Layer):
@@ -17,6 +17,8 @@ class Swish(Layer):
     Args:
         beta: how steep the gate is.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, beta: float = 1.0) -> None:
         super().__init__()

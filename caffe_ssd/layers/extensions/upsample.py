@@ -17,7 +17,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.layers.common import check_rank, check_same_shapes
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.proto.caffe_pb2 import UpsampleParameter
 
 Pair = tuple[int, int]
@@ -29,6 +29,8 @@ class Upsample(Layer):
     Args:
         scale: its side.
     """
+
+    grouping = Grouping.PER_IMAGE
 
     def __init__(self, *, scale: int) -> None:
         super().__init__()
