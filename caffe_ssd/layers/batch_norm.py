@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from caffe_ssd.errors import LayerParamError, ShapeError
 from caffe_ssd.layers.common import check_channels
+from caffe_ssd.layers.grouped_batch_norm import grouped_batch_norm
 from caffe_ssd.layers.peers import Peers, in_step
-from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.layers.run_context import Groups, RunContext
 from caffe_ssd.layers.synced_batch_norm import joint_statistics, synced_batch_norm
 
 
@@ -33,6 +35,7 @@ def batch_norm_train(
     eps: float,
     moving_average_fraction: float,
     peers: Peers | None = None,
+    groups: Groups | None = None,
 ) -> Tensor:
     """Normalise by the batch's statistics and add them to the running ones, in place.
 
@@ -46,10 +49,18 @@ def batch_norm_train(
         eps: added to the variance.
         moving_average_fraction: what the running sums are multiplied by before the addition.
         peers: devices whose batches count as one with x; None: x alone, as in the original.
+        groups: the passes that x consists of, each normalised by itself; None: x is one. `peers`
+            are left out of account with it.
 
     Returns:
         Shaped like x.
     """
+    sums = [mean_sum, variance_sum, factor]
+    if groups is not None:
+        y, means, variances = grouped_batch_norm(x, weight, bias, len(groups), eps=eps)
+        counted = [i for i in range(len(groups)) if groups.keeps_statistics(i)]
+        _add_in_turn(sums, means[counted], variances[counted], moving_average_fraction)
+        return y
     if peers is None:
         mean, variance = torch.zeros_like(mean_sum), torch.zeros_like(variance_sum)
         y, mean, variance = _normalize_alone(x, mean, variance, weight, bias, eps)
@@ -58,10 +69,21 @@ def batch_norm_train(
         mean, variance = joint.mean, joint.unbiased_variance
         y = synced_batch_norm(x, weight, bias, joint, eps=eps, peers=peers)
     with torch.no_grad():
-        sums = [mean_sum, variance_sum, factor]
         torch._foreach_mul_(sums, moving_average_fraction)
         torch._foreach_add_(sums, [mean, variance, torch.ones_like(factor)])
     return y
+
+
+@torch.no_grad()
+def _add_in_turn(
+    sums: Sequence[Tensor], means: Tensor, variances: Tensor, moving_average_fraction: float
+) -> None:
+    """Let running sums decay and grow as K passes one after the other would; (K, C) each."""
+    count = len(means)
+    left = [moving_average_fraction**i for i in reversed(range(count))]  # of what pass i adds
+    shares = torch.tensor(left).to(means.device, means.dtype, non_blocking=True)
+    torch._foreach_mul_(list(sums), moving_average_fraction**count)
+    torch._foreach_add_(list(sums), [shares @ means, shares @ variances, shares.sum()[None]])
 
 
 def _normalize_alone(
@@ -125,6 +147,8 @@ class BatchNorm(Layer):
     """
 
     statistics = range(3)
+    takes_context = True
+    grouping = Grouping.ITSELF
     peers: Peers | None = None
 
     def __init__(
@@ -154,11 +178,16 @@ class BatchNorm(Layer):
     def running_state(self) -> Sequence[Tensor]:
         return () if self.use_global_stats else tuple(self.blobs[i] for i in self.statistics)
 
-    def forward(self, bottom: Tensor) -> Tensor:
-        return self.normalize(bottom)
+    def forward(self, bottom: Tensor, context: RunContext | None = None) -> Tensor:
+        return self.normalize(bottom, context=context)
 
     def normalize(
-        self, bottom: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+        self,
+        bottom: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        *,
+        context: RunContext | None = None,
     ) -> Tensor:
         """The layer followed by a scale and shift per channel; see `batch_norm_train`."""
         mean_sum, variance_sum, factor = self.blobs[0], self.blobs[1], self.blobs[2]
@@ -176,6 +205,7 @@ class BatchNorm(Layer):
             eps=self.eps,
             moving_average_fraction=self.moving_average_fraction,
             peers=in_step(self.peers),
+            groups=None if context is None else context.groups,
         )
 
     def channel_affine(self) -> tuple[Tensor, Tensor] | None:

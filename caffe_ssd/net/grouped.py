@@ -76,14 +76,14 @@ def value_kinds(program: Sequence[Instruction], shapes: Sequence[Shape]) -> Mapp
 def grouped_program(
     program: Sequence[Instruction],
     kinds: Mapping[Value, Kind],
-    others: Sequence[Mapping[str, Layer]] = (),
+    others: Sequence[Mapping[str, SourceLayer]] = (),
 ) -> tuple[Instruction, ...]:
     """The same program for passes that stand for several, and as before for others.
 
     Args:
         program: with or without joined instructions, but with no checkpoints.
         kinds: of `value_kinds`.
-        others: of each further device that this process stands for, its layers by name.
+        others: of each further device that this process stands for, its sources by name.
     """
     made: list[Instruction] = []
     for op in program:
@@ -98,14 +98,14 @@ def grouped_program(
 
 
 def _grouped(
-    op: Instruction, kinds: Mapping[Value, Kind], others: Sequence[Mapping[str, Layer]]
+    op: Instruction, kinds: Mapping[Value, Kind], others: Sequence[Mapping[str, SourceLayer]]
 ) -> Layer:
     """What takes the place of a layer."""
     layer = _layer(op)
     top_kinds = [kinds[value] for value in op.tops]
     if isinstance(layer, SourceLayer):
-        sources = [layer, *(layers[op.step.param.name] for layers in others)]
-        return JoinedSource(sources, top_kinds)
+        twins = [sources[op.step.param.name] for sources in others]
+        return JoinedSource([layer, *twins], top_kinds)
     bottom_kinds = [kinds[value] for value in op.bottoms]
     is_common = bool(op.tops) and all(kind is Kind.COMMON for kind in top_kinds)
     if not op.bottoms or is_common or _runs_once(layer, bottom_kinds):

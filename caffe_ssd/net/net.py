@@ -166,10 +166,10 @@ class Net(nn.Module):
         return list(self.modules_by_layer.values())  # type: ignore[arg-type]
 
     @property
-    def sources(self) -> list[SourceLayer]:
-        """The layers that read data, those of other devices behind its own."""
-        own = [layer for layer in self.layers if isinstance(layer, SourceLayer)]
-        return own + self._other_sources
+    def sources(self) -> dict[str, SourceLayer]:
+        """The layers that read data, by name."""
+        pairs = zip(self.layer_names, self.layers, strict=True)
+        return {name: layer for name, layer in pairs if isinstance(layer, SourceLayer)}
 
     @property
     def layer_names(self) -> list[str]:
@@ -287,15 +287,14 @@ class Net(nn.Module):
         program = self.program if wanted.keys() <= made else self._plain
         values: dict[Value, Tensor] = {}
         terms = runner.run(program, values, wanted=wanted, fed=fed)
-        groups = runner.context.groups
-        if groups is not None:
+        if runner.context.groups is not None:
             numbers = [value for value in wanted if self._kinds[value] is Kind.NUMBERS]
             values.update((value, values[value].mean()) for value in numbers)
         return NetResult(
             loss=total_loss(terms, runner.context, self._kinds, self._overwritten),
             blobs={name: values[value] for value, name in wanted.items()},
             sources=runner.sources,
-            groups=groups,
+            groups=runner.context.groups,
         )
 
     def _check_names(self, what: str, given: Collection[str], known: Collection[str]) -> None:
@@ -305,8 +304,8 @@ class Net(nn.Module):
 
     def seek(self, batch: int) -> None:
         """Let every data layer go on behind its first `batch` batches."""
-        for layer in self.sources:
-            layer.seek(batch)
+        for source in (*self.sources.values(), *self._other_sources):
+            source.seek(batch)
 
     def use_groups(self, others: Sequence[Net] = (), ahead: int = 1) -> None:
         """Make passes possible that stand for several; call it before `use_checkpoints`.
@@ -316,20 +315,20 @@ class Net(nn.Module):
         scalars are then the mean over the groups, other ones lie end to end along axis 0.
 
         Args:
-            others: nets of further devices, which this one stands for, too. They read their data.
+            others: nets of further devices, whose data this one reads, too.
             ahead: batches that each device reads for a pass.
 
         Raises:
             NetError: a layer cannot be run so; it is named.
         """
         self._kinds = value_kinds(self._plain, self._shapes)
-        layers = [dict(zip(net.layer_names, net.layers, strict=True)) for net in others]
-        self._other_sources = [source for net in others for source in net.sources]
-        for source in self.sources:
+        twins = [net.sources for net in others]
+        self._other_sources = [source for sources in twins for source in sources.values()]
+        for source in (*self.sources.values(), *self._other_sources):
             source.read_ahead(ahead)
         whole = fuse_batch_norm(self._plain)
-        self._plain = grouped_program(self._plain, self._kinds, layers)
-        self.program = grouped_program(whole, self._kinds, layers)
+        self._plain = grouped_program(self._plain, self._kinds, twins)
+        self.program = grouped_program(whole, self._kinds, twins)
 
     def use_checkpoints(self) -> None:
         """Take less memory for a backward pass and more time; see checkpoints.py."""

@@ -20,6 +20,7 @@ from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.peers import Peers
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.layers.relu import ReLU
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.layers.scale import Scale
 from caffe_ssd.net.instruction import Instruction, with_last_uses
 from caffe_ssd.net.plan import Step
@@ -87,6 +88,8 @@ class FusedBatchNorm(nn.Module):
         relu: whether a ReLU follows.
     """
 
+    takes_context = True
+
     def __init__(self, batch_norm: BatchNorm, scale: Scale, *, relu: bool = False) -> None:
         super().__init__()
         self._layers = (batch_norm, scale)  # a tuple: the blobs are not registered twice
@@ -115,7 +118,7 @@ class FusedBatchNorm(nn.Module):
         """What a forward pass changes; see `Layer.running_state`."""
         return self.batch_norm.running_state()
 
-    def forward(self, bottom: Tensor) -> Tensor:
+    def forward(self, bottom: Tensor, context: RunContext | None = None) -> Tensor:
         weight, *bias = self.scale.blobs
-        top = self.batch_norm.normalize(bottom, weight, bias[0] if bias else None)
+        top = self.batch_norm.normalize(bottom, weight, *bias, context=context)
         return F.relu_(top) if self.relu else top

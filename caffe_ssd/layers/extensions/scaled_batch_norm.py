@@ -13,6 +13,7 @@ from torch import Tensor
 from caffe_ssd.layers.batch_norm import BatchNorm, uses_global_stats
 from caffe_ssd.layers.common import check_channels, constant, learnt_blobs
 from caffe_ssd.layers.registry import LayerSpec, register_layer
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.proto.caffe_pb2 import BatchNormParameter, LayerParameter
 
 LEAST_EPS = 1e-5
@@ -21,18 +22,20 @@ LEAST_EPS = 1e-5
 class ScaledBatchNorm(BatchNorm):
     """The layer; blobs 0..2 are BatchNorm's, 3 is the scale (C,), 4 the bias (C,)."""
 
-    def forward(self, bottom: Tensor) -> Tensor:
-        return self.normalize(bottom)
-
     def normalize(
-        self, bottom: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+        self,
+        bottom: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        *,
+        context: RunContext | None = None,
     ) -> Tensor:
         own_weight, own_bias = self.blobs[3], self.blobs[4]
         if weight is not None:
             own_weight, own_bias = own_weight * weight, own_bias * weight
         if bias is not None:
             own_bias = own_bias + bias
-        return super().normalize(bottom, own_weight, own_bias)
+        return super().normalize(bottom, own_weight, own_bias, context=context)
 
     def channel_affine(self) -> tuple[Tensor, Tensor] | None:
         affine = super().channel_affine()
