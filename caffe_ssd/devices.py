@@ -26,6 +26,11 @@ _MAX_WORKERS_CPU = 2  # training itself needs the cores
 _MAX_WORKERS_CUDA = 8
 _AMPERE = 8  # compute capability; the first with bfloat16 in its tensor cores
 
+_AMPERE = (8, 0)
+_FIXED_WORKSPACE = ":4096:8"  # of cuBLAS, which otherwise adds in any order
+_CPU_INFO = Path("/proc/cpuinfo")
+_BFLOAT16_WORDS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one of ARM
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
 _LARGEST_IN_HEAP = 32 << 20  # bytes; the most that the library takes
 _NEVER = 2**31 - 1
@@ -99,12 +104,39 @@ def announce_one(device: torch.device) -> None:
         log.USE_ONE_CPU.write()
 
 
-def set_up_device(device: torch.device, *, tf32: bool) -> None:
-    """Choose exact arithmetic unless `tf32` is wanted, and fast kernels for fixed sizes."""
+def set_up_device(device: torch.device, *, tf32: bool, deterministic: bool = False) -> None:
+    """Choose exact arithmetic unless `tf32` is wanted, and fast kernels for fixed sizes.
+
+    Args:
+        device: to be used.
+        tf32: see `allow_tf32`.
+        deterministic: only kernels that give the same bits every time; an operation that has none
+            is an error. It changes nothing on the CPU, which gives the same bits anyway.
+    """
     allow_tf32(tf32)
     torch.backends.cudnn.benchmark = True
+    if deterministic and device.type == "cuda":
+        torch.backends.cudnn.benchmark = False
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _FIXED_WORKSPACE)
+        torch.use_deterministic_algorithms(True)
     if device.type == "cuda" and device.index is not None:  # else the current one stays it
         torch.cuda.set_device(device)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products of bfloat16, so that they are worth while."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _AMPERE
+    try:
+        words = set(_CPU_INFO.read_text().split())
+    except OSError:  # not Linux: nobody says
+        return False
+    return not words.isdisjoint(_BFLOAT16_WORDS)
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Whether a device knows TF32."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _AMPERE
 
 
 def allow_tf32(allowed: bool) -> None:

@@ -16,6 +16,12 @@ import torch
 from rich.console import Console
 
 from caffe_ssd import devices, log
+from caffe_ssd.cli.computing_flags import (
+    SYNCED,
+    choose_speed,
+    devices_each,
+    use_computing_flags,
+)
 from caffe_ssd.cli.flags import check_files, net_state, weights_of
 from caffe_ssd.cli.signals import SignalActions, watch
 from caffe_ssd.cli.train_flags import AUTO, parse
@@ -104,9 +110,10 @@ def _prepare(args: argparse.Namespace) -> tuple[bytes, list[torch.device], Place
         chosen = [device_of(place, chosen)]
     else:
         devices.announce(chosen)
-        for flag in ("sync_bn", "sync_loss"):
+        for flag in SYNCED:
             if len(chosen) == 1 and getattr(args, flag):
                 logger.warning("-%s has no effect on one device", flag)
+    devices_each(args, len(chosen) if place is None else place.world_size)
     return param.SerializeToString(), chosen, place
 
 
@@ -134,10 +141,12 @@ def train(
     """
     param = SolverParameter.FromString(settings)
     is_root = place is None or place.is_root
+    each = devices_each(args, 1 if place is None else place.world_size)
     if place is not None and not is_root:
-        param = worker_settings(param, place.rank)
+        param = worker_settings(param, place.rank * each)
         logging.getLogger("caffe_ssd").setLevel(logging.WARNING)
-    devices.set_up_device(device, tf32=args.tf32)
+    choose_speed(args, device)
+    devices.set_up_device(device, tf32=args.tf32, deterministic=args.deterministic)
     if device.type == "cpu":
         devices.keep_freed_memory()
     with ExitStack() as stack:
@@ -152,18 +161,13 @@ def train(
         with naming_solver(args.solver):
             solver = Solver(
                 param,
-                runtime=_runtime(args, device, place),
+                runtime=_runtime(args, device, place, each),
                 device=device,
                 lenient=args.lenient,
             )
         if is_root and _compares_tests(args):
             check_has_score(param, solver.test_nets)
-        if args.bf16:
-            solver.net.use_bfloat16()
-        if args.channels_last:
-            solver.net.use_channels_last()
-        if args.checkpoint:
-            solver.net.use_checkpoints()
+        use_computing_flags(args, solver, each)
         solver.restart_data = args.restart_data
         solver.watchdog.effect = args.on_nan
         solver.options = tuple(name for name in _CHANGE_NUMBERS if getattr(args, name))
@@ -194,15 +198,18 @@ def _name(device: torch.device, place: Place | None) -> str:
     return what if place is None else f"{what}, one of {place.world_size} processes"
 
 
-def _runtime(args: argparse.Namespace, device: torch.device, place: Place | None) -> Runtime:
+def _runtime(
+    args: argparse.Namespace, device: torch.device, place: Place | None, each: int
+) -> Runtime:
+    """The surroundings of the first of the `each` devices that this process stands for."""
     rank, world_size = (0, 1) if place is None else (place.rank, place.world_size)
     workers = args.workers
     if workers is None:
         workers = devices.default_workers(device, world_size)
     return Runtime(
-        data_workers=workers,
-        rank=rank,
-        world_size=world_size,
+        data_workers=-(-workers // each),
+        rank=rank * each,
+        world_size=world_size * each,
         jpeg_roundtrip=not args.skip_jpeg_roundtrip,
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from caffe_ssd.cli.computing_flags import add_computing_flags, check_computing_flags
 from caffe_ssd.cli.flags import (
     ActionParser,
     add_lenient_flag,
-    add_tf32_flag,
     add_workers_flag,
     at_least,
     required,
@@ -24,6 +24,7 @@ EXAMPLES = """\
   caffe train -solver solver.prototxt -gpu 0
   caffe train -solver solver.prototxt -weights VGG_ILSVRC_16.caffemodel -gpu 0,1
   caffe train -solver solver.prototxt -gpu 0,1,2,3 -sync-bn -sync-loss
+  caffe train -solver solver.prototxt -gpu 0 -as-gpus 8 -group all
   caffe train -solver solver.prototxt -snapshot models/net_iter_8000.solverstate
   caffe train -solver solver.prototxt -snapshot auto
   caffe train -solver solver.prototxt -keep_best -stop_after 5 -log train.log
@@ -83,19 +84,7 @@ def _add_what(parser: ActionParser) -> None:
 
 def _add_how(parser: ActionParser) -> None:
     """What changes numbers, speed or memory."""
-    add_tf32_flag(parser)
-    parser.add_switch(
-        "bf16",
-        help="calculate convolutions in bfloat16: for devices made for it, other numbers",
-    )
-    parser.add_switch(
-        "sync_bn",
-        help="several GPUs: batch-normalise by the statistics of all GPUs' batches together",
-    )
-    parser.add_switch(
-        "sync_loss",
-        help="several GPUs: divide losses by the matches on all GPUs, not each GPU by its own",
-    )
+    add_computing_flags(parser)
     parser.add_flag(
         "peer_timeout",
         type=float,
@@ -112,14 +101,6 @@ def _add_how(parser: ActionParser) -> None:
         choices=EFFECTS,
         default="stop",
         help="what a loss or gradient does that is not finite (%(default)s)",
-    )
-    parser.add_switch(
-        "checkpoint",
-        help="a third less memory, a third more time: compute blobs again for the backward pass",
-    )
-    parser.add_switch(
-        "channels_last",
-        help="images with channels innermost: up to a quarter faster, other rounding",
     )
 
 
@@ -163,5 +144,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"-cpu_processes takes at least 1 process and no -gpu, got {given}")
     at_least(args, "workers", 0)
     at_least(args, "stop_after", 1)
+    check_computing_flags(args)
     if not args.peer_timeout > 0:
         raise UsageError(f"-peer_timeout must be more than 0, got {args.peer_timeout:g}")

@@ -1,0 +1,134 @@
+"""The flags of `caffe train` that say how to compute what the solver's file asks for."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+import torch
+
+from caffe_ssd import devices
+from caffe_ssd.cli.flags import add_tf32_flag
+from caffe_ssd.desk.flags import FlagParser
+from caffe_ssd.errors import UsageError
+from caffe_ssd.solver.solver import Solver
+
+logger = logging.getLogger(__name__)
+
+ALL = "all"  # as -group: all passes of an iteration
+SYNCED = ("sync_bn", "sync_loss")
+
+
+def add_computing_flags(parser: FlagParser) -> None:
+    """Add the flags."""
+    add_tf32_flag(parser)
+    parser.add_switch(
+        "bf16",
+        help="calculate convolutions in bfloat16: for devices made for it, other numbers",
+    )
+    parser.add_switch(
+        "checkpoint",
+        help="a third less memory, a third more time: compute blobs again for the backward pass",
+    )
+    parser.add_switch(
+        "channels_last",
+        help="images with channels innermost: up to a quarter faster, other rounding",
+    )
+    parser.add_switch(
+        "fast",
+        help="-channels_last, and -bf16 and -tf32 where the device is made for them; other numbers",
+    )
+    parser.add_switch(
+        "deterministic",
+        help="GPU: only kernels that give the same bits every time; slower (a CPU's always do)",
+    )
+    parser.add_flag(
+        "group",
+        metavar="N",
+        help="make N passes of the iter_size ones as one, or 'all': the same statistics, losses "
+        "and gradients, in larger and fewer steps",
+    )
+    parser.add_flag(
+        "as_gpus",
+        type=int,
+        metavar="G",
+        help="train as G GPUs would, with their data and batches, on the devices there are",
+    )
+    parser.add_switch(
+        "sync_bn",
+        help="several GPUs: batch-normalise by the statistics of all GPUs' batches together",
+    )
+    parser.add_switch(
+        "sync_loss",
+        help="several GPUs: divide losses by the matches on all GPUs, not each GPU by its own",
+    )
+
+
+def check_computing_flags(args: argparse.Namespace) -> None:
+    """Check the flags for themselves.
+
+    Raises:
+        UsageError: a value makes no sense, or two flags contradict each other.
+    """
+    if args.group not in (None, ALL) and not (args.group.isdecimal() and int(args.group) > 0):
+        raise UsageError(f"-group takes a number of passes or '{ALL}', got {args.group!r}")
+    if args.as_gpus is not None and args.as_gpus < 1:
+        raise UsageError(f"-as_gpus must be at least 1, got {args.as_gpus}")
+    for flag in SYNCED:
+        if getattr(args, flag) and (args.group is not None or args.as_gpus is not None):
+            raise UsageError(
+                f"-{flag} makes the batches of all GPUs one, -group and -as_gpus keep them apart; "
+                "give one or the other"
+            )
+
+
+def devices_each(args: argparse.Namespace, num_processes: int) -> int:
+    """How many devices each training process stands for.
+
+    Raises:
+        UsageError: they cannot be dealt out evenly.
+    """
+    if args.as_gpus is None:
+        return 1
+    if args.as_gpus % num_processes:
+        raise UsageError(
+            f"-as_gpus {args.as_gpus} cannot be dealt out evenly to {num_processes} devices"
+        )
+    each: int = args.as_gpus // num_processes
+    return each
+
+
+def choose_speed(args: argparse.Namespace, device: torch.device) -> None:
+    """Turn -fast into the flags that it stands for on a device, and say which they are."""
+    if not args.fast:
+        return
+    args.channels_last = True
+    chosen = ["-channels_last"]
+    args.bf16 = args.bf16 or devices.has_bfloat16(device)
+    if args.bf16:
+        chosen.append("-bf16")
+    args.tf32 = args.tf32 or devices.has_tf32(device)
+    if args.tf32:
+        chosen.append("-tf32")
+    without = "" if args.bf16 else "; not -bf16, for which this device has no instructions"
+    logger.info("-fast stands for %s here%s", " ".join(chosen), without)
+
+
+def use_computing_flags(args: argparse.Namespace, solver: Solver, num_devices: int) -> None:
+    """Let the solver compute as the flags say.
+
+    Args:
+        args: the flags.
+        solver: newly made.
+        num_devices: see `devices_each`.
+    """
+    if args.group == ALL:
+        solver.use_groups(None, num_devices)
+    elif args.group is not None or num_devices > 1:
+        solver.use_groups(int(args.group or 1), num_devices)
+    if args.bf16:
+        solver.net.use_bfloat16()
+    if args.channels_last:
+        solver.net.use_channels_last()
+    if args.checkpoint:
+        solver.net.use_checkpoints()
