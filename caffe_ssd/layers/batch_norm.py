@@ -81,9 +81,11 @@ def _add_in_turn(
     """Let running sums decay and grow as K passes one after the other would; (K, C) each."""
     count = len(means)
     left = [moving_average_fraction**i for i in reversed(range(count))]  # of what pass i adds
-    shares = torch.tensor(left).to(means.device, means.dtype, non_blocking=True)
+    shares = torch.tensor(left).to(means.device, means.dtype, non_blocking=True)[:, None]
+    # Not as a product of matrices, which -bf16 would round.
+    added = [(shares * means).sum(0), (shares * variances).sum(0), shares.sum(0)]
     torch._foreach_mul_(list(sums), moving_average_fraction**count)
-    torch._foreach_add_(list(sums), [shares @ means, shares @ variances, shares.sum()[None]])
+    torch._foreach_add_(list(sums), added)
 
 
 def _normalize_alone(

@@ -103,8 +103,8 @@ def _grouped(
     """What takes the place of a layer."""
     layer = _layer(op)
     top_kinds = [kinds[value] for value in op.tops]
-    if isinstance(layer, SourceLayer):
-        twins = [sources[op.step.param.name] for sources in others]
+    if isinstance(layer, SourceLayer | Input):
+        twins = [sources.get(op.step.param.name, layer) for sources in others]
         return JoinedSource([layer, *twins], top_kinds)
     bottom_kinds = [kinds[value] for value in op.bottoms]
     is_common = bool(op.tops) and all(kind is Kind.COMMON for kind in top_kinds)
@@ -163,7 +163,7 @@ class JoinedSource(Layer):
     takes_context = True
     can_repeat = False
 
-    def __init__(self, sources: Sequence[SourceLayer], kinds: Sequence[Kind]) -> None:
+    def __init__(self, sources: Sequence[Layer], kinds: Sequence[Kind]) -> None:
         super().__init__()
         self._sources = tuple(sources)  # a tuple: nothing is registered twice
         self._kinds = kinds

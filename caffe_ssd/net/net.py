@@ -79,7 +79,7 @@ class Net(nn.Module):
         self._channels_last = False
         self._bfloat16 = False
         self.groups: Groups | None = None  # what the next pass stands for; see `use_groups`
-        self._kinds: Mapping[Value, Kind] = {}
+        self.kinds: Mapping[Value, Kind] = {}
         self._other_sources: list[SourceLayer] = []
         self.keep_diffs = False  # True: clear_diffs zeroes in place, so that views stay live
         self.plan = plan_backward(plan, [len(layer.blobs) for layer in self.layers])
@@ -288,10 +288,10 @@ class Net(nn.Module):
         values: dict[Value, Tensor] = {}
         terms = runner.run(program, values, wanted=wanted, fed=fed)
         if runner.context.groups is not None:
-            numbers = [value for value in wanted if self._kinds[value] is Kind.NUMBERS]
+            numbers = [value for value in wanted if self.kinds[value] is Kind.NUMBERS]
             values.update((value, values[value].mean()) for value in numbers)
         return NetResult(
-            loss=total_loss(terms, runner.context, self._kinds, self._overwritten),
+            loss=total_loss(terms, runner.context, self.kinds, self._overwritten),
             blobs={name: values[value] for value, name in wanted.items()},
             sources=runner.sources,
             groups=runner.context.groups,
@@ -321,14 +321,14 @@ class Net(nn.Module):
         Raises:
             NetError: a layer cannot be run so; it is named.
         """
-        self._kinds = value_kinds(self._plain, self._shapes)
+        self.kinds = value_kinds(self._plain, self._shapes)
         twins = [net.sources for net in others]
         self._other_sources = [source for sources in twins for source in sources.values()]
         for source in (*self.sources.values(), *self._other_sources):
             source.read_ahead(ahead)
         whole = fuse_batch_norm(self._plain)
-        self._plain = grouped_program(self._plain, self._kinds, twins)
-        self.program = grouped_program(whole, self._kinds, twins)
+        self._plain = grouped_program(self._plain, self.kinds, twins)
+        self.program = grouped_program(whole, self.kinds, twins)
 
     def use_checkpoints(self) -> None:
         """Take less memory for a backward pass and more time; see checkpoints.py."""

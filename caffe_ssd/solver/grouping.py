@@ -23,7 +23,7 @@ from caffe_ssd.solver.sources import NetSource
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passes:
+class PassPlan:
     """The passes of an iteration as they are made.
 
     Args:

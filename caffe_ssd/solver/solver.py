@@ -28,7 +28,7 @@ from caffe_ssd.proto.lenient import Lenient
 from caffe_ssd.proto.upgrade import upgrade_solver
 from caffe_ssd.solver import debug_info
 from caffe_ssd.solver.display import display_loss, display_rate, log_step
-from caffe_ssd.solver.grouping import Passes, nets_of_other_devices
+from caffe_ssd.solver.grouping import PassPlan, nets_of_other_devices
 from caffe_ssd.solver.hooks import Action, Callback, Observer, no_action
 from caffe_ssd.solver.origin import make_origin
 from caffe_ssd.solver.policies import ScheduleState, check_policy, learning_rate, needs_loss
@@ -65,7 +65,7 @@ class Solver:
         watchdog: ends the training when its numbers are not finite.
         options: what else changes the numbers, such as flags of the command; kept in snapshots.
         restart_data: after `restore` begin again at the first record, as the reference does.
-        passes: of an iteration; see `use_groups`.
+        pass_plan: the passes of an iteration; see `use_groups`.
         store_updates: leave in each blob's `grad` what was subtracted from it.
 
     Raises:
@@ -95,7 +95,7 @@ class Solver:
         self.store_updates = False
         self.stopped_early = False
         self._check_settings()
-        self.passes = Passes(iter_size=self.param.iter_size)
+        self.pass_plan = PassPlan(iter_size=self.param.iter_size)
         self._seed()
         self._build_nets()
         self.watchdog = Watchdog(self.net)
@@ -151,10 +151,10 @@ class Solver:
         """
         size = self.param.iter_size
         joined = size * num_devices if joined is None else joined
-        self.passes = Passes(iter_size=size, num_devices=num_devices, joined=joined)
+        self.pass_plan = PassPlan(iter_size=size, num_devices=num_devices, joined=joined)
         seed = self.param.random_seed
         others = nets_of_other_devices(self._source, self.runtime, num_devices, seed)
-        self.net.use_groups(others, self.passes.batches_at_once)
+        self.net.use_groups(others, self.pass_plan.batches_at_once)
 
     # One pass ------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class Solver:
         is_displayed = self._is_due(self.param.display)
         self.net.debug_info = is_displayed and self.param.debug_info
         losses = []
-        for groups in self.passes:
+        for groups in self.pass_plan:
             self.net.groups = groups
             result = self.forward_backward(self.net)
             losses.append(result.loss.detach())
