@@ -145,10 +145,6 @@ def train(
     if place is not None and not is_root:
         param = worker_settings(param, place.rank * each)
         logging.getLogger("caffe_ssd").setLevel(logging.WARNING)
-    choose_speed(args, device)
-    devices.set_up_device(device, tf32=args.tf32, deterministic=args.deterministic)
-    if device.type == "cpu":
-        devices.keep_freed_memory()
     with ExitStack() as stack:
         console = stack.enter_context(_terminal(args)) if is_root else None
         if console is not None:
@@ -156,6 +152,10 @@ def train(
         if is_root:
             stack.enter_context(prefix_lock(param.snapshot_prefix))
         stack.enter_context(_log_file(args, is_root))
+        choose_speed(args, device)
+        devices.set_up_device(device, tf32=args.tf32, deterministic=args.deterministic)
+        if device.type == "cpu":
+            devices.keep_freed_memory()
         if is_root:
             _sweep(param.snapshot_prefix)
         with naming_solver(args.solver):
