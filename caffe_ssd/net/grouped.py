@@ -26,7 +26,7 @@ from caffe_ssd.layers.run_context import Groups, RunContext
 from caffe_ssd.layers.split import Split
 from caffe_ssd.net.instruction import Instruction, with_last_uses
 from caffe_ssd.net.plan import Value
-from caffe_ssd.net.runner import state_kept
+from caffe_ssd.net.runner import call_layer, state_kept
 
 
 class Kind(Enum):
@@ -168,12 +168,11 @@ class JoinedSource(Layer):
         self._sources = tuple(sources)  # a tuple: nothing is registered twice
         self._kinds = kinds
 
-    def forward(self, context: RunContext) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, context: RunContext) -> tuple[Tensor, ...]:
         groups = context.groups
         if groups is None:
-            tops: Tensor | tuple[Tensor, ...] = self._sources[0]()
-            return tops
-        batches = [_as_tuple(self._sources[device]()) for device in groups.devices]
+            return call_layer(self._sources[0], (), context)
+        batches = [call_layer(self._sources[device], (), context) for device in groups.devices]
         size = next((top.shape[0] for top in batches[0] if top.dim()), 1)
         return tuple(
             join_boxes(parts, size) if kind is Kind.BOXES else _end_to_end(parts)
@@ -206,10 +205,10 @@ class OneByOne(Layer):
     def running_state(self) -> Sequence[Tensor]:
         return self.layer.running_state()
 
-    def forward(self, *bottoms: Tensor, context: RunContext) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, *bottoms: Tensor, context: RunContext) -> tuple[Tensor, ...]:
         groups = context.groups
         if groups is None:
-            return self._call(bottoms, context)
+            return call_layer(self.layer, bottoms, context)
         made = []
         for i in range(len(groups)):
             inside = context.of_one_group()
@@ -218,13 +217,8 @@ class OneByOne(Layer):
                 for bottom, kind in zip(bottoms, self._kinds, strict=True)
             ]
             with state_kept(self.running_state(), when=not groups.keeps_statistics(i)):
-                made.append(_as_tuple(self._call(parts, inside)))
+                made.append(call_layer(self.layer, parts, inside))
         return tuple(_end_to_end(parts) for parts in zip(*made, strict=True))
-
-    def _call(self, bottoms: Sequence[Tensor], context: RunContext) -> Tensor | tuple[Tensor, ...]:
-        given = {"context": context} if self.layer.takes_context else {}
-        tops: Tensor | tuple[Tensor, ...] = self.layer(*bottoms, **given)
-        return tops
 
 
 def _part(
@@ -250,7 +244,3 @@ def _end_to_end(parts: Sequence[Tensor]) -> Tensor:
     if len(parts) == 1 and parts[0].dim():
         return parts[0]
     return torch.cat(list(parts)) if parts[0].dim() else torch.stack(list(parts))
-
-
-def _as_tuple(tops: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (tops,) if isinstance(tops, Tensor) else tops

@@ -7,14 +7,13 @@ is no second loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from caffe_ssd.errors import CaffeError
 from caffe_ssd.layers.failures import NAMED, layer_fault
@@ -107,13 +106,10 @@ class Runner:
         Raises:
             CaffeError: the layer cannot take its bottoms; it is named.
         """
-        layer: Callable[..., Tensor | tuple[Tensor, ...]] = op.layer
-        if getattr(layer, "takes_context", False):
-            layer = partial(layer, context=self.context)
         takes_part = torch.is_grad_enabled() and op.needs_backward
         try:
             with _grad_enabled(takes_part), self.context.precision():
-                made = layer(*bottoms)
+                tops = call_layer(op.layer, bottoms, self.context)
         except CaffeError as error:
             better = named(error, op.step)
             if better is error:
@@ -124,10 +120,18 @@ class Runner:
                 raise
             fault = layer_fault(error, [bottom.shape for bottom in bottoms], "run with")
             raise named(fault, op.step) from error
-        tops = (made,) if isinstance(made, Tensor) else tuple(made)
         if not op.bottoms:
             tops = self.context.received(tops)
         return name_maker(tops, op.step) if takes_part else tops
+
+
+def call_layer(
+    layer: nn.Module, bottoms: Sequence[Tensor], context: RunContext
+) -> tuple[Tensor, ...]:
+    """A layer's tops, in this context if it wants to know it."""
+    given = {"context": context} if getattr(layer, "takes_context", False) else {}
+    made: Tensor | tuple[Tensor, ...] = layer(*bottoms, **given)
+    return (made,) if isinstance(made, Tensor) else tuple(made)
 
 
 def running_state(program: Sequence[Instruction]) -> list[Tensor]:
