@@ -14,7 +14,7 @@ SHARE = "share"
 # Scripts and label maps, by folder. Lists, databases and results that the tools write into the
 # same folders stay out.
 _SHIPPED = {
-    "examples": ("*.py", "*.sh", "*.slurm", "*.md"),
+    "examples": ("*.py", "*.sh", "*.slurm", "*.md", "*.ipynb"),
     "data": ("*.md", "labelmap_*.prototxt", "classes.txt", "labels.txt", "*_map.txt"),
 }
 

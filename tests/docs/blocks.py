@@ -1,7 +1,7 @@
 """What the pages show in code blocks: commands, Python, files, and text.
 
-```sh blocks hold commands. A title names what they lack here (`title="needs COCO"`). Python and
-bash blocks with a file name for a title are files. Text blocks are synopses and what is printed.
+```sh blocks hold commands. A title names what they lack here (`title="needs COCO"`). Python
+blocks with a file name for a title are files. Text blocks are synopses and what is printed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from textwrap import dedent
 ROOT = Path(__file__).resolve().parents[2]
 # Pages that are made from the code and whose commands are tested as such are read, too.
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-LANGUAGES = ("sh", "python", "bash", "text", "protobuf")
+LANGUAGES = ("sh", "python", "text")
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<head>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.docs.blocks import LANGUAGES, PAGES, ROOT, Block, Command, blocks, commands, inline
+from tests.docs.blocks import LANGUAGES, PAGES, ROOT, Command, blocks, commands, inline
 from tests.docs.running import flags_of, run, run_in_shell, understand
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -63,17 +63,6 @@ def test_what_is_not_run_at_once_is_understood(command: Command, house: Path) ->
         subprocess.run(["bash", "-n"], input=command.text, text=True, check=True)
     else:
         understand(command.words)
-
-
-@pytest.mark.parametrize(
-    "job", [block for block in BLOCKS if block.language == "bash"], ids=lambda job: job.title
-)
-def test_jobs_are_shell_and_their_commands_understood(job: Block, house: Path) -> None:
-    subprocess.run(["bash", "-n"], input=job.text, text=True, check=True)
-    found = [each for each in commands(job) if "caffe_ssd.cli.main" in each.text]
-    assert found
-    for each in found:
-        understand(["torchrun", *each.words[each.words.index("-m") :]])
 
 
 @pytest.mark.parametrize("page", [page for page in RUNNABLE if page not in LONG])
