@@ -68,7 +68,7 @@ lock:  ## pin all versions anew where ranges moved (needs uv; UPGRADE=--upgrade:
 	$(LOCK) --generate-hashes --no-emit-package torch -c constraints.txt -o requirements/extras.lock \
 	  --extra coco --extra onnx --extra openvino --extra safetensors --extra serve --extra tensorboard
 	$(LOCK) --generate-hashes --no-emit-package torch -c constraints.txt -o requirements/dev.lock \
-	  --all-extras
+	  --extra dev --extra docs --extra tensorboard
 
 bench: install $(OPENCV4)/bin/python  ## benchmarks against OpenCV 4, ONNX Runtime, OpenVINO, PyTorch (minutes)
 	$(BIN)/python -m benchmarks.detection --compile --opencv-python $(OPENCV4)/bin/python
