@@ -102,8 +102,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_switch("plan_only", help="check, store and plan, but do not train")
     parser.add_switch("resume", help="go on with a run that was stopped")
     args = parser.parse_action(arguments)
-    for name in ("size", "batch", "iterations"):
-        at_least(args, name, 1)
+    # A smaller input leaves one cell of the coarse maps, too little to normalise over.
+    for name, least in (("size", 128), ("batch", 2), ("iterations", 1)):
+        at_least(args, name, least)
     if args.time is not None and args.iterations is not None:
         raise UsageError("give -time or -iterations, not both")
     if args.weights:

@@ -49,7 +49,7 @@ def choose_weights(
     last = run.snapshot(plan.iterations)
     recomputed = run.snapshots / f"{run.name}_recomputed.caffemodel"
     with quiet():
-        _recompute(run, last, recomputed, device, workers)
+        _recompute(run, plan.seed, last, recomputed, device, workers)
     paths = {"the last, statistics recomputed": recomputed, "the last": last}
     if run.best.exists():
         paths["the best of the tests on the way"] = run.best
@@ -64,7 +64,12 @@ def choose_weights(
 
 
 def _recompute(
-    run: RunFolder, weights: Path, output: Path, device: torch.device, workers: int | None
+    run: RunFolder,
+    seed: int,
+    weights: Path,
+    output: Path,
+    device: torch.device,
+    workers: int | None,
 ) -> None:
     net = load_net(
         str(run.prototxt("train")),
@@ -73,6 +78,7 @@ def _recompute(
         device=device,
         workers=workers,
         saves_results=True,
+        seed=seed,
     )
     recompute_statistics(net, PASSES)
     save_binary(net, output)

@@ -61,7 +61,7 @@ def convolve(
     ]
     if geometry.axis != 1:
         x = x.reshape(math.prod(batch), *x.shape[geometry.axis :])
-    if any(behind):
+    if any(behind) or _may_miss_taps(x, geometry):
         x = F.pad(x, [n for p, b in zip(pad[::-1], behind[::-1], strict=True) for n in (p, p + b)])
         pad = (0,) * len(pad)
     if num_axes == 0:  # a 1 x 1 kernel over a single cell
@@ -71,6 +71,22 @@ def convolve(
     if num_axes == 0:
         y = y.squeeze(-1)
     return y if geometry.axis == 1 else y.reshape(*batch, *y.shape[1:])
+
+
+def _may_miss_taps(x: Tensor, geometry: ConvGeometry) -> bool:
+    """Whether the backward pass may leave gradients of weights as they lay in memory.
+
+    oneDNN's bfloat16 kernels (seen in PyTorch 2.13) do not write the gradient of a weight that
+    meets nothing but padding, as the rim of a 3x3 kernel with stride 2 does on a map of one cell.
+    With padding that is really there they do.
+    """
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return False
+    sizes = x.shape[-len(geometry.stride) :] if geometry.stride else ()
+    return any(
+        stride > 1 and extent > size
+        for stride, extent, size in zip(geometry.stride, geometry.extents, sizes, strict=True)
+    )
 
 
 class Convolution(Layer):

@@ -42,6 +42,7 @@ def load_net(
     is_deploy: bool = False,
     allow_unfilled: bool = False,
     code: Code = Code.RUN,
+    seed: int | None = None,
 ) -> Net:
     """Build a net and give it its weights.
 
@@ -58,6 +59,7 @@ def load_net(
         is_deploy: it must be a net that one feeds; files that are something else are told so.
         allow_unfilled: go on where the weights do not fill all learnable layers.
         code: what becomes of code that the prototxt names.
+        seed: of what its layers draw; None for another one each time.
 
     Raises:
         CaffeError: a file cannot be read, the net not be built, or the weights do not fit.
@@ -78,7 +80,10 @@ def load_net(
     build = build_logged_net if is_logged else build_net
     for path in paths:
         settle_by_weights(param, path)
-    net = build(param, state, Runtime(data_workers=workers, code=code)).to(device)
+    runtime = Runtime(data_workers=workers, code=code)
+    if seed is not None:
+        runtime.rng.seed(seed)
+    net = build(param, state, runtime).to(device)
     load_weights(net, paths, advice=OTHER_NET_ADVICE, needs_all=not allow_unfilled)
     return net
 
