@@ -24,9 +24,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_WORKERS_CPU = 2  # training itself needs the cores
 _MAX_WORKERS_CUDA = 8
-_AMPERE = 8  # compute capability; the first with bfloat16 in its tensor cores
-
-_AMPERE = (8, 0)
+_AMPERE = (8, 0)  # compute capability; the first with bfloat16 and TF32 in its tensor cores
 _FIXED_WORKSPACE = ":4096:8"  # of cuBLAS, which otherwise adds in any order
 _CPU_INFO = Path("/proc/cpuinfo")
 _BFLOAT16_WORDS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one of ARM
@@ -143,20 +141,6 @@ def allow_tf32(allowed: bool) -> None:
     """Let CUDA devices round the factors of products to 10 bits, or keep them from it."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions of its own for bfloat16.
-
-    Linux names the CPU's features; elsewhere a CPU counts as one without.
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= _AMPERE
-    try:
-        features = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return any(name in features for name in ("avx512_bf16", "amx_bf16", " bf16"))
 
 
 def default_workers(device: torch.device, num_processes: int = 1) -> int:

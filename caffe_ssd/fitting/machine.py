@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from caffe_ssd.devices import has_fast_bfloat16
+from caffe_ssd.devices import has_bfloat16
 
 
 @dataclass(frozen=True)
@@ -36,4 +36,4 @@ class Machine:
 
 def machine_of(device: torch.device) -> Machine:
     """Describe a device."""
-    return Machine(device, torch.get_num_threads(), has_fast_bfloat16(device))
+    return Machine(device, torch.get_num_threads(), has_bfloat16(device))
