@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ from lmdb_tools.convert_annoset import main as convert_annoset
 from lmdb_tools.shapes import make_shapes
 
 TINY = {"DSOD": dsod_shapes, "GRP-DSOD": grp_dsod_shapes, "SSD": ssd_shapes}
+PUBLISHED = {
+    "DSOD300_smallest": partial(dsod_shapes, "smallest"),
+    "GRP_DSOD320": partial(grp_dsod_shapes, "GRP_DSOD320"),
+    "SSD300": partial(ssd_shapes, "SSD300"),
+}
 BATCH, ITER_SIZE = 2, 4
 
 
@@ -122,6 +128,13 @@ def test_one_pass_for_all(family: str, database: str) -> None:
     have = trained(param, 2, None)
     assert (len(have.losses), len(want.losses)) == (2, 2 * ITER_SIZE)
     assert_same(have, want)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_nets(name: str, database: str) -> None:
+    param = settings(PUBLISHED[name](), database, iter_size=2)
+    assert_same(trained(param, 1, None), trained(param, 1))
 
 
 def test_some_at_a_time_with_workers(database: str) -> None:
