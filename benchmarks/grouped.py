@@ -17,6 +17,7 @@ from benchmarks.nets import dsod300_param, fed_by_hand, images, label_blob, obje
 from benchmarks.pairs import alternate
 from benchmarks.training import SOLVER, FedSolver
 from caffe_ssd.devices import keep_freed_memory
+from caffe_ssd.net import Net, NetResult
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 
 
@@ -27,8 +28,7 @@ class PassSolver(FedSolver):
         """A new iteration."""
         self.total = 0.0
 
-    def forward_backward(self, net):  # type: ignore[no-untyped-def]
-        """See `FedSolver`."""
+    def forward_backward(self, net: Net) -> NetResult:
         result = super().forward_backward(net)
         self.total += self.last_loss / self.param.iter_size
         return result

@@ -134,7 +134,8 @@ def test_one_pass_for_all(family: str, database: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_nets(name: str, database: str) -> None:
     param = settings(PUBLISHED[name](), database, iter_size=2)
-    assert_same(trained(param, 1, None), trained(param, 1))
+    # Sums over the 11,250 places of a first map are good to about 2e-5 in float32.
+    assert_same(trained(param, 1, None), trained(param, 1), within=5e-5)
 
 
 def test_some_at_a_time_with_workers(database: str) -> None:
