@@ -31,7 +31,7 @@ are errors, 0 if there are warnings only."""
 EXAMPLES = """\
   caffe data check my_pictures
   caffe data check my_pictures -model train.prototxt -output check.html
-  caffe data check trainval_lmdb test_lmdb -labelmap labelmap.prototxt"""
+  caffe data check trainval_lmdb test_lmdb -label_map labelmap.prototxt"""
 
 _SHOWN = 3
 
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
     priors = None
     if args.model:
         priors = priors_of_net(read_net(args.model, lenient=args.lenient))
-    dataset = read_sources(args.source, args.format, args.labelmap)
+    dataset = read_sources(args.source, args.format, args.label_map)
     findings = check(dataset, priors)
     if args.output:
         atomic_write(args.output, data_page(dataset, findings, priors))
@@ -105,7 +105,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_flag("model", help="a net's prototxt; its priors are compared with the objects")
     parser.add_flag("output", help="page to write, a single .html file with pictures")
     add_format_flag(parser)
-    parser.add_flag("labelmap", help="names of an LMDB's classes (default: the one beside it)")
+    parser.add_flag("label_map", help="names of an LMDB's classes (default: the one beside it)")
     parser.add_switch("all", help="name every file of a finding, not only the first ones")
     add_lenient_flag(parser)
     args = parser.parse_action(arguments)

@@ -37,7 +37,7 @@ Of an LMDB its records are drawn, as they are."""
 EXAMPLES = """\
   caffe data show train.prototxt
   caffe data show train.prototxt -n 32 -seed 7 -output batches.png
-  caffe data show trainval_lmdb -labelmap labelmap.prototxt -output records.png"""
+  caffe data show trainval_lmdb -label_map labelmap.prototxt -output records.png"""
 
 _SIDE_PX = 320
 _FORMATS = (".png", ".jpg", ".jpeg")
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
     """Run the action; returns the exit status."""
     args = _parse(arguments)
     if is_database(args.source):
-        sheet = contact_sheet(args.source, args.n, _names(args.labelmap, args.source))
+        sheet = contact_sheet(args.source, args.n, _names(args.label_map, args.source))
     else:
         sheet = _batches(args)
     atomic_write(args.output, encode(sheet, Path(args.output).suffix.lower().lstrip(".")))
@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
 
 def _batches(args: argparse.Namespace) -> NDArray[np.uint8]:
     param = read_net(args.source, lenient=args.lenient)
-    names = _names(args.labelmap, data_layer_of(param).data_param.source)
+    names = _names(args.label_map, data_layer_of(param).data_param.source)
     examples = training_examples(param, args.n, seed=args.seed)
     seen = sorted({label for example in examples for label in example.labels})
     legend = {label: _ascii(names.get(label, str(label))) for label in seen}
@@ -108,7 +108,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_flag(
         "seed", type=int, help="the training's random_seed; another one each time if not given"
     )
-    parser.add_flag("labelmap", help="names of the classes (default: the one beside the LMDB)")
+    parser.add_flag("label_map", help="names of the classes (default: the one beside the LMDB)")
     add_lenient_flag(parser)
     args = parser.parse_action(arguments)
     if args.n < 1:

@@ -40,7 +40,7 @@ def read_sources(paths: list[str], format: str | None, label_map: str | None) ->
     databases = [path for path in paths if is_database(path)]
     if not databases and len(paths) == 1:
         if label_map is not None:
-            raise UsageError("-labelmap is for databases; a folder's own annotations have names")
+            raise UsageError("-label_map is for databases; a folder's own annotations have names")
         return read_folder(paths[0], format)
     if len(databases) != len(paths) or len(paths) > 2 or format is not None:
         raise UsageError(

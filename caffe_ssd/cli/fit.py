@@ -27,7 +27,7 @@ from caffe_ssd.desk.console import show
 from caffe_ssd.distribution import NAME
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.fitting.data import prepare
-from caffe_ssd.fitting.finish import choose_weights
+from caffe_ssd.fitting.finish import PASSES, choose_weights
 from caffe_ssd.fitting.machine import Machine, machine_of
 from caffe_ssd.fitting.measure import NEEDED, seconds_per_iteration
 from caffe_ssd.fitting.nets import MODELS, measured_solver, write_nets
@@ -220,7 +220,7 @@ def _training_flags(
 
 def _finish(args: argparse.Namespace, run: RunFolder, plan: Plan, machine: Machine) -> int:
     """Choose the weights, report, and say what there is."""
-    show("scoring what was learnt")
+    show(f"scoring what was learnt, BatchNorm's statistics recomputed over {PASSES} passes, too")
     found = choose_weights(run, plan, device=machine.device, workers=args.workers)
     for each in found:
         show(f"  mAP {each.mean_ap:.3f}  {each.name}")

@@ -26,7 +26,7 @@ ACTIONS = {
     "detect": "find objects on pictures and draw them",
     "data": "check, convert and show data sets",
     "serve": "serve a detector over HTTP, with a page to try it",
-    "export": "write a net as an ONNX file",
+    "export": "write a net as ONNX, OpenVINO, torch.export, TorchScript or safetensors",
     "evaluate": "score result files as the reference, VOC and COCO do",
     "report": "write what a trained detector can do as one HTML file",
     "summary": "list a net's layers, shapes, sizes and operations",

@@ -244,11 +244,11 @@ def with_length(
             )
     else:
         iterations = max(FEWEST_ITERATIONS, round(EPOCHS * epoch))
-        why = f"{EPOCHS} times through the pictures"
+        why = f"{EPOCHS} passes over the pictures"
     interval = min(interval, iterations)
     reasons = {
         **plan.reasons,
-        "length": f"{iterations} iterations, {iterations / epoch:.0f} times through "
+        "length": f"{iterations} iterations, {iterations / epoch:.3g} passes over "
         f"{data.num_train} pictures: {why}; about {_duration(iterations * whole_s)}",
         "tests": f"every {interval} iterations on {data.num_test} pictures",
     }
