@@ -34,9 +34,7 @@ def run(arguments: list[str]) -> int:
     lost = write_folder(dataset, args.out, args.to)
     boxes = sum(len(picture.boxes) for picture in dataset.pictures)
     show(f"Read {dataset.root}: {dataset.reason}")
-    show(
-        f"Wrote {args.out}: {len(dataset.pictures)} pictures, {boxes} boxes, in the form {args.to}"
-    )
+    show(f"Wrote {args.out}: {len(dataset.pictures)} pictures, {boxes} boxes, {args.to}")
     for what, count in lost.items():
         show(f"The format {args.to} cannot hold: {what}, {count}")
     return 0
