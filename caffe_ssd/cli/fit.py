@@ -7,11 +7,14 @@ solver, `caffe train`, `caffe recalibrate`, `caffe test`, `caffe report`.
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import re
+import shlex
 import time
 from datetime import datetime
 from importlib.metadata import version
+from typing import Any
 
 from caffe_ssd import __version__
 from caffe_ssd.cli import train
@@ -32,7 +35,7 @@ from caffe_ssd.fitting.machine import Machine, machine_of
 from caffe_ssd.fitting.measure import NEEDED, seconds_per_iteration
 from caffe_ssd.fitting.nets import MODELS, measured_solver, write_nets
 from caffe_ssd.fitting.plan import DataFacts, Plan, Wishes, make_plan, with_length
-from caffe_ssd.fitting.run_folder import RunFolder, check_new, run_folder
+from caffe_ssd.fitting.run_folder import RunFolder, check_new, check_same, run_folder
 from caffe_ssd.report.report import write_report
 from caffe_ssd.solver.resume import newest_snapshot
 
@@ -50,6 +53,11 @@ EXAMPLES = """\
   caffe fit my_pictures -model dsod -gpu 0
   caffe fit my_pictures -plan_only"""
 
+# Flags that decide what a run is; a resumed one keeps them.
+_FIXED = (
+    *("weights", "time", "model", "size", "batch", "rate", "iterations"),
+    *("classes", "test_share", "format", "seed"),
+)
 # A test picture takes a forward pass of a training picture's three, and is decoded.
 _FORWARD_SHARE = 0.45
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -61,18 +69,23 @@ def run(arguments: list[str]) -> int:
     args = _parse(arguments)
     run = run_folder(args.folder, args.output)
     machine = machine_of(only_device(args))
-    if args.resume and run.notes.exists():
-        plan = _planned(run)
+    if args.resume and run.is_planned:
+        plan = _planned(args, run)
     else:
+        check_new(run)
         plan = _prepare(args, run, machine, begin)
     if args.plan_only:
-        show(f"\nwrote {run.root}; `caffe fit {args.folder} -output {run.root} -resume` trains")
+        show(f"\nwrote {run.root}; `{_resuming(args, run)}` trains")
         return 0
     status = train.run(_training_flags(args, run, plan, machine))
     if status != 0 or not run.snapshot(plan.iterations).exists():
-        show(f"stopped; `caffe fit {args.folder} -output {run.root} -resume` goes on")
+        show(f"stopped; `{_resuming(args, run)}` goes on")
         return status
     return _finish(args, run, plan, machine)
+
+
+def _resuming(args: argparse.Namespace, run: RunFolder) -> str:
+    return shlex.join(["caffe", "fit", args.folder, "-output", str(run.root), "-resume"])
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -103,15 +116,23 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_switch("resume", help="go on with a run that was stopped")
     args = parser.parse_action(arguments)
     # A smaller input leaves one cell of the coarse maps, too little to normalise over.
-    for name, least in (("size", 128), ("batch", 2), ("iterations", 1)):
+    for name, least in (("size", 128), ("batch", 2), ("iterations", 1), ("seed", 0)):
         at_least(args, name, least)
+    if args.rate is not None and not 0 < args.rate < math.inf:
+        raise UsageError(f"-rate must be a number above 0, got {args.rate}")
     if args.time is not None and args.iterations is not None:
         raise UsageError("give -time or -iterations, not both")
     if args.weights:
         check_files(args, "weights")
     args.time = None if args.time is None else _seconds(args.time)
-    args.classes = None if args.classes is None else args.classes.split(",")
+    args.classes = None if args.classes is None else _names(args.classes)
+    given = {name: getattr(args, name) for name in _FIXED}
+    args.asked = {n: value for n, value in given.items() if value != parser.get_default(n)}
     return args
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
 def _seconds(text: str) -> float:
@@ -125,8 +146,6 @@ def _seconds(text: str) -> float:
 
 def _prepare(args: argparse.Namespace, run: RunFolder, machine: Machine, begin: float) -> Plan:
     """Make data, nets and plan."""
-    if not args.resume:
-        check_new(run)
     wishes = Wishes(
         model=args.model,
         image_size=args.size,
@@ -145,6 +164,7 @@ def _prepare(args: argparse.Namespace, run: RunFolder, machine: Machine, begin: 
         test_share=args.test_share,
         seed=args.seed,
         anyway=args.anyway,
+        notes=_beginning(args, run, machine),
         show=show,
     )
     plan = make_plan(data, machine, wishes)
@@ -178,10 +198,7 @@ def _note(
     """Keep what a resumed run and the report need to know."""
     run.write_notes(
         {
-            "source": str(args.folder),
-            "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "machine": str(machine),
-            "versions": _versions(),
+            **_beginning(args, run, machine),
             "data": {
                 "train": data.num_train,
                 "test": data.num_test,
@@ -192,8 +209,20 @@ def _note(
     )
 
 
-def _planned(run: RunFolder) -> Plan:
+def _beginning(args: argparse.Namespace, run: RunFolder, machine: Machine) -> dict[str, Any]:
+    return {
+        "source": str(args.folder),
+        "root": str(run.root),
+        "asked": args.asked,
+        "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "machine": str(machine),
+        "versions": _versions(),
+    }
+
+
+def _planned(args: argparse.Namespace, run: RunFolder) -> Plan:
     notes = run.read_notes()
+    check_same(run, args.folder, args.asked, notes)
     try:
         return Plan.from_dict(notes["plan"])
     except (KeyError, TypeError, ValueError) as error:
@@ -225,11 +254,12 @@ def _finish(args: argparse.Namespace, run: RunFolder, plan: Plan, machine: Machi
     for each in found:
         show(f"  mAP {each.mean_ap:.3f}  {each.name}")
     write_report(run.root, device=machine.device, workers=args.workers)
+    command = ["caffe", "detect", "PICTURE", "-model", str(run.prototxt("deploy"))]
+    command += ["-weights", str(run.detector), "-label_map", str(run.label_map)]
     show(
         f"\nmAP {found[0].mean_ap:.3f} (11point) on the test pictures with {run.detector}\n"
         f"report: {run.report}\n"
-        f"use it: caffe detect PICTURE -model {run.prototxt('deploy')} -weights {run.detector} "
-        f"-label_map {run.label_map}"
+        f"use it: {shlex.join(command)}"
     )
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_ssd.datasets.dataset import (
+    BACKGROUND,
     ERROR,
     TEST,
     TRAIN,
@@ -45,6 +47,7 @@ def check_classes(dataset: Dataset, notes: Notes) -> None:
         )
         return
     examples = _examples(dataset)
+    _note_unusable(dataset.classes, examples, notes)
     _note_misspelt(counts, examples, notes)
     for name in dataset.classes:
         if 0 < counts[name] < FEW:
@@ -62,6 +65,25 @@ def _examples(dataset: Dataset) -> dict[str, list[str]]:
         for name in dict.fromkeys(box.category for box in picture.boxes):
             found[name].append(picture.name)
     return found
+
+
+def _note_unusable(
+    classes: Sequence[str], examples: Mapping[str, Sequence[str]], notes: Notes
+) -> None:
+    """Names that label maps, annotations or logs cannot hold, or that stand for no object."""
+    for name in classes:
+        if not name.strip() or any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+            text = f"class {name!r} needs a name without line breaks and control characters"
+            notes.add_all("class-name", ERROR, text, examples.get(name, [name]))
+        elif name == BACKGROUND:
+            text = f"a class is called {name!r}, which is the background's name in label maps"
+            notes.add_all("class-name", ERROR, text, examples.get(name, [name]))
+        elif name.casefold() == "background":
+            text = (
+                f"class {name!r} is learnt as objects like any other; if it means that there is "
+                "nothing, leave its boxes out"
+            )
+            notes.add_all("class-name", WARNING, text, examples.get(name, [name]))
 
 
 def _note_misspelt(

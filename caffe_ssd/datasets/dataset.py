@@ -17,6 +17,8 @@ from caffe_ssd.data.annotation_files import AnnotatedBox
 from caffe_ssd.datasets.pictures import PictureFile
 
 TRAIN, TEST, NO_SPLIT = "train", "test", ""
+BACKGROUND = "none_of_the_above"  # its name in label maps
+
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
 

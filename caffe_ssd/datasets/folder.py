@@ -11,11 +11,16 @@ from pathlib import Path, PurePosixPath
 from caffe_ssd.datasets.pictures import EXTENSIONS, PictureFile, look_at
 from caffe_ssd.errors import DataError, FileError
 
+RUN_NOTES = "fit.json"
+"""Marks the folder of a training: it holds the pictures once more, not other pictures."""
+
 _MOST_FILES = 5_000_000
 
 
 class Folder:
     """Lists a folder once; links are followed, hidden files and folders are not looked at.
+
+    Neither are folders that `caffe fit` wrote, which hold the same pictures and boxes again.
 
     Args:
         root: the folder.
@@ -106,14 +111,31 @@ def _listed(root: Path) -> list[str]:
                 continue
             seen.add(real)
             folders[:] = sorted(each for each in folders if not each.startswith("."))
+            if RUN_NOTES in files and folder != os.fspath(root):
+                folders.clear()
+                continue
             start = Path(folder).relative_to(root).as_posix()
             prefix = "" if start == "." else f"{start}/"
-            names += [prefix + file for file in files if not file.startswith(".")]
+            names += [_checked(prefix + file) for file in files if not file.startswith(".")]
             if len(names) > _MOST_FILES:
                 raise DataError(f"{root} holds more than {_MOST_FILES} files; choose a folder")
     except OSError as error:
         raise FileError(f"Could not list the folder {root}: {error}") from error
     return sorted(names)
+
+
+def _checked(name: str) -> str:
+    """A name as it is; of a picture it must be text, as it goes into lists and annotations."""
+    try:
+        if _suffix(name) in EXTENSIONS:
+            name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode(errors="backslashreplace")
+        raise DataError(
+            f"the name of the file {shown} is not UTF-8, which lists and annotations are written "
+            "in; rename it"
+        ) from None
+    return name
 
 
 def _raise(error: OSError) -> None:

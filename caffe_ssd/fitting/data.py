@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ def prepare(
     test_share: float,
     seed: int,
     anyway: bool,
+    notes: dict[str, Any],
     show: Callable[[str], None],
 ) -> DataFacts:
     """Read, check, split and store a folder of pictures.
@@ -46,6 +48,7 @@ def prepare(
         test_share: of the pictures, where the folder is not split.
         seed: of the split.
         anyway: go on in spite of errors in the data.
+        notes: that mark the run's folder before anything else is written.
         show: told what was found.
 
     Raises:
@@ -72,6 +75,7 @@ def prepare(
     if not train or not test:
         missing = "train on" if not train else "score on"
         raise DataError(f"{source}: no pictures are left to {missing}; see -test_share")
+    run.begin(notes)
     _store(dataset, run)
     objects, labels = _shapes(train, dataset.classes)
     return DataFacts(

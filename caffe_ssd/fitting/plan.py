@@ -294,7 +294,8 @@ def _batch(data: DataFacts, machine: Machine, wishes: Wishes) -> tuple[int, str]
         return wishes.batch_size, f"{wishes.batch_size}: as asked"
     batch = 32 if machine.is_cuda else 8
     if data.num_train < batch:
-        return data.num_train, f"{data.num_train}: all training pictures there are"
+        # BatchNorm needs two.
+        return max(2, data.num_train), f"{data.num_train}: all training pictures there are"
     return batch, f"{batch}: " + (
         "fills the device" if machine.is_cuda else "more updates for the same time on a CPU"
     )

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from caffe_ssd.datasets.folder import RUN_NOTES
 from caffe_ssd.documents import parse_json
 from caffe_ssd.errors import FileError, UsageError
 from caffe_ssd.files import atomic_write, read_bytes
@@ -37,7 +40,7 @@ class RunFolder:
     @property
     def notes(self) -> Path:
         """What was chosen; without this file the folder is no run."""
-        return self.root / "fit.json"
+        return self.root / RUN_NOTES
 
     @property
     def data(self) -> Path:
@@ -101,6 +104,26 @@ class RunFolder:
         """The report."""
         return self.root / "report.html"
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether there is a plan to follow; without one a run was stopped before its training."""
+        return self.notes.exists() and "plan" in self.read_notes()
+
+    def begin(self, notes: dict[str, Any]) -> None:
+        """Mark the folder as a run's, without what a stopped preparation left in it.
+
+        Raises:
+            FileError: the folder cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if self.notes.exists():
+                for folder in (self.data, self.model):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            raise FileError(f"Could not write {self.root}: {error}") from error
+        self.write_notes(notes)
+
     def write_notes(self, notes: dict[str, Any]) -> None:
         """Keep what was chosen.
 
@@ -131,14 +154,51 @@ def run_folder(pictures: str | Path, output: str | Path | None) -> RunFolder:
 
 
 def check_new(run: RunFolder) -> None:
-    """Make sure that a new run overwrites nothing.
+    """Make sure that a new run overwrites nothing but a run that was never planned.
 
     Raises:
         UsageError: something is there already.
     """
-    if run.notes.exists():
+    if run.is_planned:
         raise UsageError(
             f"{run.root} holds a run already; -resume goes on with it, -output names another folder"
         )
+    if run.notes.exists():
+        return
     if run.root.exists() and (not run.root.is_dir() or any(run.root.iterdir())):
         raise UsageError(f"{run.root} is there and not empty; -output names another folder")
+
+
+def check_same(
+    run: RunFolder, pictures: str | Path, asked: Mapping[str, Any], notes: Mapping[str, Any]
+) -> None:
+    """Make sure that a run that goes on is the one that is meant.
+
+    Args:
+        run: the run.
+        pictures: the folder that is named now.
+        asked: the flags that are given now, but for those that may change.
+        notes: what was kept when the run began.
+
+    Raises:
+        UsageError: another folder, another setting, or a place from which its files are not found.
+    """
+    root, source = str(notes.get("root", run.root)), str(notes.get("source", pictures))
+    if Path(root).resolve() != run.root.resolve():
+        raise UsageError(
+            f"{run.root} was begun as {root}, and so its files name each other: "
+            f"-resume it in a folder in which {root} is the run"
+        )
+    if Path(source).resolve() != Path(pictures).resolve():
+        raise UsageError(
+            f"{run.root} was begun with the pictures in {source}, not with those in {pictures}; "
+            "-output names another folder"
+        )
+    before = notes.get("asked", {})
+    for name, value in asked.items():
+        if name not in before or before[name] != value:
+            was = f"with -{name} {before[name]}" if name in before else f"without -{name}"
+            raise UsageError(
+                f"-{name} cannot change while a run goes on: {run.root} was begun {was}; leave it "
+                "out, or -output names another folder"
+            )

@@ -89,3 +89,59 @@ def test_times(text: str, seconds: float) -> None:
 def test_times_that_make_no_sense(text: str) -> None:
     with pytest.raises(UsageError, match="like 30m"):
         fit._seconds(text)
+
+
+def test_a_stopped_preparation_is_done_again(
+    pictures: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, "make_plan", stopped)
+        assert main(["fit", "pictures", *SHORT]) == 130
+    assert Path("pictures_fit/data/test_lmdb").is_dir()
+    # An error after the data was stored is no reason to choose another folder, either.
+    assert main(["fit", "pictures", "-size", "128", "-batch", "4", "-time", "1s"]) == 2
+    assert "too short" in capfd.readouterr().err
+    assert main(["fit", "pictures", *SHORT, "-plan_only", "-resume"]) == 0
+    Path("other").mkdir()
+    Path("other/mine.txt").touch()
+    assert main(["fit", "pictures", *SHORT, "-output", "other", "-resume"]) == 2
+    assert "not empty" in capfd.readouterr().err
+
+
+def test_a_run_goes_on_as_it_was_begun(
+    pictures: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ["-output", "my run"]
+    assert main(["fit", "pictures", *SHORT, *run, "-plan_only"]) == 0
+    assert "caffe fit pictures -output 'my run' -resume" in capfd.readouterr().out
+    again = ["fit", "pictures", *run, "-plan_only", "-resume"]
+    assert main(again) == 0
+    assert main([*again, "-iterations", "2"]) == 0
+    for flags, told in (
+        (["-iterations", "3"], "-iterations cannot change"),
+        (["-classes", "ring"], "begun without -classes"),
+        (["-seed", "2"], "-seed cannot change"),
+    ):
+        assert main([*again, *flags]) == 2
+        assert told in capfd.readouterr().err
+    assert main(["fit", "drawn", *run, "-plan_only", "-resume"]) == 2
+    assert "was begun with the pictures in pictures" in capfd.readouterr().err
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert main(["fit", "../pictures", "-output", "../my run", "-resume"]) == 2
+    assert "was begun as my run" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("-seed", "-1"), ("-rate", "0"), ("-rate", "nan"), ("-rate", "-0.1")]
+)
+def test_numbers_that_make_no_sense(flag: str, value: str) -> None:
+    with pytest.raises(UsageError, match=flag):
+        fit._parse(["pictures", flag, value])
+
+
+def test_a_class_that_is_named_twice_is_one() -> None:
+    assert fit._parse(["pictures", "-classes", "ring, disc,ring"]).classes == ["ring", "disc"]

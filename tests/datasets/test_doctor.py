@@ -329,3 +329,26 @@ def test_not_one_box(good: Path) -> None:
     dataset = read_folder(good)
     bare = replace(dataset, pictures=[replace(p, boxes=[]) for p in dataset.pictures])
     assert [(f.kind, f.severity) for f in check(bare)] == [("no-boxes", "error")]
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [
+        ("", "error"),
+        ("two\nlines", "error"),
+        ("bell\a", "error"),
+        ("none_of_the_above", "error"),
+        ("Background", "warning"),
+        ("two words", None),
+        ("no\u00a0break", None),
+    ],
+)
+def test_names_of_classes(name: str, severity: str | None, tmp_path: Path) -> None:
+    dataset = drawn_dataset(tmp_path, 4, 0)
+    pictures = [
+        replace(each, boxes=[box._replace(category=name) for box in each.boxes])
+        for each in dataset.pictures
+    ]
+    found = check(replace(dataset, pictures=pictures, classes=[name]))
+    severities = [each.severity for each in found if each.kind == "class-name"]
+    assert severities == ([] if severity is None else [severity])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from caffe_ssd.data.annotation_files import AnnotatedBox
-from caffe_ssd.datasets import Dataset, read_folder, write_voc
+from caffe_ssd.datasets import Dataset, read_folder, write_folder, write_voc
 from caffe_ssd.datasets.pictures import exif_orientation, look_at, turned
 from caffe_ssd.errors import DataError, FileError, UsageError
 from tests.datasets.test_doctor import with_exif
@@ -390,3 +392,21 @@ def test_damaged_pictures(tmp_path: Path) -> None:
         ("b.jpg", True),
     ]
     assert kinds(dataset) == {"unreadable"}
+
+
+def test_a_run_inside_the_folder_is_not_read(tmp_path: Path) -> None:
+    write_folder(drawn_dataset(tmp_path / "drawn", 4, 0), tmp_path / "mine", "voc")
+    before = read_folder(tmp_path / "mine")
+    run = tmp_path / "mine" / "mine_fit"
+    write_folder(drawn_dataset(tmp_path / "drawn", 4, 1), run / "data", "voc")
+    (run / "fit.json").write_text("{}")
+    after = read_folder(tmp_path / "mine")
+    assert [each.name for each in after.pictures] == [each.name for each in before.pictures]
+    assert not after.is_split
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_of_pictures_are_text(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"x\xff.jpg")).touch()
+    with pytest.raises(DataError, match=r"x\\xff\.jpg is not UTF-8"):
+        read_folder(tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
-from caffe_ssd.datasets.dataset import AnnotatedPicture, Dataset
+from caffe_ssd.datasets.dataset import BACKGROUND, AnnotatedPicture, Dataset
 from caffe_ssd.datasets.pictures import UPRIGHT, upright_jpeg
 from caffe_ssd.errors import FileError
 from caffe_ssd.proto.caffe_pb2 import LabelMap
@@ -118,7 +118,7 @@ def json_number(value: float) -> int | float:
 def write_label_map(dataset: Dataset, root: Path) -> None:
     """`labelmap.prototxt`: the background, then the classes in their order."""
     labels = LabelMap()
-    labels.item.add(name="none_of_the_above", label=0, display_name="background")
+    labels.item.add(name=BACKGROUND, label=0, display_name="background")
     for label, name in enumerate(dataset.classes, 1):
         labels.item.add(name=name, label=label, display_name=name)
     write_text(root / "labelmap.prototxt", labels)
