@@ -20,7 +20,7 @@ from caffe_ssd.net.weights import save_binary
 from caffe_ssd.scoring.loading import load_net
 from caffe_ssd.scoring.score import score
 
-PASSES = 50
+PASSES = 50  # fewer after very short trainings
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def choose_weights(
     last = run.snapshot(plan.iterations)
     recomputed = run.snapshots / f"{run.name}_recomputed.caffemodel"
     with quiet():
-        _recompute(run, plan.seed, last, recomputed, device, workers)
+        passes = max(2, min(PASSES, plan.iterations // 4))
+        _recompute(run, plan.seed, passes, last, recomputed, device, workers)
     paths = {"the last, statistics recomputed": recomputed, "the last": last}
     if run.best.exists():
         paths["the best of the tests on the way"] = run.best
@@ -66,6 +67,7 @@ def choose_weights(
 def _recompute(
     run: RunFolder,
     seed: int,
+    passes: int,
     weights: Path,
     output: Path,
     device: torch.device,
@@ -80,7 +82,7 @@ def _recompute(
         saves_results=True,
         seed=seed,
     )
-    recompute_statistics(net, PASSES)
+    recompute_statistics(net, passes)
     save_binary(net, output)
 
 
