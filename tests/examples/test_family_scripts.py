@@ -51,7 +51,11 @@ def test_shell_jobs_without_flags_are_the_published_ones(
     assert job.read_text().splitlines() == lines
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.py")), ids=lambda path: path.name)
+# claims/ trains on the CPU only, and has a test of its own.
+HELPFUL = sorted(path for path in EXAMPLES.glob("*/*.py") if path.parent.name != "claims")
+
+
+@pytest.mark.parametrize("path", HELPFUL, ids=lambda path: path.name)
 def test_help(run: Run, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if path.name == "ablations.py":
         assert run("dsod/ablations.py") == 0
