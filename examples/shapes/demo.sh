@@ -58,7 +58,7 @@ step "Score: average precision per class and mAP on the test pictures"
 run caffe test -model model/test.prototxt -weights "$weights" 2>&1 | tee score.log
 
 step "Detection: new, larger pictures"
-run python -m lmdb_tools.shapes new --train 0 --test 3 --size 480 --seed 2
+run python -m lmdb_tools.shapes new --train 0 --test 3 --size 480 --seed 6
 run caffe detect new/JPEGImages -model model/deploy.prototxt -weights "$weights" \
     -label_map shapes/labelmap_shapes.prototxt -output detections
 
