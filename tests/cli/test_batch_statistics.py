@@ -42,7 +42,7 @@ def test_one_device_has_nobody_to_share_with(capsys: pytest.CaptureFixture[str])
 
 
 def test_two_devices_share_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "choose_devices", lambda *_: [torch.device("cpu")] * 2)
+    monkeypatch.setattr(devices, "choose_devices", lambda *_, **__: [torch.device("cpu")] * 2)
     means = []
     for flags in ([], ["-sync_bn"]):
         assert main(["train", "-solver", "solver.prototxt", *flags]) == 0
