@@ -112,7 +112,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     }
     shared = {f"caffe_ssd/{SHARE}/{file.as_posix()}" for file in shipped_files(ROOT)}
     others = {"caffe_ssd/py.typed", "caffe_ssd/proto/caffe.proto", "caffe_ssd/proto/caffe_pb2.pyi"}
-    others.add("caffe_ssd/serving/page.html")
+    others |= {"caffe_ssd/serving/page.html", "caffe_ssd/report/page.css"}
     metadata = {name for name in held if ".dist-info/" in name}
     assert held == modules | shared | others | metadata
 

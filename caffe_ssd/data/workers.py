@@ -52,6 +52,7 @@ class Workers:
         self._start = start
         self._pipes: list[Pipe] = []
         self._processes: list[BaseProcess] = []
+        self._is_closing = False
         atexit.register(self._kill)
         for worker in range(count):
             ours, theirs = context.Pipe()
@@ -86,7 +87,9 @@ class Workers:
             tops = tuple(_receive(pipe, shape) for shape in header)
             pipe.send(None)
         except (EOFError, OSError):
-            self._processes[worker].join(timeout=1)
+            # Two threads that wait for one process may both miss its end.
+            if not self._is_closing:
+                self._processes[worker].join(timeout=1)
             code = self._processes[worker].exitcode
             raise DataError(
                 f"data worker {worker} ended unexpectedly (exit code {code}); an exit code of -9 "
@@ -100,6 +103,7 @@ class Workers:
         self._kill()
 
     def _kill(self) -> None:
+        self._is_closing = True
         for process in self._processes:
             process.kill()
         for process in self._processes:
