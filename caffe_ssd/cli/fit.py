@@ -30,7 +30,7 @@ from caffe_ssd.desk.console import show
 from caffe_ssd.distribution import NAME
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.fitting.data import prepare
-from caffe_ssd.fitting.finish import PASSES, choose_weights
+from caffe_ssd.fitting.finish import choose_weights, recomputing_passes
 from caffe_ssd.fitting.machine import Machine, machine_of
 from caffe_ssd.fitting.measure import NEEDED, seconds_per_iteration
 from caffe_ssd.fitting.nets import MODELS, measured_solver, write_nets
@@ -156,6 +156,7 @@ def _prepare(args: argparse.Namespace, run: RunFolder, machine: Machine, begin: 
         weights=args.weights,
         seed=args.seed,
     )
+    beginning = _beginning(args, run, machine)
     data = prepare(
         args.folder,
         run,
@@ -164,7 +165,7 @@ def _prepare(args: argparse.Namespace, run: RunFolder, machine: Machine, begin: 
         test_share=args.test_share,
         seed=args.seed,
         anyway=args.anyway,
-        notes=_beginning(args, run, machine),
+        notes=beginning,
         show=show,
     )
     plan = make_plan(data, machine, wishes)
@@ -181,7 +182,7 @@ def _prepare(args: argparse.Namespace, run: RunFolder, machine: Machine, begin: 
         left_s=0 if args.time is None else args.time - (time.monotonic() - begin),
     )
     _write(run, plan, data, machine)
-    _note(args, run, plan, data, machine)
+    _note(run, beginning, plan, data)
     show("\nplan")
     for name, reason in plan.reasons.items():
         show(f"  {name:<11}{reason}")
@@ -192,13 +193,11 @@ def _write(run: RunFolder, plan: Plan, data: DataFacts, machine: Machine) -> Non
     write_nets(plan, run, data.classes, data.num_test, cuda=machine.is_cuda)
 
 
-def _note(
-    args: argparse.Namespace, run: RunFolder, plan: Plan, data: DataFacts, machine: Machine
-) -> None:
+def _note(run: RunFolder, beginning: dict[str, Any], plan: Plan, data: DataFacts) -> None:
     """Keep what a resumed run and the report need to know."""
     run.write_notes(
         {
-            **_beginning(args, run, machine),
+            **beginning,
             "data": {
                 "train": data.num_train,
                 "test": data.num_test,
@@ -235,21 +234,24 @@ def _training_flags(
     args: argparse.Namespace, run: RunFolder, plan: Plan, machine: Machine
 ) -> list[str]:
     """The flags of the `caffe train` that this run is."""
-    flags = ["-solver", str(run.prototxt("solver")), "-snapshot", "auto", "-keep_best"]
-    flags += ["-log", str(run.log), "-digest", "on"]
+    flags = ["-solver", str(run.prototxt("solver"))]
+    if plan.weights and newest_snapshot(str(run.prefix)) is None:
+        flags += ["-weights", plan.weights, "-skip_mismatched"]
+    else:
+        flags += ["-snapshot", "auto"]
+    flags += ["-keep_best", "-log", str(run.log), "-digest", "on"]
     flags += [f"-{name}" for name in plan.fast]
     if machine.is_cuda:
         flags += ["-gpu", str(machine.device.index or 0)]
     if args.workers is not None:
         flags += ["-workers", str(args.workers)]
-    if plan.weights and newest_snapshot(str(run.prefix)) is None:
-        flags[2:4] = ["-weights", plan.weights, "-skip_mismatched"]
     return flags
 
 
 def _finish(args: argparse.Namespace, run: RunFolder, plan: Plan, machine: Machine) -> int:
     """Choose the weights, report, and say what there is."""
-    show(f"scoring what was learnt, BatchNorm's statistics recomputed over {PASSES} passes, too")
+    passes = recomputing_passes(plan)
+    show(f"scoring what was learnt, BatchNorm's statistics recomputed over {passes} passes, too")
     found = choose_weights(run, plan, device=machine.device, workers=args.workers)
     for each in found:
         show(f"  mAP {each.mean_ap:.3f}  {each.name}")

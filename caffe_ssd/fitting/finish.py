@@ -20,7 +20,7 @@ from caffe_ssd.net.weights import save_binary
 from caffe_ssd.scoring.loading import load_net
 from caffe_ssd.scoring.score import score
 
-PASSES = 50  # fewer after very short trainings
+PASSES = 50
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def choose_weights(
     last = run.snapshot(plan.iterations)
     recomputed = run.snapshots / f"{run.name}_recomputed.caffemodel"
     with quiet():
-        passes = max(2, min(PASSES, plan.iterations // 4))
-        _recompute(run, plan.seed, passes, last, recomputed, device, workers)
+        _recompute(run, plan, last, recomputed, device, workers)
     paths = {"the last, statistics recomputed": recomputed, "the last": last}
     if run.best.exists():
         paths["the best of the tests on the way"] = run.best
@@ -64,10 +63,14 @@ def choose_weights(
     return found
 
 
+def recomputing_passes(plan: Plan) -> int:
+    """Over how many training passes statistics are recomputed: fewer after very short trainings."""
+    return max(2, min(PASSES, plan.iterations // 4))
+
+
 def _recompute(
     run: RunFolder,
-    seed: int,
-    passes: int,
+    plan: Plan,
     weights: Path,
     output: Path,
     device: torch.device,
@@ -80,9 +83,9 @@ def _recompute(
         device=device,
         workers=workers,
         saves_results=True,
-        seed=seed,
+        seed=plan.seed,
     )
-    recompute_statistics(net, passes)
+    recompute_statistics(net, recomputing_passes(plan))
     save_binary(net, output)
 
 

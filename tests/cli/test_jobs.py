@@ -11,14 +11,8 @@ from pathlib import Path
 
 import pytest
 
-NET = """
-layer { name: "data" type: "DummyData" top: "x" top: "y"
-  dummy_data_param { shape { dim: 4 dim: 3 dim: 5 dim: 6 } shape { dim: 4 dim: 2 }
-    data_filler { type: "gaussian" std: 1 } data_filler { value: 1 } } }
-layer { name: "ip" type: "InnerProduct" bottom: "x" top: "ip"
-  inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
-layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "y" top: "loss" }
-"""
+from tests.cli.test_resume import NET
+
 SOLVER = """
 net: "net.prototxt" base_lr: 0.0001 lr_policy: "fixed" max_iter: 10000000 display: 10
 snapshot_prefix: "s" random_seed: 1 solver_mode: CPU
