@@ -106,3 +106,9 @@ class LayerParamError(LayerError):
 
 class ShapeError(LayerError):
     """The layer's bottoms or tops have the wrong number or shape."""
+
+
+def plural(count: int, noun: str) -> str:
+    """A number with its noun, for what is said to people."""
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "x")) else "s"
+    return f"{count:,} {noun}{ending}"

@@ -16,7 +16,7 @@ from caffe_ssd.datasets import Dataset, Finding, check, priors_of_net
 from caffe_ssd.datasets.dataset import ERROR, SEVERITIES, TEST, TRAIN
 from caffe_ssd.datasets.prior_checks import box_sizes, size_class, size_names
 from caffe_ssd.desk.console import show
-from caffe_ssd.errors import UsageError
+from caffe_ssd.errors import UsageError, plural
 from caffe_ssd.files import atomic_write
 from caffe_ssd.proto.text import read_net
 from caffe_ssd.report.data_page import data_page
@@ -58,8 +58,8 @@ def _summary(dataset: Dataset) -> Iterator[str]:
     parts = (TRAIN, TEST) if dataset.is_split else ("",)
     split = ", ".join(f"{len(dataset.part(part))} to {part}" for part in parts if part)
     yield (
-        f"{len(dataset.pictures)} pictures{f' ({split})' if split else ', not divided'}, "
-        f"{sum(counts.values())} boxes, {len(dataset.classes)} classes"
+        f"{plural(len(dataset.pictures), 'picture')}{f' ({split})' if split else ', not divided'}, "
+        f"{plural(sum(counts.values()), 'box')}, {plural(len(dataset.classes), 'class')}"
     )
     yield ""
     rows = [["class", *(f"to {part}" if part else "boxes" for part in parts)]]

@@ -8,7 +8,7 @@ from caffe_ssd.cli.data_sources import add_format_flag
 from caffe_ssd.cli.flags import ActionParser
 from caffe_ssd.datasets import FORMATS, read_folder, split, write_folder
 from caffe_ssd.desk.console import show, tell
-from caffe_ssd.errors import UsageError
+from caffe_ssd.errors import UsageError, plural
 
 DESCRIPTION = """\
 Write a data set in another format: pictures, annotations, the division into train and test, and a
@@ -34,7 +34,10 @@ def run(arguments: list[str]) -> int:
     lost = write_folder(dataset, args.out, args.to)
     boxes = sum(len(picture.boxes) for picture in dataset.pictures)
     show(f"Read {dataset.root}: {dataset.reason}")
-    show(f"Wrote {args.out}: {len(dataset.pictures)} pictures, {boxes} boxes, {args.to}")
+    show(
+        f"Wrote {args.out}: {plural(len(dataset.pictures), 'picture')}, "
+        f"{plural(boxes, 'box')}, {args.to}"
+    )
     for what, count in lost.items():
         show(f"The format {args.to} cannot hold: {what}, {count}")
     return 0

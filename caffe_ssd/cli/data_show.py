@@ -19,7 +19,7 @@ from caffe_ssd.datasets.training_batches import (
     training_examples,
 )
 from caffe_ssd.desk.console import show
-from caffe_ssd.errors import UsageError
+from caffe_ssd.errors import UsageError, plural
 from caffe_ssd.files import atomic_write
 from caffe_ssd.proto.label_map import read_label_map
 from caffe_ssd.proto.text import read_net
@@ -63,8 +63,9 @@ def _batches(args: argparse.Namespace) -> NDArray[np.uint8]:
     legend = {label: _ascii(names.get(label, str(label))) for label in seen}
     counts = [len(priors) for example in examples for priors in example.priors]
     show(
-        f"{len(examples)} pictures, {len(counts)} objects, {sum(counts)} matched priors; "
-        f"{counts.count(0)} objects without a prior"
+        f"{plural(len(examples), 'picture')}, {plural(len(counts), 'object')}, "
+        f"{plural(sum(counts), 'matched prior')}; "
+        f"{plural(counts.count(0), 'object')} without a prior"
     )
     return tile_images([_drawn(example, legend) for example in examples], _SIDE_PX, legend)
 

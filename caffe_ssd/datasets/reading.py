@@ -28,7 +28,7 @@ from caffe_ssd.datasets.formats import FORMATS, Format
 from caffe_ssd.datasets.formats.entries import Entry, Reading
 from caffe_ssd.datasets.pictures import PictureFile, turned
 from caffe_ssd.datasets.splits import settle_splits
-from caffe_ssd.errors import CaffeError, DataError, UsageError
+from caffe_ssd.errors import CaffeError, DataError, UsageError, plural
 from caffe_ssd.proto.label_map import read_label_map
 
 _SHOWN = 3
@@ -84,8 +84,9 @@ def _recognised(folder: Folder, name: str | None) -> tuple[Format, list[str]]:
         )
     kinds = ", ".join(each.title for each in FORMATS.values())
     raise DataError(
-        f"{folder.root} holds {len(folder.pictures)} pictures and {len(folder.names)} files in "
-        f"all ({_some(folder.names)}), but no annotations in a known format: {kinds}"
+        f"{folder.root} holds {plural(len(folder.pictures), 'picture')} and "
+        f"{plural(len(folder.names), 'file')} in all ({_some(folder.names)}), "
+        f"but no annotations in a known format: {kinds}"
     )
 
 

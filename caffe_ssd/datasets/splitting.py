@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from caffe_ssd.datasets.dataset import NOTE, TEST, TRAIN, Dataset, Finding
 from caffe_ssd.datasets.likeness import groups, looks
-from caffe_ssd.errors import DataError, UsageError
+from caffe_ssd.errors import DataError, UsageError, plural
 
 _MOST_SHOWN = 20
 
@@ -36,9 +36,9 @@ def split(dataset: Dataset, test_share: float = 0.2, seed: int = 0) -> Dataset:
     together = groups(dataset.pictures, looks(dataset.pictures))
     if len(together) < 2:
         raise DataError(
-            f"{dataset.root}: its {len(dataset.pictures)} pictures cannot be divided into train "
-            "and test: all look like one picture or one video; add others, or divide the folder "
-            "yourself (folders train/ and test/)"
+            f"{dataset.root}: {plural(len(dataset.pictures), 'picture')} cannot be divided into "
+            "train and test: all look like one picture or one video; add others, or divide the "
+            "folder yourself (folders train/ and test/)"
         )
     chosen = _choose(dataset, together, test_share, seed)
     in_test = {index for number in chosen for index in together[number]}

@@ -21,6 +21,7 @@ from caffe_ssd.data.samples import parse_detection
 from caffe_ssd.datasets.summary import Summary, summarise
 from caffe_ssd.devices import device_named
 from caffe_ssd.documents import parse_json
+from caffe_ssd.errors import plural
 from caffe_ssd.files import atomic_write, read_bytes
 from caffe_ssd.proto.label_map import read_label_map
 from caffe_ssd.proto.text import read_net
@@ -32,7 +33,7 @@ from caffe_ssd.report.sections.classes import classes, scores
 from caffe_ssd.report.sections.curves import curves
 from caffe_ssd.report.sections.data import data
 from caffe_ssd.report.sections.headline import headline
-from caffe_ssd.report.sections.known import Known, plural
+from caffe_ssd.report.sections.known import Known
 from caffe_ssd.report.sections.mistakes import mistakes
 from caffe_ssd.report.sections.pictures import pictures
 from caffe_ssd.report.sections.settings import settings

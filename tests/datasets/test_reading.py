@@ -296,7 +296,7 @@ def test_folders_that_cannot_be_told(tmp_path: Path) -> None:
         read_folder(tmp_path / "none")
     picture(tmp_path / "a.jpg")
     write(tmp_path / "notes.txt", "1 2 3 4 5\n")
-    with pytest.raises(DataError, match=r"holds 1 pictures and 2 files in all \(a.jpg, notes.txt"):
+    with pytest.raises(DataError, match=r"holds 1 picture and 2 files in all \(a.jpg, notes.txt"):
         read_folder(tmp_path)
     write(tmp_path / "a.xml", voc("a.jpg", voc_object()))
     write(tmp_path / "a.txt", LINE)

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from caffe_ssd.datasets.summary import Summary
+from caffe_ssd.errors import plural
 from caffe_ssd.report.charts import Bar, bar_chart, histogram
 from caffe_ssd.report.markup import Html
 from caffe_ssd.report.page import Section, charts, folded, table, warning
-from caffe_ssd.report.sections.known import MANY_CLASSES, Known, plural
+from caffe_ssd.report.sections.known import MANY_CLASSES, Known
 
 _BINS = 20
 _FEW = 10

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+from caffe_ssd.errors import plural
 from caffe_ssd.evaluate.mean_ap import MeanAP
 from caffe_ssd.net.cost import FLOPS_PER_MAC
 from caffe_ssd.report.evaluation import Evaluation
 from caffe_ssd.report.markup import Html, element
 from caffe_ssd.report.page import Section, cards, note, warning
-from caffe_ssd.report.sections.known import Known, duration, number, percent, plural
+from caffe_ssd.report.sections.known import Known, duration, number, percent
 from caffe_ssd.report.verdicts import Kind
 
 

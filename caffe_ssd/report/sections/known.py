@@ -79,9 +79,3 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
-
-
-def plural(count: int, noun: str) -> str:
-    """A number with its noun."""
-    ending = "" if count == 1 else "es" if noun.endswith(("s", "x")) else "s"
-    return f"{count:,} {noun}{ending}"
