@@ -22,7 +22,7 @@ import torch
 from google.protobuf import text_format
 from torch import Tensor
 
-from benchmarks.nets import NUM_CLASSES, dsod300, dsod300_param, images
+from benchmarks.nets import NUM_CLASSES, dsod300, images
 from benchmarks.pairs import Times, alternate
 from benchmarks.plain_dsod import PlainDSOD300, copy_weights
 from caffe_ssd.engines.accelerate import ENGINES, accelerate
@@ -49,7 +49,10 @@ class OpenCV:
 
     def __init__(self, python: str, net: Net, x: Tensor, folder: Path) -> None:
         names = [folder / name for name in ("net.prototxt", "net.caffemodel", "x.npy", "y.npy")]
-        names[0].write_text(text_format.MessageToString(dsod300_param("deploy")))
+        message = net.to_proto()
+        for layer in message.layer:
+            layer.ClearField("blobs")
+        names[0].write_text(text_format.MessageToString(message))
         save_binary(net, names[1])
         np.save(names[2], x.numpy())
         self._output = names[3]

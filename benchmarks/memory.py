@@ -54,12 +54,12 @@ def detection(engine: str) -> float:
 
 def training(checkpoint: str) -> float:
     """Two iterations at batch 4; above the imported libraries, with weights and updates."""
-    from benchmarks.training import make_solver
+    from benchmarks.training import Setting, make_solver
     from caffe_ssd.devices import keep_freed_memory
 
     keep_freed_memory()
     before = current()
-    solver = make_solver(BATCH)
+    solver = make_solver(Setting(batch=BATCH))
     if checkpoint == "checkpoint":
         solver.net.use_checkpoints()
     solver.step(2)

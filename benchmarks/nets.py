@@ -1,14 +1,18 @@
 """Nets for the benchmarks, with random weights of one seed.
 
-DSOD300 comes from the generators; MobileNet-SSD is written here, after Howard et al., "MobileNets",
-with the six prediction maps and the 1917 priors of its well-known SSD version.
+DSOD and SSD come from the generators. MobileNet-SSD is written here, after Howard et al.,
+"MobileNets", with the six prediction maps and the 1917 priors of its well-known SSD version; and so
+is a small residual net with one class, such as find faces.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from caffe.models.dsod_recipes import DSOD
-from caffe.models.recipe import make_nets
+from caffe.models.recipe import Recipe, make_nets
+from caffe.models.ssd_recipes import SSD
 
 from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.convolution import Convolution
@@ -28,7 +32,11 @@ BACKGROUND = 7.0
 
 def dsod300_param(kind: str, *, variant: str = "DSOD300", data: str = "VOC0712") -> NetParameter:
     """The `train`, `test` or `deploy` net of DSOD300 for VOC07+12; no data are read."""
-    made = make_nets(DSOD.recipe(data, variant), "")[kind]
+    return _generated(DSOD.recipe(data, variant), kind)
+
+
+def _generated(recipe: Recipe, kind: str) -> NetParameter:
+    made = make_nets(recipe, "")[kind]
     param = upgrade_net(NetParameter.FromString(made.SerializeToString()))
     for layer in param.layer:
         if layer.type == "DetectionOutput":
@@ -69,7 +77,8 @@ def with_weights(param: NetParameter) -> Net:
                 layer.blobs[0].uniform_(0.5, 1.5, generator=rng)
                 layer.blobs[1].normal_(0, 0.1, generator=rng)
         for step, layer in zip(net.steps, net.layers, strict=True):
-            if step.param.name.endswith(("mbox_conf_scale", "mbox_conf_raw")):
+            is_last = step.param.name.endswith(("mbox_conf", "mbox_conf_scale", "mbox_conf_raw"))
+            if is_last and len(layer.blobs) == 2:
                 layer.blobs[1][::num_classes] += BACKGROUND
     return net
 
@@ -78,50 +87,98 @@ def with_weights(param: NetParameter) -> Net:
 _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2))
 _EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))
 _SIZES = ((60, None), (105, 150), (150, 195), (195, 240), (240, 285), (285, 300))
+# (outputs, stride) of the face net's residual blocks.
+_RESIDUAL = ((32, 1), (128, 2), (256, 2), (256, 2))
+
+
+def conv(
+    name: str,
+    bottom: str,
+    outputs: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    group: int = 1,
+    relu: bool = True,
+) -> str:
+    """Convolution, batch norm and ReLU as text; the top is called `name`."""
+    text = (
+        f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" '
+        f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} stride: {stride} "
+        f"pad: {kernel // 2} group: {group} bias_term: false }} }}"
+        f'layer {{ name: "{name}/bn" type: "BatchNorm" bottom: "{name}" top: "{name}" }}'
+        f'layer {{ name: "{name}/scale" type: "Scale" bottom: "{name}" top: "{name}" '
+        f"scale_param {{ bias_term: true }} }}"
+    )
+    relu_text = f'layer {{ name: "{name}/relu" type: "ReLU" bottom: "{name}" top: "{name}" }}'
+    return text + relu_text if relu else text
 
 
 def mobilenet_ssd_param(num_classes: int = NUM_CLASSES) -> NetParameter:
     """The deploy net of MobileNet-SSD at 300 x 300."""
-    text = [f'input: "data" input_shape {{ dim: 1 dim: 3 dim: {SIZE} dim: {SIZE} }}']
-
-    def conv(
-        name: str, bottom: str, outputs: int, *, kernel: int = 1, stride: int = 1, group: int = 1
-    ) -> str:
-        text.append(
-            f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" '
-            f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} stride: {stride} "
-            f"pad: {kernel // 2} group: {group} bias_term: false }} }}"
-            f'layer {{ name: "{name}/bn" type: "BatchNorm" bottom: "{name}" top: "{name}" }}'
-            f'layer {{ name: "{name}/scale" type: "Scale" bottom: "{name}" top: "{name}" '
-            f"scale_param {{ bias_term: true }} }}"
-            f'layer {{ name: "{name}/relu" type: "ReLU" bottom: "{name}" top: "{name}" }}'
-        )
-        return name
-
-    top, channels, maps = conv("conv0", "data", 32, kernel=3, stride=2), 32, []
+    text = [_INPUT, conv("conv0", "data", 32, kernel=3, stride=2)]
+    top, channels, maps = "conv0", 32, []
     for i, (outputs, stride) in enumerate((*_BLOCKS, (1024, 1)), start=1):
-        top = conv(f"conv{i}/dw", top, channels, kernel=3, stride=stride, group=channels)
-        top, channels = conv(f"conv{i}", top, outputs), outputs
+        wise = f"conv{i}/dw"
+        text.append(conv(wise, top, channels, kernel=3, stride=stride, group=channels))
+        text.append(conv(f"conv{i}", wise, outputs))
+        top, channels = f"conv{i}", outputs
         maps += [top] if i in (11, 13) else []
-    for i, (middle, outputs) in enumerate(_EXTRAS):
-        top = conv(f"conv{14 + i}_1", top, middle)
-        top = conv(f"conv{14 + i}_2", top, outputs, kernel=3, stride=2)
-        maps.append(top)
-    text += _heads(maps, num_classes)
+    text += _extras(maps, _EXTRAS, first=14) + _heads(maps, num_classes, kernel=1)
     return upgrade_net(parse_text("\n".join(text), NetParameter()))
 
 
-def _heads(maps: list[str], num_classes: int) -> list[str]:
+def face_param() -> NetParameter:
+    """The deploy net of a small residual detector with one class, such as find faces."""
+    text = [_INPUT, conv("conv0", "data", 32, kernel=7, stride=2), _POOL]
+    top, channels, maps = "pool", 32, []
+    for i, (outputs, stride) in enumerate(_RESIDUAL, start=1):
+        inner, last, shortcut = f"res{i}_1", f"res{i}_2", top
+        text.append(conv(inner, top, outputs, kernel=3, stride=stride))
+        text.append(conv(last, inner, outputs, kernel=3, relu=False))
+        if outputs != channels or stride > 1:
+            shortcut = f"res{i}_shortcut"
+            text.append(conv(shortcut, top, outputs, stride=stride, relu=False))
+        top, channels = f"res{i}", outputs
+        text.append(
+            f'layer {{ name: "{top}" type: "Eltwise" bottom: "{last}" bottom: "{shortcut}" '
+            f'top: "{top}" }}'
+            f'layer {{ name: "{top}/relu" type: "ReLU" bottom: "{top}" top: "{top}" }}'
+        )
+        maps += [top] if stride > 1 else []
+    text += _extras(maps, ((128, 256), (64, 128)), first=5) + _heads(maps, 2, kernel=3)
+    return upgrade_net(parse_text("\n".join(text), NetParameter()))
+
+
+_INPUT = f'input: "data" input_shape {{ dim: 1 dim: 3 dim: {SIZE} dim: {SIZE} }}'
+_POOL = (
+    'layer { name: "pool" type: "Pooling" bottom: "conv0" top: "pool" '
+    "pooling_param { pool: MAX kernel_size: 2 stride: 2 } }"
+)
+
+
+def _extras(maps: list[str], pairs: Sequence[tuple[int, int]], *, first: int) -> list[str]:
+    """Pairs of convolutions that halve the last map; each pair's map is appended to `maps`."""
+    text = []
+    for i, (middle, outputs) in enumerate(pairs, start=first):
+        text.append(conv(f"conv{i}_1", maps[-1], middle))
+        text.append(conv(f"conv{i}_2", f"conv{i}_1", outputs, kernel=3, stride=2))
+        maps.append(f"conv{i}_2")
+    return text
+
+
+def _heads(maps: list[str], num_classes: int, *, kernel: int) -> list[str]:
     """Predictions, priors and DetectionOutput over the maps."""
     text, made = [], {"loc": [], "conf": [], "prior": []}
-    for name, (smallest, largest) in zip(maps, _SIZES, strict=True):
+    for name, (smallest, largest) in zip(maps, _SIZES[: len(maps)], strict=True):
         priors = 3 if largest is None else 6
         for kind, outputs in (("loc", 4 * priors), ("conf", num_classes * priors)):
             head = f"{name}_mbox_{kind}"
             raw = f"{head}_raw" if kind == "conf" else head
             text.append(
                 f'layer {{ name: "{raw}" type: "Convolution" bottom: "{name}" top: "{raw}" '
-                f"convolution_param {{ num_output: {outputs} kernel_size: 1 }} }}"
+                f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} "
+                f"pad: {kernel // 2} }} }}"
                 f'layer {{ name: "{head}_perm" type: "Permute" bottom: "{raw}" top: "{head}_perm" '
                 f"permute_param {{ order: 0 order: 2 order: 3 order: 1 }} }}"
                 f'layer {{ name: "{head}_flat" type: "Flatten" bottom: "{head}_perm" '
@@ -155,3 +212,13 @@ def _heads(maps: list[str], num_classes: int) -> list[str]:
         "confidence_threshold: 0.25 nms_param { nms_threshold: 0.45 top_k: 100 } } }"
     )
     return text
+
+
+DETECTORS: dict[str, Callable[[], NetParameter]] = {
+    "DSOD300": lambda: dsod300_param("deploy"),
+    "DSOD300_smallest": lambda: dsod300_param("deploy", variant="smallest"),
+    "SSD300 VGG": lambda: _generated(SSD.recipe("VOC0712", "SSD300"), "deploy"),
+    "MobileNet-SSD": mobilenet_ssd_param,
+    "face net": face_param,
+}
+"""The deploy nets that are compared with other programs."""

@@ -1,4 +1,4 @@
-"""DSOD300 and its loss in plain PyTorch, as one would write them by hand: what we compare with.
+"""DSOD and its loss in plain PyTorch, as one would write them by hand: what we compare with.
 
 Nothing of this package is used, except by `copy_weights`, which makes both networks the same.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from benchmarks.plain_nets import copy_weights as copy_blobs
 
 PRIORS_PER_PLACE = (4, 6, 6, 6, 4, 4)
 VARIANCES = torch.tensor([0.1, 0.1, 0.2, 0.2])
@@ -68,9 +70,15 @@ class Head(nn.Module):
 
 
 class PlainDSOD300(nn.Module):
-    """The network: (N, 3, 300, 300) -> locations (N, P, 4), class scores (N, P, C)."""
+    """The network: (N, 3, 300, 300) -> locations (N, P, 4), class scores (N, P, C).
 
-    def __init__(self, num_classes: int = 21) -> None:
+    Args:
+        num_classes: background included.
+        bottleneck: channels of the 1x1 convolution in a dense layer; 64 in DSOD300_smallest.
+        growth: channels that a dense layer adds; 16 in DSOD300_smallest.
+    """
+
+    def __init__(self, num_classes: int = 21, bottleneck: int = 192, growth: int = 48) -> None:
         super().__init__()
         self.num_classes = num_classes
         stem: list[nn.Module] = []
@@ -78,20 +86,21 @@ class PlainDSOD300(nn.Module):
             stem += [nn.Conv2d(num_input, num_output, 3, stride, 1, bias=False)]
             stem += [nn.BatchNorm2d(num_output), nn.ReLU(inplace=True)]
         self.stem = nn.Sequential(*stem)
-        channels = 128
-        for number, (num_layers, width) in enumerate(((6, 416), (8, 800), (8, 1184), (8, 256)), 1):
-            layers = [DenseLayer(channels + 48 * i, 48, 192) for i in range(num_layers)]
-            channels += 48 * num_layers
-            last = bn_relu_conv(channels, width, 1)
+        widths = [128]
+        for number, depth in enumerate((6, 8, 8, 8), 1):
+            channels = widths[-1]
+            layers = [DenseLayer(channels + growth * i, growth, bottleneck) for i in range(depth)]
+            channels += growth * depth
+            widths.append(256 if number == 4 else channels)
+            last = bn_relu_conv(channels, widths[-1], 1)
             self.add_module(f"stage{number}", nn.Sequential(*layers, last))
-            channels = width
-        self.shortcut = bn_relu_conv(800, 256, 1)
+        self.shortcut = bn_relu_conv(widths[2], 256, 1)
         self.extras = nn.ModuleList(
             Downsampling(*sizes) for sizes in ((512, 256), (512, 128), (256, 128), (256, 128))
         )
-        widths = (800, 512, 512, 256, 256, 256)
+        sources = (widths[2], 512, 512, 256, 256, 256)
         self.heads = nn.ModuleList(
-            Head(width, n, num_classes) for width, n in zip(widths, PRIORS_PER_PLACE, strict=True)
+            Head(width, n, num_classes) for width, n in zip(sources, PRIORS_PER_PLACE, strict=True)
         )
         self._initialise()
 
@@ -163,32 +172,9 @@ def multibox_loss(
 
 
 def copy_weights(net: nn.Module, plain: PlainDSOD300) -> None:
-    """Give the plain network the blobs of a DSOD300 of this package."""
-    from caffe_ssd.layers.batch_norm import BatchNorm, running_statistics
-    from caffe_ssd.layers.convolution import Convolution
-    from caffe_ssd.layers.normalize import Normalize
-    from caffe_ssd.layers.scale import Scale
-
-    def blobs(kind: type[nn.Module]) -> list[list[Tensor]]:
-        return [list(m.blobs) for m in net.modules() if isinstance(m, kind)]
-
-    with torch.no_grad():
-        convolutions = [m for m in plain.modules() if isinstance(m, nn.Conv2d)]
-        for mine, (weight,) in zip(convolutions, blobs(Convolution), strict=True):
-            mine.weight.copy_(weight)
-        norms = [m for m in plain.modules() if isinstance(m, nn.BatchNorm2d)]
-        pairs = zip(norms, blobs(BatchNorm), blobs(Scale), strict=True)
-        for norm, statistics, (weight, bias) in pairs:
-            mean, variance = running_statistics(*statistics)
-            norm.running_mean.copy_(mean)
-            norm.running_var.copy_(variance)
-            norm.weight.copy_(weight)
-            norm.bias.copy_(bias)
-        for head, (factor,) in zip(plain.heads, blobs(Normalize), strict=True):
-            head.factor.copy_(factor.view(-1, 1, 1))
-    for norm in norms:
-        norm.eps = 1e-5 if norm not in _head_norms(plain) else 1e-3
-
-
-def _head_norms(plain: PlainDSOD300) -> set[nn.Module]:
-    return {branch[1] for head in plain.heads for branch in (head.loc, head.conf)}
+    """Give the plain network the blobs of a DSOD of this package."""
+    copy_blobs(net, plain)
+    head_norms = {branch[1] for head in plain.heads for branch in (head.loc, head.conf)}
+    for module in plain.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-3 if module in head_norms else 1e-5

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.nets import dsod300, images, label_blob, objects
 from benchmarks.pairs import alternate
-from benchmarks.training import make_solver
+from benchmarks.training import Setting, make_solver
 from caffe_ssd.engines.accelerate import accelerate
 from caffe_ssd.layers.multibox_loss import MultiBoxLoss
 
@@ -55,7 +55,7 @@ def detection_table(rounds: int) -> str:
 
 def loss_table(rounds: int, batch: int = 4) -> str:
     """Milliseconds of MultiBoxLoss, forward and backward, by objects per image."""
-    solver = make_solver(batch)
+    solver = make_solver(Setting(batch=batch))
     with torch.no_grad():
         kept = solver.net(solver.inputs, keep=["mbox_loc", "mbox_conf", "mbox_priorbox"]).blobs
     (layer,) = [module for module in solver.net.layers if isinstance(module, MultiBoxLoss)]

@@ -1,6 +1,8 @@
-"""One training iteration of DSOD300: `caffe train`'s step against plain PyTorch by hand.
+"""One training iteration of a DSOD: `caffe train`'s step against plain PyTorch by hand.
 
-example: python -m benchmarks.training --batch 4 --rounds 5
+example: python -m benchmarks.training --variant smallest --batch 4 --passes 8 --rounds 5
+
+An iteration has several passes where `--passes` says so; `-group all` makes one of them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,72 +34,114 @@ max_iter: 1000 display: 0 snapshot_after_train: false random_seed: 1
 """
 
 
+SIZES = {"DSOD300": {}, "smallest": {"bottleneck": 64, "growth": 16}}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained.
+
+    Args:
+        variant: of DSOD.
+        batch: images of a pass.
+        passes: of an iteration; each gets the same images.
+        size: of the images.
+    """
+
+    variant: str = "DSOD300"
+    batch: int = 4
+    passes: int = 1
+    size: int = 300
+
+
 class FedSolver(Solver):
     """`caffe train`'s solver on one batch that lies in memory: the data layers are left out."""
 
     def __init__(self, param: SolverParameter, inputs: dict[str, Tensor]) -> None:
         self.inputs = inputs
-        self.last_loss = 0.0
+        self.loss_sum = 0.0
         super().__init__(param)
 
     def forward_backward(self, net: Net) -> NetResult:
         result = net(self.inputs)
         result.loss.backward()
-        self.last_loss = result.loss.item()
+        self.loss_sum += result.loss.item()
         return result  # type: ignore[no-any-return]
 
 
-def make_solver(batch: int) -> FedSolver:
-    """The solver of DSOD300's training, fed with random pictures and objects."""
+def make_solver(setting: Setting, *, joined: bool = False) -> FedSolver:
+    """The solver of DSOD's training, fed with random pictures and objects."""
     param = SolverParameter()
     text_format.Parse(SOLVER, param)
-    param.train_net_param.CopyFrom(fed_by_hand(dsod300_param("train"), batch=batch))
-    return FedSolver(param, {"data": images(batch), "label": label_blob(objects(batch))})
+    param.iter_size = setting.passes
+    net = dsod300_param("train", variant=setting.variant)
+    param.train_net_param.CopyFrom(fed_by_hand(net, batch=setting.batch, size=setting.size))
+    times = setting.passes if joined else 1
+    pictures = images(setting.batch, size=setting.size).repeat(times, 1, 1, 1)
+    found = label_blob(objects(setting.batch) * times)
+    solver = FedSolver(param, {"data": pictures, "label": found})
+    if joined:
+        solver.use_groups()
+    return solver
 
 
-def hand_written(solver: FedSolver, batch: int) -> Callable[[], float]:
+def hand_written(setting: Setting) -> Callable[[], float]:
     """The same iteration in plain PyTorch, from the same weights; returns the loss."""
-    plain = PlainDSOD300()
+    solver = make_solver(setting)
+    plain = PlainDSOD300(**SIZES[setting.variant])
     copy_weights(solver.net, plain)
     with torch.no_grad():
         blobs = solver.net(solver.inputs, keep=["mbox_priorbox"]).blobs
     priors = blobs["mbox_priorbox"][0, 0].view(-1, 4)
-    x, found = solver.inputs["data"], objects(batch)
+    x, found = solver.inputs["data"], objects(setting.batch)
     optimizer = torch.optim.SGD(
         plain.parameters(), lr=0.001, momentum=0.9, weight_decay=0.0005, foreach=True
     )
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = multibox_loss(*plain(x), priors, found)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for _ in range(setting.passes):
+            loss = multibox_loss(*plain(x), priors, found) / setting.passes
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
         optimizer.step()
-        return loss.item()
+        return total
 
     return step
 
 
-def caffe_step(batch: int, *, layout: str = "", checkpoint: bool = False) -> Callable[[], float]:
-    """An iteration as `caffe train` makes it; returns the loss."""
+def caffe_step(setting: Setting, *modes: str, joined: bool = False) -> Callable[[], float]:
+    """An iteration as `caffe train` makes it; returns the loss.
+
+    Args:
+        setting: what is trained.
+        modes: of the net, such as `channels_last`.
+        joined: all passes as one.
+    """
     keep_freed_memory()
-    solver = make_solver(batch)
-    if layout == "channels_last":
-        solver.net.use_channels_last()
-    if checkpoint:
-        solver.net.use_checkpoints()
+    solver = make_solver(setting, joined=joined)
+    for mode in modes:
+        getattr(solver.net, f"use_{mode}")()
+    passes = 1 if joined else setting.passes
 
     def step() -> float:
+        solver.loss_sum = 0.0
         solver.step(1)
-        return solver.last_loss
+        return solver.loss_sum / passes
 
     return step
 
 
-CONTENDERS: dict[str, Callable[[int], Callable[[], float]]] = {
-    "plain PyTorch": lambda batch: hand_written(make_solver(batch), batch),
+_FAST = ("channels_last", "bfloat16")
+CONTENDERS: dict[str, Callable[[Setting], Callable[[], float]]] = {
+    "plain PyTorch": hand_written,
     "caffe-ssd": caffe_step,
-    "caffe-ssd, -channels_last": partial(caffe_step, layout="channels_last"),
-    "caffe-ssd, -checkpoint": partial(caffe_step, checkpoint=True),
+    "-channels_last": lambda setting: caffe_step(setting, "channels_last"),
+    "-channels_last -bf16": lambda setting: caffe_step(setting, *_FAST),
+    "-checkpoint": lambda setting: caffe_step(setting, "checkpoints"),
+    "-group all": lambda setting: caffe_step(setting, joined=True),
+    "-group all -channels_last -bf16": lambda setting: caffe_step(setting, *_FAST, joined=True),
 }
 
 
@@ -106,13 +150,14 @@ class Contender:
 
     Args:
         name: of `CONTENDERS`.
-        batch: images per iteration.
+        setting: what is trained.
         threads: for PyTorch.
     """
 
-    def __init__(self, name: str, batch: int, threads: int) -> None:
-        command = [sys.executable, "-m", "benchmarks.training", "--serve", name]
-        command += ["--batch", str(batch), "--threads", str(threads)]
+    def __init__(self, name: str, setting: Setting, threads: int) -> None:
+        command = [sys.executable, "-m", "benchmarks.training", f"--serve={name}"]
+        command += [f"--{flag}={value}" for flag, value in vars(setting).items()]
+        command += ["--threads", str(threads)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -132,16 +177,18 @@ class Contender:
         self._process.wait()
 
 
-def serve(name: str, batch: int) -> None:
+def serve(name: str, setting: Setting) -> None:
     """Make an iteration for every line read, and write its loss."""
-    step = CONTENDERS[name](batch)
+    step = CONTENDERS[name](setting)
     for _ in sys.stdin:
         print(step(), flush=True)
 
 
-def measure(batch: int, threads: int, rounds: int) -> tuple[Times, dict[str, float]]:
+def measure(
+    names: list[str], setting: Setting, threads: int, rounds: int
+) -> tuple[Times, dict[str, float]]:
     """Times of all, and their first losses, which must be equal."""
-    contenders = {name: Contender(name, batch, threads) for name in CONTENDERS}
+    contenders = {name: Contender(name, setting, threads) for name in names}
     try:
         losses = {name: contender() for name, contender in contenders.items()}
         return alternate(contenders, rounds=rounds, warm_up=1), losses
@@ -155,16 +202,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch", type=int, default=4, help="images (%(default)s)")
+    parser.add_argument("--variant", choices=list(SIZES), default="DSOD300", help="(%(default)s)")
+    parser.add_argument("--batch", type=int, default=4, help="images of a pass (%(default)s)")
+    parser.add_argument("--passes", type=int, default=1, help="of an iteration (%(default)s)")
+    parser.add_argument("--size", type=int, default=300, help="of the images (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements (%(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(%(default)s)")
     parser.add_argument("--serve", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    setting = Setting(args.variant, args.batch, args.passes, args.size)
     if args.serve:
-        serve(args.serve, args.batch)
+        serve(args.serve, setting)
         return 0
-    times, losses = measure(args.batch, args.threads, args.rounds)
+    names = [name for name in CONTENDERS if args.passes > 1 or "-group" not in name]
+    times, losses = measure(names, setting, args.threads, args.rounds)
     print(times.table("plain PyTorch", unit="s"))
     print("\nfirst losses:", ", ".join(f"{name} {loss:.5f}" for name, loss in losses.items()))
     return 0

@@ -16,7 +16,7 @@ from google.protobuf import text_format
 
 from benchmarks.nets import fed_by_hand, images, label_blob, objects
 from benchmarks.pairs import alternate
-from benchmarks.training import SOLVER, FedSolver, make_solver
+from benchmarks.training import SOLVER, FedSolver, Setting, make_solver
 from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffe_ssd.proto.upgrade import upgrade_net
 
@@ -39,7 +39,7 @@ def demo_solver() -> FedSolver:
 
 CASES: dict[str, Callable[[], FedSolver]] = {
     f"the demo's net, batch {DEMO_BATCH}": demo_solver,
-    "DSOD300, batch 4": lambda: make_solver(4),
+    "DSOD300, batch 4": lambda: make_solver(Setting(batch=4)),
 }
 
 
