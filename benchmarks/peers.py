@@ -101,7 +101,8 @@ def openvino_on(model: bytes, net: Net, x: Tensor) -> tuple[str, Callable[[], np
     core = openvino.Core()
     read = core.read_model(model)
     loc, conf = (output.get_node().input_value(0) for output in read.outputs)
-    priors = opset8.constant(net({"data": x}).blobs[prior_blob(net)].numpy())
+    name = prior_blob(net)
+    priors = opset8.constant(net({"data": x}, keep=[name]).blobs[name].numpy())
     param = net.to_proto().layer[-1].detection_output_param
     found = opset8.detection_output(
         loc,

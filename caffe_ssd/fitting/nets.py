@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,8 @@ MODELS = {
     "grp-dsod": FitModel(grp_dsod, "GRP_DSOD320"),
     "scratchdet": FitModel(scratchdet, "res18"),
 }
+# Each is twice as large as the weights (momentum), and the best weights are kept beside them.
+MOST_SNAPSHOTS = 10
 _SCHEDULE = Schedule(base_lr=0.1, stepvalues=(1,), max_iter=1, test_interval=1, snapshot=1)
 # From pretrained weights SSD keeps its published form, without batch norm.
 _PRETRAINED_SSD = "SSD300"
@@ -114,12 +117,13 @@ def _recipe(plan: Plan, run: RunFolder, classes: Sequence[str], num_test: int) -
         large_prior_ratios=plan.prior_ratios,
         augmentation=plan.augmentation,
     )
+    num_tests = plan.iterations / plan.test_interval
     schedule = Schedule(
         base_lr=plan.base_lr,
         stepvalues=plan.drops,
         max_iter=plan.iterations,
         test_interval=plan.test_interval,
-        snapshot=plan.test_interval,
+        snapshot=plan.test_interval * math.ceil(num_tests / MOST_SNAPSHOTS),
         batch_size=plan.batch_size,
         accum_batch_size=plan.batch_size,
         test_batch_size=min(8, num_test),

@@ -12,7 +12,7 @@ import torch
 
 from caffe_ssd.errors import UsageError
 from caffe_ssd.fitting.machine import Machine
-from caffe_ssd.fitting.nets import MODELS, aspect_ratios_of, write_nets
+from caffe_ssd.fitting.nets import MODELS, MOST_SNAPSHOTS, aspect_ratios_of, write_nets
 from caffe_ssd.fitting.plan import CLOSING_S, DataFacts, Plan, Wishes, make_plan, with_length
 from caffe_ssd.fitting.priors import MATCHED, best_overlaps, fitting_ratios
 from caffe_ssd.fitting.run_folder import run_folder
@@ -20,7 +20,7 @@ from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import build_net
 from caffe_ssd.net.state import without_result_files
 from caffe_ssd.proto.caffe_pb2 import NetState, Phase
-from caffe_ssd.proto.text import read_net
+from caffe_ssd.proto.text import read_net, read_solver
 
 SMALL_OBJECTS = np.tile([[0.06, 0.07], [0.15, 0.15]], (50, 1))
 DATA = DataFacts(
@@ -104,6 +104,18 @@ def test_the_input_is_as_large_as_the_small_objects_need(share: float, size: int
     data = replace(DATA, objects=objects, labels=1 - few)
     assert make_plan(data, CPU, Wishes()).image_size == size
     assert make_plan(data, CPU, Wishes(model="ssd-vgg")).image_size == 300
+
+
+@pytest.mark.parametrize("iterations", [500, 3039, 60000])
+def test_snapshots_are_few_and_fall_on_tests(iterations: int, tmp_path: Path) -> None:
+    plan = plan_for(Wishes(iterations=iterations))
+    run = run_folder("pictures", tmp_path / "run")
+    run.data.mkdir(parents=True)
+    write_nets(plan, run, ("a",), 20, cuda=False)
+    solver = read_solver(run.prototxt("solver"))
+    assert solver.test_interval == plan.test_interval
+    assert solver.snapshot % solver.test_interval == 0
+    assert 5 <= iterations / solver.snapshot <= MOST_SNAPSHOTS
 
 
 @pytest.mark.parametrize("model", MODELS)
