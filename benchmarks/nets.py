@@ -80,6 +80,12 @@ def with_weights(param: NetParameter) -> Net:
             is_last = step.param.name.endswith(("mbox_conf", "mbox_conf_scale", "mbox_conf_raw"))
             if is_last and len(layer.blobs) == 2:
                 layer.blobs[1][::num_classes] += BACKGROUND
+            if (
+                "mbox" in step.param.name
+                and isinstance(layer, Convolution)
+                and len(layer.blobs) > 1
+            ):
+                layer.blobs[0].mul_(0.1)  # no batch norm follows
     return net
 
 
@@ -208,7 +214,8 @@ def _heads(maps: list[str], num_classes: int, *, kernel: int) -> list[str]:
         'layer { name: "flat" type: "Flatten" bottom: "softmax" top: "flat" }'
         'layer { name: "detection_out" type: "DetectionOutput" bottom: "mbox_loc" bottom: "flat" '
         'bottom: "mbox_prior" top: "detection_out" detection_output_param { '
-        f"num_classes: {num_classes} code_type: CENTER_SIZE keep_top_k: 100 "
+        f"num_classes: {num_classes} share_location: true background_label_id: 0 "
+        "code_type: CENTER_SIZE keep_top_k: 100 "
         "confidence_threshold: 0.25 nms_param { nms_threshold: 0.45 top_k: 100 } } }"
     )
     return text
