@@ -4,26 +4,29 @@ Spec: ssd-layers.md section 3; other-forks.md sections 12 (clip) and 13.1 (prior
 Quirk: boxes are not clipped, and an image's rows are ordered by class, then by score.
 Quirk: equal scores keep the order of the priors; the reference's GPU build leaves it open.
 
-What has a chance by its score is picked where the scores lie; the rest is done on the host, image
-by image. From a device it comes at once, which means to wait twice: for how many there are, and for
-them.
+What has a chance by its score is picked where the scores lie; the rest is done on the host, for all
+images at once: what has a chance is little, and calls are what costs. From a device it comes at
+once, which means to wait twice: for how many there are, and for them.
 
 Letters: N images, P priors, C classes, L location classes (1 or C), D detections, M candidates.
+An entry of the scores is known by its place in them, (image P + prior) C + class. A list is what
+one class has in one image; its number is image C + class.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caffe_ssd.boxes.coding import CodeType, check_priors, decode, unusable_priors
+from caffe_ssd.boxes.coding import Array, CodeType, are_flat, check_priors, decode, unusable_priors
 from caffe_ssd.boxes.nms import Boxes, Indices, grouped_nms
+
+Shape: TypeAlias = tuple[int, int, int]  # of the scores: N, P, C
 
 LOWEST_SCORE = torch.finfo(torch.float32).min
 
@@ -75,21 +78,37 @@ class Coded:
     variances: Tensor | None
     code_type: CodeType
 
-    def decode(self, image: Tensor, prior: Tensor, label: Tensor) -> Tensor:
-        """The boxes of some entries, [M] each -> [M, 4]."""
-        own = label if self.loc.shape[2] > 1 else torch.zeros_like(label)
+    def decode(self, entry: Tensor, num_classes: int) -> Tensor:
+        """The boxes of some entries of the scores, [M] -> [M, 4]."""
+        own, place, prior = self._places(entry, num_classes)
         variances = None if self.variances is None else self.variances[prior]
-        priors = self.priors[prior] if self.priors.dim() == 2 else self.priors[image, prior]
-        return decode(self.loc[image, prior, own], priors, variances, self.code_type)
+        priors = self.priors.reshape(-1, 4)[place]
+        return decode(self.loc.reshape(-1, 4)[own], priors, variances, self.code_type)
+
+    def decode_on_host(self, entry: Indices, num_classes: int) -> Boxes:
+        """The same where everything lies on the host."""
+        own, place, prior = self._places(entry, num_classes)
+        variances = None if self.variances is None else _rows_of(self.variances, prior)
+        return decode(
+            _rows_of(self.loc, own), _rows_of(self.priors, place), variances, self.code_type
+        )
+
+    def _places(self, entry: Array, num_classes: int) -> tuple[Array, Array, Array]:
+        """The rows of codes, priors and variances that belong to entries, [M] each."""
+        place = entry // num_classes  # of a prior in an image
+        prior = place % len(self.given_priors)
+        num_loc_classes = self.loc.shape[2]
+        own = place if num_loc_classes == 1 else place * num_loc_classes + entry % num_classes
+        return own, prior if self.priors.dim() == 2 else place, prior
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Candidates:
-    """Entries of one image in the order of priors and classes, on the host; [M] each.
+    """What has a chance, in the order of the scores' entries, on the host; [M] each.
 
     Args:
-        entry: number of prior times C plus the class.
-        score: their scores.
+        entry: places in the scores.
+        score: the scores there.
         boxes: [M, 4]; None: not decoded yet.
     """
 
@@ -97,7 +116,7 @@ class _Candidates:
     score: NDArray[np.floating[Any]]
     boxes: Boxes | None = None
 
-    def __getitem__(self, index: NDArray[Any] | slice) -> _Candidates:
+    def __getitem__(self, index: NDArray[Any]) -> _Candidates:
         return _Candidates(
             entry=self.entry[index],
             score=self.score[index],
@@ -105,9 +124,8 @@ class _Candidates:
         )
 
 
-@torch.no_grad()
 def detect(scores: Tensor, coded: Coded, rule: DetectionRule) -> Tensor:
-    """Decode, suppress and select.
+    """Decode, suppress and select; to be called without gradients.
 
     Args:
         scores: [N, P, C], as probabilities.
@@ -120,114 +138,167 @@ def detect(scores: Tensor, coded: Coded, rule: DetectionRule) -> Tensor:
     Raises:
         LayerError: the priors cannot be decoded.
     """
+    num_images, num_priors, num_classes = scores.shape
     on_host = scores.device.type == "cpu"
     found = _on_host(scores, coded, rule) if on_host else _from_device(scores, coded, rule)
-    num_classes = scores.shape[2]
-    rows = [
-        _detections(image, candidates, coded, rule, num_classes)
-        for image, candidates in enumerate(found)
-    ]
-    detections = torch.from_numpy(np.concatenate(rows) if rows else np.empty((0, 7), np.float32))
-    return detections.to(scores.device, scores.dtype, non_blocking=True)
+    rows = _detections(found, coded, rule, (num_images, num_priors, num_classes))
+    return torch.from_numpy(rows).to(scores.device, scores.dtype, non_blocking=True)
 
 
-def _on_host(scores: Tensor, coded: Coded, rule: DetectionRule) -> list[_Candidates]:
-    """The candidates of each image; boxes are decoded when it is known which are needed."""
-    check_priors(coded.given_priors, None, coded.code_type)
-    found = []
-    for of_image in scores.detach().numpy():
+def _on_host(scores: Tensor, coded: Coded, rule: DetectionRule) -> _Candidates:
+    """The candidates; boxes are decoded when it is known which are needed."""
+    if are_flat(coded.given_priors.numpy()).any():
+        check_priors(coded.given_priors, None, coded.code_type)
+    entries, found = [], []
+    for image, of_image in enumerate(scores.numpy()):  # one fits the cache
         chosen = of_image > rule.confidence_threshold
         if rule.background_label_id >= 0:
             chosen[:, rule.background_label_id] = False
         entry = np.flatnonzero(chosen)
-        found.append(_Candidates(entry=entry, score=of_image.reshape(-1)[entry]))
-    return found
+        found.append(of_image.reshape(-1)[entry])
+        entries.append(entry + image * of_image.size if image else entry)
+    if not found:
+        return _Candidates(entry=np.empty(0, np.intp), score=np.empty(0, _numpy_type(scores)))
+    return _Candidates(entry=np.concatenate(entries), score=np.concatenate(found))
 
 
-def _from_device(scores: Tensor, coded: Coded, rule: DetectionRule) -> list[_Candidates]:
+def _from_device(scores: Tensor, coded: Coded, rule: DetectionRule) -> _Candidates:
     """The same with boxes, from scores that lie on a device."""
-    num_images, num_priors, num_classes = scores.shape
+    num_priors, num_classes = scores.shape[1:]
     chosen = scores > rule.confidence_threshold
     if rule.background_label_id >= 0:
         chosen[:, :, rule.background_label_id] = False
     if 0 < rule.top_k < num_priors:  # this only spares sending; the host sorts out equal scores
         best = scores.transpose(1, 2).topk(rule.top_k, dim=2, sorted=False).values
         chosen &= scores >= best.amin(2)[:, None]
-    image, prior, label = chosen.nonzero(as_tuple=True)  # waits
-    boxes = coded.decode(image, prior, label)
+    entry = chosen.reshape(-1).nonzero()[:, 0]  # waits
+    boxes = coded.decode(entry, num_classes)
     wrong = unusable_priors(coded.given_priors, None, coded.code_type).any()
-    numbers = torch.stack([image, prior * num_classes + label], 1)
     # Numbers of any size and scores travel together, as doubles hold both.
-    row = torch.cat([numbers.double(), scores[image, prior, label, None], boxes], 1)
+    row = torch.cat([entry[:, None].double(), scores.reshape(-1)[entry, None], boxes], 1)
     row = torch.cat([row, wrong.expand(1, row.shape[1])])
     sent = row.cpu().numpy()  # waits
     if sent[-1, 0]:
         check_priors(coded.given_priors.cpu(), None, coded.code_type)
-    everything = _Candidates(
-        entry=sent[:-1, 1].astype(np.intp),
-        score=sent[:-1, 2].astype(_numpy_type(scores)),
-        boxes=sent[:-1, 3:].astype(_numpy_type(boxes)),
+    return _Candidates(
+        entry=sent[:-1, 0].astype(np.intp),
+        score=sent[:-1, 1].astype(_numpy_type(scores)),
+        boxes=sent[:-1, 2:].astype(_numpy_type(boxes)),
     )
-    bounds = np.searchsorted(sent[:-1, 0], np.arange(num_images + 1))
-    return [everything[a:b] for a, b in pairwise(bounds)]
 
 
-def _detections(
-    image: int, found: _Candidates, coded: Coded, rule: DetectionRule, num_classes: int
-) -> Boxes:
-    """The rows of one image, [D, 7].
+def _detections(found: _Candidates, coded: Coded, rule: DetectionRule, shape: Shape) -> Boxes:
+    """The rows of all images, [D, 7].
 
-    Whether a box is kept depends on better boxes of its class alone. So as many of the best are
-    settled as it takes to have enough; lower scores have no chance then.
+    Whether a box is kept depends on better boxes of its class alone. So as many of an image's best
+    are settled as it takes to have enough; lower scores have no chance then.
     """
-    count, total = rule.keep_top_k, len(found.score)
-    most = total if rule.top_k < 0 else min(total, rule.top_k * rule.num_objects(num_classes))
-    looked_at = total if count < 0 else max(_LEAST_LOOKED_AT, 2 * count)
+    num_images, num_priors, num_classes = shape
+    count = rule.keep_top_k
+    bounds = np.searchsorted(found.entry, np.arange(num_images + 1) * num_priors * num_classes)
+    total = np.diff(bounds)
+    limit = rule.top_k * rule.num_objects(num_classes)
+    most = total if rule.top_k < 0 else np.minimum(total, limit)
+    looked_at = len(found.entry) if count < 0 else max(_LEAST_LOOKED_AT, 2 * count)
+    left, pieces = np.arange(num_images), []
     while True:
-        best = found
-        if looked_at < total:
-            floor = np.partition(found.score, total - looked_at)[total - looked_at]
-            best = found[np.flatnonzero(found.score >= floor)]
-        best, sizes = _ordered(best, rule, num_classes)
-        boxes = _decoded(image, best, coded, num_classes) if best.boxes is None else best.boxes
-        if rule.clip:
-            boxes = boxes.clip(0, 1)
-        keep = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta)
-        kept = np.flatnonzero(keep)
-        if looked_at >= total or len(boxes) >= most or len(kept) >= count:
+        best, number, sizes = _ordered(_best(found, bounds, left, looked_at), rule, shape)
+        boxes = _boxes(best, coded, rule, num_classes)
+        kept = np.flatnonzero(grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta))
+        image = number[kept] // num_classes
+        num_kept = np.bincount(image, minlength=num_images)
+        examined = sizes.reshape(num_images, num_classes).sum(1)
+        enough = (looked_at >= total) | (examined >= most) | (num_kept >= count)
+        left = left[~enough[left]]
+        if len(left):  # these are looked at again
+            kept, image = kept[enough[image]], image[enough[image]]
+        if count >= 0 and num_kept.max(initial=0) > count:
+            kept = kept[_best_of_each(image, best.score[kept], count)]
+        pieces.append(_rows(number[kept], best.score[kept], boxes[kept], num_classes))
+        if not len(left):
             break
         # As many more as should do if they fare like these.
-        looked_at = int(looked_at * min(4, max(1.5, 1.3 * count / max(1, len(kept)))))
-    if 0 <= count < len(kept):
-        order = np.argsort(-best.score[kept], kind="stable")
-        kept = kept[np.sort(order[:count])]
-    rows = np.empty((len(kept), 7), boxes.dtype)
-    rows[:, 0] = image
-    rows[:, 1] = best.entry[kept] % num_classes
-    rows[:, 2] = best.score[kept]
-    rows[:, 3:] = boxes[kept]
-    return rows
+        fewest = max(1, int(num_kept[left].min()))
+        looked_at = int(looked_at * min(4, max(1.5, 1.3 * count / fewest)))
+    rows = np.concatenate(pieces)
+    return rows if len(pieces) == 1 else rows[np.argsort(rows[:, 0], kind="stable")]
+
+
+def _best(found: _Candidates, bounds: Indices, images: Indices, count: int) -> _Candidates:
+    """The `count` best of some images, and what equals the last of them.
+
+    Args:
+        found: those of all images.
+        bounds: where each image begins in `found`, and its end, [N + 1].
+        images: which images.
+        count: how many of each.
+    """
+    chosen = []
+    for start, end in zip(bounds[images].tolist(), bounds[images + 1].tolist(), strict=True):
+        if end - start <= count:
+            chosen.append(np.arange(start, end))
+            continue
+        score = found.score[start:end]
+        floor = np.partition(score, -count)[-count]
+        chosen.append(np.flatnonzero(score >= floor) + start)
+    return found[np.concatenate(chosen)] if chosen else found
 
 
 def _ordered(
-    found: _Candidates, rule: DetectionRule, num_classes: int
-) -> tuple[_Candidates, Indices]:
-    """By class, then by falling score, `top_k` of each at most; and how many each class has."""
-    label = found.entry % num_classes
-    order = np.lexsort((-found.score, label))
-    sizes = np.bincount(label, minlength=num_classes)
-    if 0 <= rule.top_k < len(order):
-        rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        order = order[rank < rule.top_k]
+    found: _Candidates, rule: DetectionRule, shape: Shape
+) -> tuple[_Candidates, Indices, Indices]:
+    """By list, then by falling score, `top_k` of each list at most.
+
+    Returns:
+        The candidates, the number of the list of each, and the sizes of all lists, [N C].
+    """
+    num_images, num_priors, num_classes = shape
+    place, label = np.divmod(found.entry, num_classes)
+    number = place // num_priors * num_classes + label
+    order = _by_score(number, found.score)
+    sizes = np.bincount(number, minlength=num_images * num_classes)
+    if 0 <= rule.top_k < sizes.max(initial=0):
+        order = order[_rank(sizes) < rule.top_k]
         sizes = np.minimum(sizes, rule.top_k)
-    return found[order], sizes
+    return found[order], number[order], sizes
 
 
-def _decoded(image: int, found: _Candidates, coded: Coded, num_classes: int) -> Boxes:
-    prior, label = np.divmod(found.entry, num_classes)
-    at = torch.full((len(prior),), image)
-    boxes: Boxes = coded.decode(at, torch.from_numpy(prior), torch.from_numpy(label)).numpy()
-    return boxes
+def _best_of_each(image: Indices, score: NDArray[Any], count: int) -> Indices:
+    """Which are among the `count` best of their image, in the order they have; [M] -> [D]."""
+    order = _by_score(image, score)
+    best: Indices = np.sort(order[_rank(np.bincount(image)) < count])
+    return best
+
+
+def _by_score(group: Indices, score: NDArray[Any]) -> Indices:
+    """The order by group, then by falling score; what is equal stays as it is."""
+    return np.lexsort((-score, group))
+
+
+def _rank(sizes: Indices) -> Indices:
+    """The place of each element within its group, for groups one behind the other."""
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+
+def _boxes(found: _Candidates, coded: Coded, rule: DetectionRule, num_classes: int) -> Boxes:
+    boxes = found.boxes
+    if boxes is None:
+        boxes = coded.decode_on_host(found.entry, num_classes)
+    return boxes.clip(0, 1) if rule.clip else boxes
+
+
+def _rows(number: Indices, score: NDArray[Any], boxes: Boxes, num_classes: int) -> Boxes:
+    """[D, 7] of the numbers of lists, scores and boxes of what is kept."""
+    rows = np.empty((len(number), 7), boxes.dtype)
+    rows[:, 0], rows[:, 1] = np.divmod(number, num_classes)
+    rows[:, 2] = score
+    rows[:, 3:] = boxes
+    return rows
+
+
+def _rows_of(x: Tensor, index: Indices) -> Boxes:
+    """Rows of four, [M, 4]; in memory each side is for itself, so that loops over them are long."""
+    return np.asfortranarray(x.numpy().reshape(-1, 4)[index])
 
 
 def _numpy_type(x: Tensor) -> np.dtype[Any]:

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 
 # Lists from this length on are compared as a matrix each, shorter ones pair by pair together.
 _LONG = 40
+# Up to so many boxes, all lists together are one matrix: most pairs are for nothing, but it takes
+# the fewest calls.
+_FEW = 64
 # Boxes compared with each other at once, and pairs: small enough for the cache, and for NumPy to
 # reuse its memory instead of asking the system for some each time.
 _BLOCK = 128
@@ -49,6 +52,8 @@ def grouped_nms(
     sizes = np.asarray(sizes, np.intp)
     sides = _with_area(boxes)
     adaptive = eta < 1 and threshold > ADAPTIVE_ABOVE
+    if len(boxes) <= _FEW and not adaptive:
+        return _settle(_pairs_of_few(sides, sizes, threshold), len(boxes))
     keep = np.ones(len(boxes), np.bool_)
     covering = [] if adaptive else [_pairs_of_short(sides, sizes, threshold)]
     ends = np.cumsum(sizes)
@@ -66,8 +71,15 @@ def grouped_nms(
     return keep
 
 
+def _pairs_of_few(sides: Boxes, sizes: Indices, threshold: float) -> Indices:
+    """Pairs (better, worse) of all lists that overlap too much, [2, K]."""
+    pairs = _pairs_of_one(sides, threshold)
+    own = np.repeat(np.arange(len(sizes)), sizes)
+    return pairs[:, own[pairs[0]] == own[pairs[1]]]
+
+
 def _pairs_of_short(sides: Boxes, sizes: Indices, threshold: float) -> Indices:
-    """Pairs (better, worse) of the short lists that overlap too much, [2, K]."""
+    """The same of the short lists alone."""
     starts = np.cumsum(sizes) - sizes
     own = np.repeat(starts, sizes)  # where each box's list starts
     rank = np.arange(sides.shape[1]) - own
