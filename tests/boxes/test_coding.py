@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from caffe_ssd.boxes import coding
 from caffe_ssd.boxes.coding import CodeType, check_priors, decode, encode
 from caffe_ssd.errors import LayerError
 from tests.boxes.naive import random_boxes
@@ -29,6 +31,20 @@ def test_decode_undoes_encode(code_type, variances):
     gts[:, 2:] += 0.1
     code = encode(gts, priors, variances, code_type)
     torch.testing.assert_close(decode(code, priors, variances, code_type), gts)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("variances", [None, VARIANCE])
+@pytest.mark.parametrize("code_type", list(CodeType))
+def test_arrays_and_tensors_give_equal_bits(code_type, variances, order, monkeypatch):
+    monkeypatch.setattr(coding, "_PART", 5)
+    code, priors = torch.randn(9, 4), random_boxes(9, seed=1) + 0.01
+    wanted = decode(code, priors, variances, code_type)
+    arrays = [np.asarray(x.numpy(), order=order) for x in (code, priors)]
+    given = code.clone()
+    have = decode(*arrays, None if variances is None else variances.numpy(), code_type)
+    assert have.tolist() == wanted.tolist()
+    assert torch.equal(code, given)
 
 
 def test_corner_size_divides_by_the_side_along_each_axis():

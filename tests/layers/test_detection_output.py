@@ -17,11 +17,11 @@ from tests.layers.test_multibox_loss import PRIORS
 SHAPES = ((2, 24), (2, 18), (1, 2, 24))
 
 
-def build(settings="", *, shapes=SHAPES):
+def build(settings="", *, head="num_classes: 3 code_type: CENTER_SIZE", shapes=SHAPES):
     text = (
         'name: "out" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" '
-        'top: "out" phase: TEST detection_output_param { num_classes: 3 code_type: CENTER_SIZE '
-        f"{settings} }}"
+        'top: "out" phase: TEST detection_output_param { '
+        f"{head} {settings} }}"
     )
     param = text_format.Parse(text, LayerParameter())
     return build_layer(LayerSpec(param=param, bottoms=shapes))
@@ -111,6 +111,45 @@ def test_matches_a_naive_loop(top_k, shared):
         best = sorted(range(len(found)), key=lambda i: -found[i][2])[:15]
         want += [found[i] for i in sorted(best)]
     assert_rows(have, want)
+
+
+def crowd(num_priors=500):
+    """Two images: in the first the best 450 boxes are one, in the second all stand apart."""
+    left = torch.arange(num_priors).remainder(50) / 50
+    top = torch.arange(num_priors).div(50, rounding_mode="floor") / 10
+    priors = torch.stack([left, top, left + 0.02, top + 0.1], 1)
+    loc = torch.zeros(2, num_priors, 4)
+    loc[0, :450] = priors[0] - priors[:450]
+    score = torch.linspace(0.9, 0.1, num_priors).repeat(2, 1)
+    conf = torch.stack([1 - score, score], 2)
+    blob = torch.stack([priors, torch.ones(num_priors, 4)]).reshape(1, 2, -1)
+    return loc.flatten(1), conf.flatten(1), blob
+
+
+def build_for_crowd(num_images):
+    return build(
+        "confidence_threshold: 0.05 keep_top_k: 5",
+        head="num_classes: 2 code_type: CORNER",
+        shapes=((num_images, 2000), (num_images, 1000), (1, 2, 2000)),
+    )
+
+
+def test_images_may_take_more_looks_than_others():
+    """64 boxes are looked at first; the first image has its second detection behind 450."""
+    loc, conf, priors = crowd()
+    rows = build_for_crowd(2)(loc, conf, priors)[0, 0]
+    score = conf.reshape(2, -1, 2)[0, :, 1]
+    assert rows[:, 0].tolist() == [0] * 5 + [1] * 5
+    assert rows[:5, 2].tolist() == score[[0, 450, 451, 452, 453]].tolist()
+    assert rows[5:, 2].tolist() == score[:5].tolist()
+
+
+def test_a_batch_gives_what_its_images_give():
+    loc, conf, priors = crowd()
+    together, alone = build_for_crowd(2), build_for_crowd(1)
+    images = [alone(loc[i, None], conf[i, None], priors)[0, 0] for i in range(2)]
+    images[1][:, 0] = 1
+    assert together(loc, conf, priors)[0, 0].tolist() == torch.cat(images).tolist()
 
 
 def test_double_precision_is_kept():
