@@ -8,90 +8,22 @@ The net is used as before; blobs inside the engine's part are there for those wh
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
+from caffe_ssd.engines.auto_engine import AutoEngine
 from caffe_ssd.engines.compiled_engine import CompiledEngine
-from caffe_ssd.engines.engine import FLOAT, Engine, Runner
+from caffe_ssd.engines.engine import FLOAT, Engine
 from caffe_ssd.engines.frozen_net import FrozenNet, freeze, is_fed
 from caffe_ssd.engines.onnx_runtimes import OnnxRuntimeEngine, OpenVinoEngine
-from caffe_ssd.engines.precision import PRECISIONS, Precision
+from caffe_ssd.engines.precision import Precision
 from caffe_ssd.engines.torch_engine import TorchEngine
 from caffe_ssd.errors import UsageError
 from caffe_ssd.net import Net
 from caffe_ssd.net.instruction import Instruction, with_last_uses
 from caffe_ssd.net.passes import plain_program
-
-logger = logging.getLogger(__name__)
-
-
-class AutoEngine(Engine):
-    """The fastest installed engine that computes what PyTorch does, found out at the first input.
-
-    The order is that of docs/performance.md. `compile` is not among them: it takes a minute.
-    """
-
-    name = "auto"
-    precisions = PRECISIONS
-    fastest_first: Sequence[type[Engine]] = (OpenVinoEngine, OnnxRuntimeEngine)
-    tolerance = 1e-3
-
-    def __init__(self, net: FrozenNet, precision: Precision = FLOAT) -> None:
-        super().__init__(net, precision)
-        self.chosen: Engine | None = None
-
-    @property
-    def version(self) -> str:
-        return self.name if self.chosen is None else self.chosen.version
-
-    def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
-        if self.chosen is not None:
-            return self.chosen.prepare(net, inputs)
-        self.chosen, run = self._choose(net, inputs)
-        logger.info("Engine: %s", self.chosen.description)
-        return run
-
-    def _choose(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> tuple[Engine, Runner]:
-        on_cpu = all(x.device.type == "cpu" for x in inputs)
-        offers = list(
-            self._offers((*self.fastest_first, TorchEngine) if on_cpu else (TorchEngine,))
-        )
-        if not offers:
-            raise UsageError(f"no installed engine calculates in {self.precision.name} here")
-        if self.precision.name != FLOAT.name or len(offers) == 1:
-            return offers[0], offers[0].prepare(net, inputs)
-        *quicker, plain = offers
-        run_plain = plain.prepare(net, inputs)
-        wanted = run_plain(*inputs)
-        for engine in quicker:
-            run = engine.prepare(net, inputs)
-            if self._agree(wanted, run(*inputs)):
-                return engine, run
-            logger.warning("Engine %s computes something else; not used", engine.description)
-        return plain, run_plain
-
-    def _offers(self, kinds: Sequence[type[Engine]]) -> Iterator[Engine]:
-        for kind in kinds:
-            with suppress(UsageError):  # not installed, or not in this precision
-                yield kind(self.net, self.precision)
-
-    def _agree(self, wanted: Sequence[Tensor], got: Sequence[Tensor]) -> bool:
-        """Whether results are the same but for rounding, which grows with a blob's values."""
-        return all(
-            torch.allclose(a, b, rtol=0, atol=self.tolerance * float(_magnitude(a)), equal_nan=True)
-            for a, b in zip(wanted, got, strict=True)
-        )
-
-
-def _magnitude(x: Tensor) -> Tensor:
-    """The largest finite absolute value."""
-    return x.nan_to_num(posinf=0, neginf=0).abs().max() if x.numel() else torch.zeros(())
-
 
 ENGINES: dict[str, type[Engine]] = {
     kind.name: kind

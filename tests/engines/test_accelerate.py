@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 
 import pytest
 import torch
 
-from caffe_ssd.engines.accelerate import ENGINES, AutoEngine, EngineCall, accelerate
-from caffe_ssd.engines.onnx_runtimes import OnnxRuntimeEngine, OpenVinoEngine
+from caffe_ssd.engines.accelerate import ENGINES, EngineCall, accelerate
 from caffe_ssd.engines.precision import Precision
 from caffe_ssd.errors import NetError, UsageError
 from caffe_ssd.net import Net, build_net
@@ -91,38 +89,6 @@ def test_compiled_in_one_graph() -> None:
     assert engine is not None
     assert engine.description.startswith("compile (torch ")
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
-
-
-def test_auto_says_what_it_chose(caplog: pytest.LogCaptureFixture) -> None:
-    net = make_net(BODY)
-    engine = accelerate(net)
-    assert engine is not None
-    with caplog.at_level(logging.INFO), torch.no_grad():
-        net({"x": picture()})
-    assert engine.description.startswith("openvino ")
-    assert f"Engine: {engine.description}" in caplog.text
-
-
-def test_auto_passes_over_what_is_missing_or_wrong(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Missing(OpenVinoEngine):
-        def __init__(self, net, precision):
-            raise UsageError("not installed")
-
-    class Wrong(OnnxRuntimeEngine):
-        def prepare(self, net, inputs):
-            run = super().prepare(net, inputs)
-            return lambda *tensors: tuple(top + 1 for top in run(*tensors))
-
-    monkeypatch.setattr(AutoEngine, "fastest_first", (Missing, Wrong))
-    net = make_net(BODY)
-    engine = accelerate(net)
-    with torch.no_grad():
-        net({"x": picture()})
-    assert engine is not None
-    assert engine.description.startswith("torch ")
-    assert "computes something else" in caplog.text
 
 
 def test_a_net_without_layers_to_hand_over_is_left_alone() -> None:
