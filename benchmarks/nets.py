@@ -7,6 +7,7 @@ is a small residual net with one class, such as find faces.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -28,6 +29,7 @@ __all__ = ["dsod300", "dsod300_param", "fed_by_hand", "images", "label_blob", "o
 SIZE = 300
 NUM_CLASSES = 21
 BACKGROUND = 7.0
+_LAST = re.compile(r"mbox_(loc|conf)(_scale|_raw)?$")  # layers that make predictions
 
 
 def dsod300_param(kind: str, *, variant: str = "DSOD300", data: str = "VOC0712") -> NetParameter:
@@ -76,16 +78,17 @@ def with_weights(param: NetParameter) -> Net:
             elif isinstance(layer, Scale):
                 layer.blobs[0].uniform_(0.5, 1.5, generator=rng)
                 layer.blobs[1].normal_(0, 0.1, generator=rng)
-        for step, layer in zip(net.steps, net.layers, strict=True):
-            is_last = step.param.name.endswith(("mbox_conf", "mbox_conf_scale", "mbox_conf_raw"))
-            if is_last and len(layer.blobs) == 2:
+        last = {
+            step.param.top[0]: layer
+            for step, layer in zip(net.steps, net.layers, strict=True)
+            if _LAST.search(step.param.name) and len(layer.blobs) == 2
+        }
+        blobs = net({"data": images()}, keep=list(last)).blobs
+        for top, layer in last.items():
+            if isinstance(layer, Convolution):  # no batch norm follows
+                layer.blobs[0] /= blobs[top].std()
+            if "conf" in top:
                 layer.blobs[1][::num_classes] += BACKGROUND
-            if (
-                "mbox" in step.param.name
-                and isinstance(layer, Convolution)
-                and len(layer.blobs) > 1
-            ):
-                layer.blobs[0].mul_(0.1)  # no batch norm follows
     return net
 
 
@@ -196,6 +199,7 @@ def _heads(maps: list[str], num_classes: int, *, kernel: int) -> list[str]:
         text.append(
             f'layer {{ name: "{name}_prior" type: "PriorBox" bottom: "{name}" bottom: "data" '
             f'top: "{name}_prior" prior_box_param {{ {size} {ratios} flip: true '
+            "clip: false offset: 0.5 "
             "variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 } }"
         )
         made["prior"].append(f"{name}_prior")
@@ -216,7 +220,7 @@ def _heads(maps: list[str], num_classes: int, *, kernel: int) -> list[str]:
         'bottom: "mbox_prior" top: "detection_out" detection_output_param { '
         f"num_classes: {num_classes} share_location: true background_label_id: 0 "
         "code_type: CENTER_SIZE keep_top_k: 100 "
-        "confidence_threshold: 0.25 nms_param { nms_threshold: 0.45 top_k: 100 } } }"
+        "confidence_threshold: 0.01 nms_param { nms_threshold: 0.45 top_k: 100 } } }"
     )
     return text
 

@@ -173,6 +173,7 @@ def measured(name: str, python: str | None, rounds: int) -> tuple[Times, list[st
         if other is not None:
             things[f"OpenCV {other.version} DNN"] = other
         times = alternate(things, rounds=rounds)
+        found["caffe.Net"] = torch.from_numpy(script.blobs["detection_out"].data.copy())
         found[vino_name] = kept_rows(vino())
         if other is not None:
             found[f"OpenCV {other.version} DNN"] = other.detections()

@@ -34,6 +34,7 @@ Marks = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def grouped_nms(
     boxes: Boxes, sizes: Sequence[int] | Indices, *, threshold: float, eta: float = 1.0
 ) -> Marks:
@@ -47,7 +48,7 @@ def grouped_nms(
             is above 0.5; each list begins with the given threshold.
 
     Returns:
-        [M] bool: kept.
+        [M] bool: kept. Boxes too large for their areas to be numbers overlap nothing.
     """
     sizes = np.asarray(sizes, np.intp)
     sides = _with_area(boxes)
@@ -138,7 +139,7 @@ def _adaptive(sides: Boxes, threshold: float, eta: float) -> Marks:
             continue
         keep[i] = True
         overlap = _overlap(sides[:, i, None], sides[:, i + 1 :])
-        np.maximum(worst[i + 1 :], overlap, out=worst[i + 1 :])
+        np.fmax(worst[i + 1 :], overlap, out=worst[i + 1 :])
         if limit > ADAPTIVE_ABOVE:
             limit *= np.float32(eta)
     return keep

@@ -51,3 +51,10 @@ def test_nothing_gives_nothing():
     nothing = np.zeros((0, 4), np.float32)
     assert grouped_nms(nothing, [], threshold=0.3).shape == (0,)
     assert grouped_nms(nothing, [0, 0], threshold=0.3).shape == (0,)
+
+
+@pytest.mark.parametrize("count", [5, 50, 300])
+@pytest.mark.parametrize("eta", [1.0, 0.9])
+def test_boxes_too_large_for_an_area_are_kept_without_a_warning(count, eta):
+    boxes = np.tile(np.array([-3e38, -3e38, 3e38, 3e38], np.float32), (count, 1))
+    assert grouped_nms(boxes, [count], threshold=0.6, eta=eta).all()
