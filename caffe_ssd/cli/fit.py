@@ -26,7 +26,7 @@ from caffe_ssd.cli.flags import (
     check_files,
     only_device,
 )
-from caffe_ssd.desk.console import show
+from caffe_ssd.desk.console import show, warnings_only
 from caffe_ssd.distribution import NAME
 from caffe_ssd.errors import DataError, UsageError
 from caffe_ssd.fitting.data import prepare
@@ -255,7 +255,8 @@ def _finish(args: argparse.Namespace, run: RunFolder, plan: Plan, machine: Machi
     found = choose_weights(run, plan, device=machine.device, workers=args.workers)
     for each in found:
         show(f"  mAP {each.mean_ap:.3f}  {each.name}")
-    write_report(run.root, device=machine.device, workers=args.workers)
+    with warnings_only():
+        write_report(run.root, device=machine.device, workers=args.workers)
     command = ["caffe", "detect", "PICTURE", "-model", str(run.prototxt("deploy"))]
     command += ["-weights", str(run.detector), "-label_map", str(run.label_map)]
     show(

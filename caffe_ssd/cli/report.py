@@ -16,7 +16,7 @@ from caffe_ssd.cli.flags import (
     only_device,
     weights_of,
 )
-from caffe_ssd.desk.console import show
+from caffe_ssd.desk.console import show, warnings_only
 from caffe_ssd.errors import UsageError
 from caffe_ssd.report.report import write_report
 
@@ -36,16 +36,17 @@ def run(arguments: list[str]) -> int:
     args = _parse(arguments)
     device = only_device(args)
     devices.set_up_device(device, tf32=False)
-    path = write_report(
-        args.run,
-        model=args.model or None,
-        weights=weights_of(args),
-        output=args.output,
-        device=device,
-        workers=args.workers,
-        has_speed=args.speed == "on",
-        lenient=args.lenient,
-    )
+    with warnings_only():
+        path = write_report(
+            args.run,
+            model=args.model or None,
+            weights=weights_of(args),
+            output=args.output,
+            device=device,
+            workers=args.workers,
+            has_speed=args.speed == "on",
+            lenient=args.lenient,
+        )
     show(f"wrote {path}")
     return 0
 
