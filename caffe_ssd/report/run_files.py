@@ -42,6 +42,7 @@ class RunFiles:
         results: the JSON lines that `caffe train` writes.
         log: the training's log.
         notes: fit.json.
+        last_snapshot: its iteration; 0 without one.
     """
 
     name: str
@@ -57,6 +58,7 @@ class RunFiles:
     results: Path | None = None
     log: Path | None = None
     notes: Path | None = None
+    last_snapshot: int = 0
 
 
 def find_run(
@@ -100,6 +102,7 @@ def find_run(
         results=_existing(prefix and Path(f"{prefix}_results.jsonl")),
         log=_existing(folder / "train.log"),
         notes=_existing(folder / "fit.json"),
+        last_snapshot=max((number for number, _ in _snapshots(base, param)), default=0),
     )
 
 
@@ -191,13 +194,21 @@ def _newest(folder: Path, base: Path, param: SolverParameter) -> tuple[Path, ...
         best = prefix.with_name(f"{prefix.name}_best{ending}")
         if best.is_file():
             return (best,)
+    snapshots = _snapshots(base, param)
+    return (max(snapshots)[1],) if snapshots else ()
+
+
+def _snapshots(base: Path, param: SolverParameter) -> list[tuple[int, Path]]:
+    """The iterations of all snapshots, and their weights."""
+    if not param.snapshot_prefix:
+        return []
+    prefix = _join(base, param.snapshot_prefix)
     pattern = re.compile(re.escape(prefix.name) + r"_iter_(\d+)\.caffemodel(\.h5)?")
     try:
         files = [(pattern.fullmatch(path.name), path) for path in prefix.parent.iterdir()]
     except OSError:
-        return ()
-    snapshots = [(int(match[1]), path) for match, path in files if match is not None]
-    return (max(snapshots)[1],) if snapshots else ()
+        return []
+    return [(int(match[1]), path) for match, path in files if match is not None]
 
 
 def _deploy(test_model: Path | None, solver: Path | None) -> Path | None:

@@ -57,10 +57,10 @@ def _scores(known: Known, evaluation: Evaluation) -> list[tuple[str, str]]:
 def _training(known: Known) -> list[tuple[str, str]]:
     history = known.history
     assert history is not None
-    iterations = f"{history.last_iteration:,} iterations"
+    iterations = f"{max(history.last_iteration, known.files.last_snapshot):,}"
     if history.seconds > 0:
-        return [(duration(history.seconds), f"of training, {iterations}")]
-    return [(f"{history.last_iteration:,}", "iterations of training")]
+        return [(duration(history.seconds), f"of training, {iterations} iterations")]
+    return [(iterations, "iterations of training")]
 
 
 def _sentences(known: Known, evaluation: Evaluation) -> list[Html]:
