@@ -22,7 +22,7 @@ OVERLAY = python/caffe/model_libs.py $(wildcard python/caffe/models/*.py) \
   data/VOC0712Plus/labelmap_voc.prototxt data/VOC12/labelmap_voc.prototxt \
   data/coco/coco_voc_map.txt
 
-.PHONY: help install demo test test-all lint format typecheck check lock bench fuzz faults gpu-check tables docs proto docker docker-cuda docker-demo overlay clean
+.PHONY: help install demo test test-all lint format typecheck check lock bench fuzz faults gpu-check tables docs proto docker docker-cuda docker-demo docker-rehearse overlay clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -101,6 +101,9 @@ proto:  ## regenerate caffe_pb2.py (needs grpcio-tools 1.62, whose output works 
 
 docker:  ## build the CPU image
 	docker build -f docker/Dockerfile --build-arg TORCH_INDEX=$(TORCH_CPU) -t caffe-ssd:cpu .
+
+docker-rehearse:  ## prove the steps of `docker` without a Docker daemon (needs root, debootstrap, podman)
+	sh docker/rehearse.sh
 
 docker-demo: docker  ## the demo in the CPU image, into a volume of its own
 	docker compose run --rm demo

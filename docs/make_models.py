@@ -129,6 +129,11 @@ OTHERS = (
         "no labels, nothing saved, silent output",
         "it trains nothing: `examples/ssd/ssd_pascal_speed.py`, and `caffe time -engine`",
     ),
+    (
+        "SSD's scripts for a video and a webcam",
+        "`caffe test` on VideoData, drawing what scores above 0.3",
+        "they train nothing: `caffe detect VIDEO` and `caffe detect 0`, and `caffe test` of such a net",
+    ),
 )
 
 COLUMNS = """\
