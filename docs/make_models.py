@@ -132,7 +132,8 @@ OTHERS = (
     (
         "SSD's scripts for a video and a webcam",
         "`caffe test` on VideoData, drawing what scores above 0.3",
-        "they train nothing: `caffe detect VIDEO` and `caffe detect 0`, and `caffe test` of such a net",
+        "they train nothing: `caffe detect VIDEO` and `caffe detect 0`, and `caffe test` of such a "
+        "net",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""What the image is made of; docker/rehearse.sh builds it, which takes root, a network and minutes."""
+"""What the image is made of; docker/rehearse.sh builds it, with root, a network and minutes."""
 
 from __future__ import annotations
 

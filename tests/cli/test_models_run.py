@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_every_row_is_shown_and_nothing_written(row: Published, show: Show, fold
         images = schedule.images_per_iteration(schedule.num_devices)
         assert f"An iteration on the CPU: {images} images, " in text
         assert f"  max_iter: {schedule.max_iter}\n" in text
+
+
+@pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.name)
+def test_every_row_says_what_it_lacks_and_would_take(row: Published, show: Show) -> None:
+    text = show("check", row.name, "-no_time", status=1)
+    needs = needs_of(row)
+    lacking, sources = text.partition("\nNeeds\n")[2].split("\nWhat is missing comes from\n")
+    assert lacking.count("  missing  ") == len(needs)
+    for need in needs:
+        assert f"  missing  {need.path}  ({need.what})\n" in lacking
+        assert f"  {need.source}\n" in sources
+    for word in ("memory", "disk"):
+        assert re.search(rf"(?m)^  {word} +(?!0\.0)\d+\.\d GB", sources)
 
 
 def test_every_row_is_checked(show: Show, folder: Path) -> None:
