@@ -147,6 +147,7 @@ build() {
     say "build $1: Debian $suite with Python $python, $(megabytes "$base") MB, $((based - begun)) s"
     quietly env PATH="$dir/bin:$PATH" make -C "$home" docker ${WHEELS:+TORCH_CPU=}
     say "build $1: $image upon it, $(megabytes "$image") MB in all, $(($(date +%s) - based)) s"
+    quietly docker run --rm --entrypoint python "$image" -m pip check
     packages >"$dir/packages.$1"
 }
 

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -78,10 +79,26 @@ def understand(words: list[str]) -> None:
     elif program == "torchrun":
         launched = rest[rest.index("-m") + 1 :]
         understand(["python", "-m", *launched])
+    elif program in ("sh", "sudo"):
+        assert Path(ROOT, rest[-1]).is_file(), f"no script {rest[-1]}"
+    elif program == "docker":
+        _understand_docker(rest)
     elif program in OTHERS:
         return
     else:
         assert _reads(words), f"not understood: {shlex.join(words)}"
+
+
+def _understand_docker(words: list[str]) -> None:
+    """A container's words are its entry point's; a build's arguments are the Dockerfile's."""
+    if words[0] == "run":
+        image = next(i for i, word in enumerate(words) if word.startswith("caffe-ssd:"))
+        understand(["caffe", *words[image + 1 :]])
+    else:
+        dockerfile = Path(ROOT, words[words.index("-f") + 1]).read_text(encoding="utf-8")
+        for before, word in pairwise(words):
+            if before == "--build-arg":
+                assert f"\nARG {word.partition('=')[0]}=" in dockerfile, f"no argument {word}"
 
 
 def _trains(script: str) -> bool:
