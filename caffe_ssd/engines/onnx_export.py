@@ -14,7 +14,7 @@ from torch import nn
 
 import caffe_ssd.engines.onnx_extensions  # noqa: F401  (registers its writers)
 from caffe_ssd.engines.frozen_net import Constant, FrozenNet
-from caffe_ssd.engines.onnx_graph import Dims, OnnxGraph
+from caffe_ssd.engines.onnx_graph import Dims, OnnxGraph, Weights
 from caffe_ssd.engines.onnx_layers import FreeShape, Place, writer_of
 from caffe_ssd.net.plan import Value
 
@@ -25,20 +25,24 @@ def is_exportable(layer: nn.Module) -> bool:
 
 
 def onnx_model(
-    net: FrozenNet, name: str = "net", free: Mapping[Value, FreeShape] | None = None
+    net: FrozenNet,
+    name: str = "net",
+    free: Mapping[Value, FreeShape] | None = None,
+    apart: Weights | None = None,
 ) -> bytes:
-    """Write a net as an ONNX model, weights inside.
+    """Write a net as an ONNX model.
 
     Args:
         net: specialised; every call of it exportable or constant.
         name: of the graph.
         free: shapes of all values with None where a size shall be free; None: all are as they are.
+        apart: gets the large weights, see `OnnxGraph`; None: they are inside.
 
     Raises:
         UsageError: the package onnx is not installed.
         FixedSizeError: a call cannot be written for free sizes.
     """
-    graph = OnnxGraph(name)
+    graph = OnnxGraph(name, apart=apart)
     dims: Mapping[Value, FreeShape] = net.shapes if free is None else free
     names = {value: name for name, value in net.inputs}
     names.update((value, name) for name, value in net.outputs)

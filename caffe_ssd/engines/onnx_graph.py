@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe_ssd.distribution import install_hint
@@ -19,6 +20,12 @@ IR_VERSION = 8
 Dims = tuple[int | str | None, ...]
 """A shape in a file: numbers, names of sizes that callers choose, None for what follows."""
 
+Weights = dict[str, NDArray[np.float32]]
+"""Arrays by the names that nodes know them by."""
+
+OUTSIDE = "weights"
+_LARGE = 1024  # values
+
 
 class OnnxGraph:
     """A graph under construction.
@@ -26,12 +33,14 @@ class OnnxGraph:
     Args:
         name: of the graph.
         prefix: of the names of inner values.
+        apart: gets the large tensors of float32, uncopied; the model says that they are in a file,
+            `OUTSIDE`, which nobody writes. None: everything is inside.
 
     Raises:
         UsageError: the package onnx is not installed.
     """
 
-    def __init__(self, name: str, prefix: str = "inner") -> None:
+    def __init__(self, name: str, prefix: str = "inner", apart: Weights | None = None) -> None:
         try:
             from onnx import helper, numpy_helper
         except ImportError as error:
@@ -43,6 +52,7 @@ class OnnxGraph:
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
         self._prefix = prefix
+        self._apart = apart
         self._fresh = 0
 
     def node(
@@ -75,7 +85,11 @@ class OnnxGraph:
         else:
             array = np.array(value, np.int64)
         name = self.fresh() if name is None else name
-        self._constants.append(self._numpy_helper.from_array(array, name))
+        if self._apart is not None and array.dtype == np.float32 and array.size >= _LARGE:
+            self._apart[name] = array
+            self._constants.append(self._outside(name, array))
+        else:
+            self._constants.append(self._numpy_helper.from_array(array, name))
         return name
 
     def fresh(self) -> str:
@@ -124,6 +138,16 @@ class OnnxGraph:
         del graph.output[:]
         graph.output.extend(chosen)
 
+    def _outside(self, name: str, array: NDArray[np.float32]) -> Any:
+        """A constant whose values are not in the model."""
+        from onnx import TensorProto
+
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", OUTSIDE), ("offset", "0"), ("length", str(array.nbytes))):
+            tensor.external_data.add(key=key, value=value)
+        return tensor
+
     def _described(self, named: Sequence[tuple[str, Dims]]) -> list[Any]:
         from onnx import TensorProto
 
@@ -131,3 +155,21 @@ class OnnxGraph:
             self._helper.make_tensor_value_info(name, TensorProto.FLOAT, list(dims))
             for name, dims in named
         ]
+
+
+def outside_as_inputs(data: bytes) -> bytes:
+    """The model with the constants that are not in it as further inputs, behind its own."""
+    from onnx import TensorProto, helper, load_model_from_string
+
+    model = load_model_from_string(data)
+    inside = []
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            model.graph.input.append(value)
+        else:
+            inside.append(tensor)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(inside)
+    changed: bytes = model.SerializeToString()
+    return changed

@@ -160,7 +160,7 @@ def test_what_is_missing_fails_or_errs_is_passed_over(
             raise UsageError("not installed")
 
     class Broken(OpenVinoEngine):
-        def load(self, model):
+        def load(self, model, weights):
             raise RuntimeError("no such instruction\nat line 7")
 
     class Wrong(OnnxRuntimeEngine):
@@ -184,7 +184,7 @@ def test_what_was_the_fastest_and_fails_now_is_measured_again(
     clock = Clock(monkeypatch, 0.5, 0.4, 0.3, 0.5, 0.4)
     assert chosen(make_net(BODY)) == "onnxruntime"
 
-    def broken(self: OnnxRuntimeEngine, model: bytes) -> None:
+    def broken(self: OnnxRuntimeEngine, model: bytes, weights: object) -> None:
         raise RuntimeError("damaged")
 
     monkeypatch.setattr(OnnxRuntimeEngine, "load", broken)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from caffe_ssd.engines.engine import Engine
 from caffe_ssd.engines.frozen_net import freeze
-from caffe_ssd.engines.onnx_export import is_exportable
+from caffe_ssd.engines.onnx_export import is_exportable, onnx_model
+from caffe_ssd.engines.onnx_graph import Weights
 from caffe_ssd.engines.onnx_runtimes import OnnxRuntimeEngine, OpenVinoEngine
 from caffe_ssd.engines.torch_engine import TorchEngine
 from tests.engines.nets import make_net, picture
@@ -98,6 +101,15 @@ def test_one_layer(kind: type[Engine], text: str) -> None:
         torch.testing.assert_close(top, want[name].detach(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ENGINES[1:], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("text", LAYERS.values(), ids=list(LAYERS))
+def test_one_layer_whose_weights_stay_outside(
+    kind: type[Engine], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caffe_ssd.engines.onnx_graph._LARGE", 2)
+    test_one_layer(kind, text)
+
+
 @pytest.mark.parametrize("text", LAYERS.values(), ids=list(LAYERS))
 def test_each_of_these_layers_is_exported(text: str) -> None:
     frozen = freeze(make_net(text)).specialised(picture())
@@ -156,3 +168,39 @@ def test_signals_are_handled_after_openvino_was_used() -> None:
     command = [sys.executable, "-X", "faulthandler", "-c", SIGNALLED]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+LARGE = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
+  num_output: 64 kernel_size: 3 pad: 1 } }
+layer { name: "n" type: "BatchNorm" bottom: "a" top: "a" }
+layer { name: "r" type: "PReLU" bottom: "a" top: "a" }
+layer { name: "g" type: "Convolution" bottom: "a" top: "g" convolution_param {
+  num_output: 128 kernel_size: 3 group: 4 } }
+layer { name: "w" type: "Convolution" bottom: "g" top: "w" convolution_param {
+  num_output: 128 kernel_size: 3 group: 128 } }
+layer { name: "d" type: "Deconvolution" bottom: "w" top: "d" convolution_param {
+  num_output: 32 kernel_size: 2 stride: 2 group: 2 } }
+layer { name: "i" type: "InnerProduct" bottom: "d" top: "i" inner_product_param {
+  num_output: 50 } }
+"""
+
+
+@pytest.mark.parametrize("kind", ENGINES[1:], ids=lambda kind: kind.name)
+def test_large_weights_stay_outside_of_the_model(kind: type[Engine]) -> None:
+    net = make_net(LARGE)
+    x = picture()
+    with torch.no_grad():
+        want = net({"x": x}).blobs["i"]
+        frozen = freeze(net)
+        weights: Weights = {}
+        inside = onnx_model(frozen.specialised(x))
+        assert len(onnx_model(frozen.specialised(x), apart=weights)) < 8000 < len(inside) / 10
+        assert sum(array.size for array in weights.values()) > 20000
+        engine = kind(frozen)
+        engine(x)
+        gc.collect()
+        torch.full((1 << 20,), 7.0)  # into what was freed
+        np.full(1 << 20, 7.0)
+        (got,) = engine(x)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
