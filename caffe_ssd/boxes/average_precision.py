@@ -80,22 +80,25 @@ def _eleven_point(precision: Floats, recall: Floats) -> np.float32:
 def _max_integral(precision: Floats, recall: Floats) -> np.float32:
     """Area under the curve made monotone; a step has the height of its left end, as in Caffe."""
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    total = np.float32(0)
-    for i in range(len(recall) - 2, -1, -1):
-        width = recall[i + 1] - recall[i]
-        if width > _LEAST_CHANGE:
-            total += envelope[i] * width
-    return np.float32(total + recall[0] * envelope[0])
+    steps = _areas(envelope[:-1], np.diff(recall))
+    return np.float32(_added(steps[::-1]) + recall[0] * envelope[0])
 
 
 def _integral(precision: Floats, recall: Floats) -> np.float32:
     """Area under the curve as it is."""
-    total, left = np.float32(0), np.float32(0)
-    for p, r in zip(precision, recall, strict=True):
-        if r - left > _LEAST_CHANGE:
-            total += p * (r - left)
-        left = r
-    return np.float32(total)
+    return _added(_areas(precision, np.diff(recall, prepend=np.float32(0))))
+
+
+def _areas(height: Floats, width: Floats) -> Floats:
+    """The areas of steps, without those that are too narrow to count."""
+    counted = np.flatnonzero(width > _LEAST_CHANGE)
+    areas: Floats = height[counted] * width[counted]
+    return areas
+
+
+def _added(terms: Floats) -> np.float32:
+    """The sum, one after the other in float32 as the reference adds; `np.sum` adds in pairs."""
+    return np.float32(np.cumsum(terms, dtype=np.float32)[-1]) if len(terms) else np.float32(0)
 
 
 AP_VERSIONS: dict[str, Callable[[Floats, Floats], np.float32]] = {

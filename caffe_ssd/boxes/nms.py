@@ -51,7 +51,7 @@ def grouped_nms(
         [M] bool: kept. Boxes too large for their areas to be numbers overlap nothing.
     """
     sizes = np.asarray(sizes, np.intp)
-    sides = _with_area(boxes)
+    sides = with_area(boxes)
     adaptive = eta < 1 and threshold > ADAPTIVE_ABOVE
     if len(boxes) <= _FEW and not adaptive:
         return _settle(_pairs_of_few(sides, sizes, threshold), len(boxes))
@@ -138,8 +138,9 @@ def _adaptive(sides: Boxes, threshold: float, eta: float) -> Marks:
         if not worst[i] <= limit:
             continue
         keep[i] = True
-        overlap = _overlap(sides[:, i, None], sides[:, i + 1 :])
-        np.fmax(worst[i + 1 :], overlap, out=worst[i + 1 :])
+        np.fmax(
+            worst[i + 1 :], overlap(sides[:, i, None], sides[:, i + 1 :]), out=worst[i + 1 :]
+        )
         if limit > ADAPTIVE_ABOVE:
             limit *= np.float32(eta)
     return keep
@@ -153,11 +154,16 @@ def _overlap_more(a: Boxes, b: Boxes, threshold: float) -> Marks:
         b: [5, ...], broadcast with `a`.
         threshold: the threshold.
     """
-    return _overlap(a, b) > threshold
+    return overlap(a, b) > threshold
 
 
-def _overlap(a: Boxes, b: Boxes) -> Boxes:
-    """The overlap of `_overlap_more`; for boxes apart anything up to 0."""
+def overlap(a: Boxes, b: Boxes) -> Boxes:
+    """Overlaps as `pairwise_iou` defines them, but for boxes apart anything up to 0.
+
+    Args:
+        a: [5, ...], see `with_area`.
+        b: [5, ...], broadcast with `a`.
+    """
     inter = np.minimum(a[2], b[2])
     inter -= np.maximum(a[0], b[0])
     np.maximum(inter, 0, out=inter)  # else two gaps would make an overlap
@@ -166,11 +172,11 @@ def _overlap(a: Boxes, b: Boxes) -> Boxes:
     inter *= height
     union = np.add(a[4], b[4], out=height)
     union -= inter
-    overlap: Boxes = np.divide(inter, union, out=inter)
-    return overlap
+    ratio: Boxes = np.divide(inter, union, out=inter)
+    return ratio
 
 
-def _with_area(boxes: Boxes) -> Boxes:
+def with_area(boxes: Boxes) -> Boxes:
     """The sides and the area, which is positive even where there is none: [M, 4] -> [5, M]."""
     sides = np.empty((5, len(boxes)), boxes.dtype)
     sides[:4] = boxes.T

@@ -122,11 +122,15 @@ class MeanAPAccumulator:
         """What was added so far, by label, ascending."""
         table = np.concatenate([np.empty((0, 3), np.float32), *self._rows])
         labels = table[:, 0].astype(np.int64)
+        order = np.argsort(labels, kind="stable")
+        table, labels = table[order], labels[order]
+        known = sorted(self._num_pos)
+        starts, ends = (np.searchsorted(labels, known, side) for side in ("left", "right"))
         return {
             label: JudgedClass(
-                scores=table[labels == label, 1],
-                is_tp=table[labels == label, 2] > 0,
+                scores=table[start:end, 1],
+                is_tp=table[start:end, 2] > 0,
                 num_pos=self._num_pos[label],
             )
-            for label in sorted(self._num_pos)
+            for label, start, end in zip(known, starts, ends, strict=True)
         }

@@ -8,18 +8,25 @@ Quirk: the reference counts only images with detections when it looks up sizes; 
     a batch counts. Without a context the last image that the bottoms mention ends the batch, which
     is too few when the last images have neither detections nor objects.
 
-Letters: D detections, G ground truth boxes, B classes without the background.
+It computes in NumPy, for all images of a batch at once: a detection is compared with the objects of
+its image and class alone, and each such pair is an element.
+
+Letters: D detections, G ground truth boxes, K pairs, B classes without the background.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe_ssd.boxes.image_space import AppliedResize, to_image_px
-from caffe_ssd.boxes.iou import pairwise_iou, pairwise_iou_px
+from caffe_ssd.boxes.iou import pairwise_iou_px
+from caffe_ssd.boxes.nms import Boxes, Indices, Marks, overlap, with_area
 from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.evaluate.results import ImageSize
 from caffe_ssd.layers.detection_common import check_num_classes, read_resize, read_sizes
@@ -28,7 +35,9 @@ from caffe_ssd.layers.run_context import RunContext
 
 NONE = -1
 _IMAGE, _LABEL, _SCORE = 0, 1, 2
+_BOX = slice(3, 7)
 _DIFFICULT = 7
+_BEYOND = 2**30  # numbers of images and labels stay below it
 
 
 class DetectionEvaluate(Layer):
@@ -68,6 +77,7 @@ class DetectionEvaluate(Layer):
         self.sizes = sizes
         self.resize = resize
         self.next_image = 0
+        self._sides = np.array([(size.height, size.width) for size in sizes or ()], np.int64)
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         for index, (shape, width) in enumerate(zip(bottoms, (7, 8), strict=True)):
@@ -82,111 +92,142 @@ class DetectionEvaluate(Layer):
         self, detections: Tensor, label: Tensor, context: RunContext | None = None
     ) -> Tensor:
         self.top_shapes(tuple(detections.shape), tuple(label.shape))
-        found, gts = detections.reshape(-1, 7).cpu(), _until_padding(label.reshape(-1, 8).cpu())
-        num_rows = int((found[:, _LABEL] != NONE).sum())
+        found = detections.detach().reshape(-1, 7).cpu().numpy()
+        gts = _until_padding(label.detach().reshape(-1, 8).cpu().numpy())
+        num_rows = int(np.count_nonzero(found[:, _LABEL] != NONE))
         found = found[found[:, _IMAGE] != NONE]
-        self._check_labels(found, gts)
         _check_finite(found, gts)
-        counted = gts if self.evaluate_difficult_gt else gts[gts[:, _DIFFICULT] == 0]
-        header = found.new_full((len(self.classes), 5), NONE)
-        header[:, 1] = torch.tensor(self.classes)
-        header[:, 2] = (counted[:, _LABEL] == header[:, 1:2]).sum(1)
+        self._check_labels(found, gts)
         rows = self._judge(found, gts)
         images = None if context is None else context.batch_size
         self.next_image += _last_image(found, gts) + 1 if images is None else images
-        surplus = rows.new_zeros(num_rows - len(rows), 5)
-        return torch.cat([header, rows, surplus])[None, None].to(detections.device)
+        surplus = np.zeros((num_rows - len(rows), 5), rows.dtype)
+        top = np.concatenate([self._header(gts, rows.dtype), rows, surplus])
+        return torch.from_numpy(top)[None, None].to(detections.device)
 
-    def _check_labels(self, found: Tensor, gts: Tensor) -> None:
+    def _check_labels(self, found: Boxes, gts: Boxes) -> None:
         for what, rows in (("the detections", found), ("the ground truth", gts)):
-            if bool((rows[:, _LABEL].long() == self.background_label_id).any()):
+            if (rows[:, _LABEL].astype(np.int64) == self.background_label_id).any():
                 raise LayerError(
                     f"the background label {self.background_label_id} is among {what}; only labels "
                     "of objects are allowed (see background_label_id)"
                 )
 
-    def _judge(self, found: Tensor, gts: Tensor) -> Tensor:
-        """Rows (image, label, score, tp, fp) by image and label, then as they were judged."""
-        found, gts = (rows[rows[:, _IMAGE].long().argsort(stable=True)] for rows in (found, gts))
-        images, sizes = torch.unique_consecutive(found[:, _IMAGE].long(), return_counts=True)
-        own = gts[:, _IMAGE].long().contiguous()
-        starts, ends = (torch.searchsorted(own, images, right=right) for right in (False, True))
-        spans = zip(torch.split(found, sizes.tolist()), starts.tolist(), ends.tolist(), strict=True)
-        judged = [
-            self._judge_image(part, gts[start:end]) for part, start, end in spans if len(part)
-        ]
-        return torch.cat(judged) if judged else found.new_zeros(0, 5)
+    def _header(self, gts: Boxes, dtype: np.dtype[Any]) -> Boxes:
+        """A row (-1, label, number of objects, -1, -1) for each class."""
+        counted = gts if self.evaluate_difficult_gt else gts[gts[:, _DIFFICULT] == 0]
+        header = np.full((len(self.classes), 5), NONE, dtype)
+        header[:, 1] = self.classes
+        header[:, 2] = (counted[:, _LABEL] == header[:, 1:2]).sum(1)
+        return header
 
-    def _judge_image(self, found: Tensor, gts: Tensor) -> Tensor:
-        """The rows of one image."""
-        iou = self._overlaps(found, gts)
-        found_keys, gt_keys = found[:, :2].long(), gts[:, :2].long()
-        same = (found_keys[:, None] == gt_keys).all(2)  # [D, G]
-        comparable = same.any(1)
-        real = found_keys[:, _LABEL] != NONE
+    def _judge(self, found: Boxes, gts: Boxes) -> Boxes:
+        """Rows (image, label, score, tp, fp) by image and label, then as they were judged."""
+        key, gt_key = _keys(found, gts)
+        gt_order = np.argsort(gt_key, kind="stable")
+        gts, gt_key = gts[gt_order], gt_key[gt_order]
+        first = np.searchsorted(gt_key, key)
+        count = np.searchsorted(gt_key, key, "right") - first
         # Where a class has no ground truth in an image the order is left as it is.
-        order = torch.where(comparable, found[:, _SCORE], 0).argsort(descending=True, stable=True)
-        order = order[found_keys[order, _LABEL].argsort(stable=True)]
-        order = order[real[order]]
-        positive, neutral = self._hits(iou.masked_fill(~same, NONE)[order], gts)
-        top = torch.cat([found[order, :3], found.new_zeros(len(order), 2)], 1)
-        top[:, 3] = positive
-        top[:, 4] = ~positive & ~neutral
+        order = np.lexsort((np.where(count, -found[:, _SCORE], 0), key))
+        order = order[found[order, _LABEL].astype(np.int64) != NONE]
+        found, first, count = found[order], first[order], count[order]
+        own = np.repeat(np.arange(len(found)), count)  # the detection of each pair
+        gt = np.arange(len(own)) - np.repeat(np.cumsum(count) - count - first, count)
+        hits = self._hits(self._overlaps(found[own], gts[gt]), own)
+        top = np.zeros((len(found), 5), found.dtype)
+        top[:, :3] = found[:, :3]
+        top[:, 3], neutral = self._verdicts(own[hits], gt[hits], gts, len(found))
+        top[:, 4] = (top[:, 3] == 0) & ~neutral
         return top
 
-    def _hits(self, iou: Tensor, gts: Tensor) -> tuple[Tensor, Tensor]:
-        """Which detections, best first, are true positives and which do not count. [D] bool."""
-        num_found, num_gts = iou.shape
-        if num_gts == 0:
-            nothing = torch.zeros(num_found, dtype=torch.bool)
-            return nothing, nothing
-        best, gt = iou.max(1)  # the first one on ties
-        hit = best >= self.overlap_threshold
-        neutral = torch.zeros_like(hit)
+    def _hits(self, iou: NDArray[Any], own: Indices) -> Indices:
+        """Which pairs are a detection and the object it overlaps best, the first one on ties.
+
+        Args:
+            iou: [K].
+            own: [K], the pairs' detections, ascending.
+
+        Returns:
+            Indices of such pairs whose overlap is enough, ascending.
+        """
+        starts = np.flatnonzero(np.diff(own, prepend=-1))
+        if not len(starts):
+            return starts
+        best = np.maximum.reduceat(iou, starts)
+        best = np.repeat(best, np.diff(starts, append=len(own)))
+        hits = np.flatnonzero((iou == best) & (iou >= self.overlap_threshold))
+        first: Indices = hits[np.diff(own[hits], prepend=-1) != 0]
+        return first
+
+    def _verdicts(
+        self, hit: Indices, gt: Indices, gts: Boxes, num_found: int
+    ) -> tuple[Marks, Marks]:
+        """Which detections are true positives and which do not count, [D] each.
+
+        Args:
+            hit: detections that hit an object, the better ones first.
+            gt: those objects.
+            gts: [G, 8].
+            num_found: D.
+        """
+        positive, neutral = np.zeros((2, num_found), np.bool_)
         if not self.evaluate_difficult_gt:
-            neutral = hit & (gts[gt, _DIFFICULT] != 0)
-        hit &= ~neutral
-        place = torch.arange(num_found)
-        first = torch.full((num_gts,), num_found).scatter_reduce(0, gt[hit], place[hit], "amin")
-        return hit & (first[gt] == place), neutral
+            difficult = gts[gt, _DIFFICULT] != 0
+            neutral[hit[difficult]] = True
+            hit, gt = hit[~difficult], gt[~difficult]
+        _, first = np.unique(gt, return_index=True)
+        positive[hit[first]] = True
+        return positive, neutral
 
-    def _overlaps(self, found: Tensor, gts: Tensor) -> Tensor:
-        """Overlap of every detection with every object, of the same image or not. [D, G]."""
+    def _overlaps(self, found: Boxes, gts: Boxes) -> NDArray[Any]:
+        """Overlaps of detections with objects of their images, one by one; [K] each."""
         if self.sizes is None:
-            return pairwise_iou(found[:, 3:7], gts[:, 3:7])
-        (found_px, found_area), (gts_px, gts_area) = (
-            self._to_px(rows[:, 3:7], rows[:, _IMAGE].long()) for rows in (found, gts)
-        )
-        return pairwise_iou_px(found_px, gts_px, found_area, gts_area)
-
-    def _to_px(self, boxes: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.sizes is not None
-        indices = [(self.next_image + i) % len(self.sizes) for i in images.tolist()]
-        heights = torch.tensor([self.sizes[i].height for i in indices])
-        widths = torch.tensor([self.sizes[i].width for i in indices])
-        return to_image_px(boxes, heights, widths, self.resize)
+            overlaps: NDArray[Any] = overlap(with_area(found[:, _BOX]), with_area(gts[:, _BOX]))
+            return overlaps
+        image = found[:, _IMAGE].astype(np.int64) + self.next_image
+        sides = torch.from_numpy(self._sides[image % len(self._sides)].repeat(2, 0))
+        both = torch.from_numpy(np.stack([found[:, _BOX], gts[:, _BOX]], 1).reshape(-1, 4))
+        boxes_px, areas = to_image_px(both, sides[:, 0], sides[:, 1], self.resize)
+        boxes_px, areas = boxes_px.reshape(-1, 2, 1, 4), areas.reshape(-1, 2, 1)
+        iou = pairwise_iou_px(boxes_px[:, 0], boxes_px[:, 1], areas[:, 0], areas[:, 1])
+        return iou.reshape(-1).numpy()
 
 
-def _check_finite(found: Tensor, gts: Tensor) -> None:
+def _keys(found: Boxes, gts: Boxes) -> tuple[Indices, Indices]:
+    """A number for image and label of each row, ordered as they are.
+
+    Raises:
+        LayerError: there is no such number, as one is beyond all reason.
+    """
+    columns = np.concatenate([found[:, :2], gts[:, :2]])
+    if (np.abs(columns) >= _BEYOND).any():
+        raise LayerError(f"a number of an image or label is {_BEYOND:g} or more; rows are damaged")
+    image, label = columns.astype(np.int64).T
+    key = image * (2 * _BEYOND) + label
+    return key[: len(found)], key[len(found) :]
+
+
+def _check_finite(found: Boxes, gts: Boxes) -> None:
     for what, rows in (("detection", found), ("object", gts)):
-        wrong = (~rows.isfinite().all(1)).nonzero()
-        if len(wrong):
-            shown = ", ".join(f"{value:g}" for value in rows[int(wrong[0])].tolist())
-            raise LayerError(
-                f"a {what} has a score or box that is not finite: [{shown}]; nothing can be "
-                "counted with it"
-            )
+        if np.isfinite(rows).all():
+            continue
+        wrong = rows[np.flatnonzero(~np.isfinite(rows).all(1))[0]]
+        shown = ", ".join(f"{value:g}" for value in wrong)
+        raise LayerError(
+            f"a {what} has a score or box that is not finite: [{shown}]; nothing can be "
+            "counted with it"
+        )
 
 
-def _last_image(found: Tensor, gts: Tensor) -> int:
+def _last_image(found: Boxes, gts: Boxes) -> int:
     """The last image that has detections or objects, -1 if there is none."""
-    images = torch.cat([found[:, _IMAGE], gts[:, _IMAGE]])
-    return int(images.max()) if len(images) else -1
+    return int(max(found[:, _IMAGE].max(initial=-1), gts[:, _IMAGE].max(initial=-1)))
 
 
-def _until_padding(gts: Tensor) -> Tensor:
-    padding = (gts[:, _IMAGE] == NONE).nonzero()
-    return gts[: int(padding[0])] if len(padding) else gts
+def _until_padding(gts: Boxes) -> Boxes:
+    padding = np.flatnonzero(gts[:, _IMAGE] == NONE)
+    return gts[: padding[0]] if len(padding) else gts
 
 
 @register_layer("DetectionEvaluate", bottoms=2, has_backward=False)
