@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe_ssd.boxes.coding import Array, CodeType, are_flat, check_priors, decode, unusable_priors
-from caffe_ssd.boxes.nms import Boxes, Indices, grouped_nms
+from caffe_ssd.boxes.nms import Boxes, Indices, Marks, grouped_nms
 
 Shape: TypeAlias = tuple[int, int, int]  # of the scores: N, P, C
 
@@ -85,6 +85,7 @@ class Coded:
         priors = self.priors.reshape(-1, 4)[place]
         return decode(self.loc.reshape(-1, 4)[own], priors, variances, self.code_type)
 
+    @np.errstate(over="ignore", invalid="ignore")  # infinite boxes are no news to a tensor
     def decode_on_host(self, entry: Indices, num_classes: int) -> Boxes:
         """The same where everything lies on the host."""
         own, place, prior = self._places(entry, num_classes)
@@ -154,7 +155,7 @@ def _on_host(scores: Tensor, coded: Coded, rule: DetectionRule) -> _Candidates:
         chosen = of_image > rule.confidence_threshold
         if rule.background_label_id >= 0:
             chosen[:, rule.background_label_id] = False
-        entry = np.flatnonzero(chosen)
+        entry = chosen.reshape(-1).nonzero()[0]
         found.append(of_image.reshape(-1)[entry])
         entries.append(entry + image * of_image.size if image else entry)
     if not found:
@@ -195,33 +196,92 @@ def _detections(found: _Candidates, coded: Coded, rule: DetectionRule, shape: Sh
     """
     num_images, num_priors, num_classes = shape
     count = rule.keep_top_k
+    looked_at = max(_LEAST_LOOKED_AT, 2 * count)
+    if count < 0 or len(found.entry) <= looked_at:
+        return _settled(found, coded, rule, shape).rows(count)
     bounds = np.searchsorted(found.entry, np.arange(num_images + 1) * num_priors * num_classes)
     total = np.diff(bounds)
     limit = rule.top_k * rule.num_objects(num_classes)
     most = total if rule.top_k < 0 else np.minimum(total, limit)
-    looked_at = len(found.entry) if count < 0 else max(_LEAST_LOOKED_AT, 2 * count)
     left, pieces = np.arange(num_images), []
-    while True:
-        best, number, sizes = _ordered(_best(found, bounds, left, looked_at), rule, shape)
-        boxes = _boxes(best, coded, rule, num_classes)
-        kept = np.flatnonzero(grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta))
-        image = number[kept] // num_classes
-        num_kept = np.bincount(image, minlength=num_images)
-        examined = sizes.reshape(num_images, num_classes).sum(1)
-        enough = (looked_at >= total) | (examined >= most) | (num_kept >= count)
+    while len(left):
+        looked = _settled(_best(found, bounds, left, looked_at), coded, rule, shape)
+        num_kept = looked.num_kept()
+        enough = (looked_at >= total) | (looked.examined() >= most) | (num_kept >= count)
         left = left[~enough[left]]
-        if len(left):  # these are looked at again
-            kept, image = kept[enough[image]], image[enough[image]]
-        if count >= 0 and num_kept.max(initial=0) > count:
-            kept = kept[_best_of_each(image, best.score[kept], count)]
-        pieces.append(_rows(number[kept], best.score[kept], boxes[kept], num_classes))
-        if not len(left):
-            break
-        # As many more as should do if they fare like these.
-        fewest = max(1, int(num_kept[left].min()))
-        looked_at = int(looked_at * min(4, max(1.5, 1.3 * count / fewest)))
+        pieces.append(looked.rows(count, enough if len(left) else None))
+        if len(left):  # as many more as should do if they fare like these
+            fewest = max(1, int(num_kept[left].min()))
+            looked_at = int(looked_at * min(4, max(1.5, 1.3 * count / fewest)))
     rows = np.concatenate(pieces)
     return rows if len(pieces) == 1 else rows[np.argsort(rows[:, 0], kind="stable")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settled:
+    """What is kept of some candidates, by list and falling score; [K] each.
+
+    Args:
+        number: of their lists.
+        score: their scores.
+        boxes: [K, 4].
+        sizes: how many candidates each list had, [N C].
+        shape: of the scores.
+    """
+
+    number: Indices
+    score: NDArray[np.floating[Any]]
+    boxes: Boxes
+    sizes: Indices
+    shape: Shape
+
+    def image(self) -> Indices:
+        """The image of each."""
+        image: Indices = self.number // self.shape[2]
+        return image
+
+    def num_kept(self) -> Indices:
+        """How many of each image are kept, [N]."""
+        return np.bincount(self.image(), minlength=self.shape[0])
+
+    def examined(self) -> Indices:
+        """How many there were of each image, [N]."""
+        examined: Indices = self.sizes.reshape(self.shape[0], self.shape[2]).sum(1)
+        return examined
+
+    def rows(self, count: int, images: Marks | None = None) -> Boxes:
+        """Rows of the `count` best of each image, or of all for -1; [D, 7].
+
+        Args:
+            count: how many.
+            images: whether an image is wanted, [N]; None: all are.
+        """
+        number, score, boxes = self.number, self.score, self.boxes
+        if images is not None or 0 <= count < len(number):
+            image = self.image()
+            chosen = np.arange(len(number)) if images is None else images[image].nonzero()[0]
+            if count >= 0:
+                chosen = chosen[_best_of_each(image[chosen], score[chosen], count)]
+            number, score, boxes = number[chosen], score[chosen], boxes[chosen]
+        rows = np.empty((len(number), 7), boxes.dtype)
+        rows[:, 0], rows[:, 1] = np.divmod(number, self.shape[2])
+        rows[:, 2] = score
+        rows[:, 3:] = boxes
+        return rows
+
+
+def _settled(found: _Candidates, coded: Coded, rule: DetectionRule, shape: Shape) -> _Settled:
+    """Decode and suppress."""
+    best, number, sizes = _ordered(found, rule, shape)
+    boxes = coded.decode_on_host(best.entry, shape[2]) if best.boxes is None else best.boxes
+    if rule.clip:
+        boxes = boxes.clip(0, 1)
+    most = rule.keep_top_k if rule.keep_top_k >= 0 else None  # of an image, so of a list
+    keep = grouped_nms(boxes, sizes, threshold=rule.nms_threshold, eta=rule.eta, most=most)
+    kept = keep.nonzero()[0]
+    return _Settled(
+        number=number[kept], score=best.score[kept], boxes=boxes[kept], sizes=sizes, shape=shape
+    )
 
 
 def _best(found: _Candidates, bounds: Indices, images: Indices, count: int) -> _Candidates:
@@ -241,7 +301,7 @@ def _best(found: _Candidates, bounds: Indices, images: Indices, count: int) -> _
         score = found.score[start:end]
         floor = np.partition(score, -count)[-count]
         chosen.append(np.flatnonzero(score >= floor) + start)
-    return found[np.concatenate(chosen)] if chosen else found
+    return found[np.concatenate(chosen)]
 
 
 def _ordered(
@@ -280,25 +340,9 @@ def _rank(sizes: Indices) -> Indices:
     return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
-def _boxes(found: _Candidates, coded: Coded, rule: DetectionRule, num_classes: int) -> Boxes:
-    boxes = found.boxes
-    if boxes is None:
-        boxes = coded.decode_on_host(found.entry, num_classes)
-    return boxes.clip(0, 1) if rule.clip else boxes
-
-
-def _rows(number: Indices, score: NDArray[Any], boxes: Boxes, num_classes: int) -> Boxes:
-    """[D, 7] of the numbers of lists, scores and boxes of what is kept."""
-    rows = np.empty((len(number), 7), boxes.dtype)
-    rows[:, 0], rows[:, 1] = np.divmod(number, num_classes)
-    rows[:, 2] = score
-    rows[:, 3:] = boxes
-    return rows
-
-
 def _rows_of(x: Tensor, index: Indices) -> Boxes:
     """Rows of four, [M, 4]; in memory each side is for itself, so that loops over them are long."""
-    return np.asfortranarray(x.numpy().reshape(-1, 4)[index])
+    return np.asfortranarray(x.numpy().reshape(-1, 4).take(index, 0))
 
 
 def _numpy_type(x: Tensor) -> np.dtype[Any]:

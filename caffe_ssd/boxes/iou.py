@@ -107,6 +107,8 @@ def clip_boxes(boxes: Tensor, height: float | Tensor = 1, width: float | Tensor 
     Returns:
         [..., 4].
     """
+    if not isinstance(height, Tensor) and height == width:
+        return boxes.clamp(0, height)
     limits = [torch.as_tensor(v, dtype=boxes.dtype, device=boxes.device) for v in (width, height)]
     high = torch.stack([*limits, *limits], -1)
     return torch.minimum(boxes, high).clamp(min=0)

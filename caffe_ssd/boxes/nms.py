@@ -36,7 +36,12 @@ Indices = NDArray[np.intp]
 
 @np.errstate(over="ignore", invalid="ignore")
 def grouped_nms(
-    boxes: Boxes, sizes: Sequence[int] | Indices, *, threshold: float, eta: float = 1.0
+    boxes: Boxes,
+    sizes: Sequence[int] | Indices,
+    *,
+    threshold: float,
+    eta: float = 1.0,
+    most: int | None = None,
 ) -> Marks:
     """Suppress overlapping boxes within each list.
 
@@ -46,6 +51,8 @@ def grouped_nms(
         threshold: largest overlap that is kept.
         eta: below 1, the threshold is multiplied by it after every box kept, as long as it
             is above 0.5; each list begins with the given threshold.
+        most: so many of the boxes kept of a list are wanted, the best ones; of the others some may
+            be kept and some not. None: all are wanted.
 
     Returns:
         [M] bool: kept. Boxes too large for their areas to be numbers overlap nothing.
@@ -64,7 +71,7 @@ def grouped_nms(
         if adaptive:
             keep[start:end] = _adaptive(part, threshold, eta)
         elif end - start > _BLOCK:
-            keep[start:end] = _in_blocks(part, threshold)
+            keep[start:end] = _in_blocks(part, threshold, most)
         else:
             covering.append(_pairs_of_one(part, threshold) + start)
     if covering:
@@ -75,6 +82,8 @@ def grouped_nms(
 def _pairs_of_few(sides: Boxes, sizes: Indices, threshold: float) -> Indices:
     """Pairs (better, worse) of all lists that overlap too much, [2, K]."""
     pairs = _pairs_of_one(sides, threshold)
+    if np.count_nonzero(sizes) <= 1 or not pairs.shape[1]:
+        return pairs
     own = np.repeat(np.arange(len(sizes)), sizes)
     return pairs[:, own[pairs[0]] == own[pairs[1]]]
 
@@ -94,9 +103,8 @@ def _pairs_of_short(sides: Boxes, sizes: Indices, threshold: float) -> Indices:
 def _pairs_of_one(sides: Boxes, threshold: float) -> Indices:
     """The same for one list, given as [5, K]."""
     over = _overlap_more(sides[:, :, None], sides[:, None], threshold)
-    better, worse = np.divmod(np.flatnonzero(over), len(over))
-    first = better < worse
-    return np.stack([better[first], worse[first]])
+    pairs = np.stack(np.divmod(over.reshape(-1).nonzero()[0], len(over)))
+    return pairs[:, pairs[0] < pairs[1]]
 
 
 def _settle(pairs: Indices, count: int) -> Marks:
@@ -113,10 +121,13 @@ def _settle(pairs: Indices, count: int) -> Marks:
     return kept
 
 
-def _in_blocks(sides: Boxes, threshold: float) -> Marks:
+def _in_blocks(sides: Boxes, threshold: float, most: int | None) -> Marks:
     """One long list, [5, K] -> [K] bool: only kept boxes are compared with later ones."""
     keep = np.ones(sides.shape[1], np.bool_)
     for start in range(0, len(keep), _BLOCK):
+        if most is not None and np.count_nonzero(keep[:start]) >= most:
+            keep[start:] = False
+            break
         left = np.flatnonzero(keep[start : start + _BLOCK]) + start
         settled = _settle(_pairs_of_one(sides[:, left], threshold), len(left))
         keep[left] = settled
@@ -138,9 +149,7 @@ def _adaptive(sides: Boxes, threshold: float, eta: float) -> Marks:
         if not worst[i] <= limit:
             continue
         keep[i] = True
-        np.fmax(
-            worst[i + 1 :], overlap(sides[:, i, None], sides[:, i + 1 :]), out=worst[i + 1 :]
-        )
+        np.fmax(worst[i + 1 :], overlap(sides[:, i, None], sides[:, i + 1 :]), out=worst[i + 1 :])
         if limit > ADAPTIVE_ABOVE:
             limit *= np.float32(eta)
     return keep

@@ -121,6 +121,7 @@ class DetectionEvaluate(Layer):
         header[:, 2] = (counted[:, _LABEL] == header[:, 1:2]).sum(1)
         return header
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _judge(self, found: Boxes, gts: Boxes) -> Boxes:
         """Rows (image, label, score, tp, fp) by image and label, then as they were judged."""
         key, gt_key = _keys(found, gts)
@@ -151,14 +152,12 @@ class DetectionEvaluate(Layer):
         Returns:
             Indices of such pairs whose overlap is enough, ascending.
         """
-        starts = np.flatnonzero(np.diff(own, prepend=-1))
-        if not len(starts):
-            return starts
-        best = np.maximum.reduceat(iou, starts)
-        best = np.repeat(best, np.diff(starts, append=len(own)))
-        hits = np.flatnonzero((iou == best) & (iou >= self.overlap_threshold))
-        first: Indices = hits[np.diff(own[hits], prepend=-1) != 0]
-        return first
+        if not len(own):
+            return own
+        first = _firsts(own)
+        best = np.maximum.reduceat(iou, first.nonzero()[0])[np.cumsum(first) - 1]
+        hits: Indices = ((iou == best) & (iou >= self.overlap_threshold)).nonzero()[0]
+        return hits[_firsts(own[hits])]
 
     def _verdicts(
         self, hit: Indices, gt: Indices, gts: Boxes, num_found: int
@@ -192,6 +191,13 @@ class DetectionEvaluate(Layer):
         boxes_px, areas = boxes_px.reshape(-1, 2, 1, 4), areas.reshape(-1, 2, 1)
         iou = pairwise_iou_px(boxes_px[:, 0], boxes_px[:, 1], areas[:, 0], areas[:, 1])
         return iou.reshape(-1).numpy()
+
+
+def _firsts(x: Indices) -> Marks:
+    """Where another number begins, [K] -> [K]."""
+    first = np.ones(len(x), np.bool_)
+    np.not_equal(x[1:], x[:-1], out=first[1:])
+    return first
 
 
 def _keys(found: Boxes, gts: Boxes) -> tuple[Indices, Indices]:

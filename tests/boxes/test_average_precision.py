@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffe_ssd.boxes.average_precision import average_precision
+from caffe_ssd.boxes.average_precision import average_precision, precision_recall
 from caffe_ssd.errors import DataError, UsageError
 
 SCORES = np.array([0.95, 0.9, 0.85, 0.8, 0.6, 0.6, 0.3], np.float32)
@@ -47,3 +47,22 @@ def test_more_hits_than_objects_are_refused():
 def test_an_unknown_version_is_refused():
     with pytest.raises(UsageError, match="unknown ap_version 'Area'"):
         average_precision(SCORES, IS_TP, 10, version="Area")
+
+
+@pytest.mark.parametrize("version", ["Integral", "MaxIntegral"])
+def test_areas_are_added_one_by_one_in_float32(version):
+    rng = np.random.default_rng(3)
+    scores, is_tp = rng.random(400).astype(np.float32), rng.random(400) < 0.3
+    precision, recall = precision_recall(scores, is_tp, 150)
+    height = precision if version == "Integral" else np.maximum.accumulate(precision[::-1])[::-1]
+    steps = [height[0] * recall[0]]
+    shift = 0 if version == "Integral" else 1
+    for i in range(1, 400):
+        if recall[i] - recall[i - 1] > 1e-6:
+            steps.append(height[i - shift] * (recall[i] - recall[i - 1]))
+    if version == "MaxIntegral":  # the reference goes from the end to the beginning
+        steps.reverse()
+    want = np.float32(0)
+    for step in steps:
+        want += step
+    assert average_precision(scores, is_tp, 150, version=version) == float(want)

@@ -152,6 +152,13 @@ def test_a_batch_gives_what_its_images_give():
     assert together(loc, conf, priors)[0, 0].tolist() == torch.cat(images).tolist()
 
 
+def test_boxes_beyond_all_numbers_are_rows_like_others():
+    loc, conf, priors = example()
+    loc[:, 2::4] = 2000  # the logarithm of a width
+    rows = build("background_label_id: -1")(loc, conf, priors)[0, 0]
+    assert rows[:, 3].isinf().any()
+
+
 def test_double_precision_is_kept():
     rows = build()(*(bottom.double() for bottom in example()))
     assert rows.dtype == torch.float64
