@@ -22,8 +22,6 @@ from caffe_ssd.proto.caffe_pb2 import SolverParameter
 
 logger = logging.getLogger(__name__)
 
-_MAX_WORKERS_CPU = 2  # training itself needs the cores
-_MAX_WORKERS_CUDA = 8
 _AMPERE = (8, 0)  # compute capability; the first with bfloat16 and TF32 in its tensor cores
 _FIXED_WORKSPACE = ":4096:8"  # of cuBLAS, which otherwise adds in any order
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -144,12 +142,17 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def default_workers(device: torch.device, num_processes: int = 1) -> int:
-    """How many data worker processes a training process should have."""
+    """How many data worker processes a training process should have; 0 where no core is left.
+
+    Args:
+        device: where it trains. On the CPU half of the cores are left to that, else one.
+        num_processes: processes that train on this machine and share its cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    most = _MAX_WORKERS_CUDA if device.type == "cuda" else _MAX_WORKERS_CPU
     if cores is None:
         return 0
-    return max(0, min(most, (cores - 1) // num_processes))
+    free = cores // 2 if device.type == "cpu" else cores - 1
+    return free // num_processes
 
 
 def keep_freed_memory() -> None:

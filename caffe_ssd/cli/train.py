@@ -152,8 +152,6 @@ def train(
         if is_root:
             stack.enter_context(prefix_lock(param.snapshot_prefix))
         stack.enter_context(_log_file(args, is_root))
-        choose_speed(args, device)
-        devices.set_up_device(device, tf32=args.tf32, deterministic=args.deterministic)
         if device.type == "cpu":
             devices.keep_freed_memory()
         if is_root:
@@ -165,6 +163,9 @@ def train(
                 device=device,
                 lenient=args.lenient,
             )
+        # Asks the device, which the data workers should be ahead of.
+        choose_speed(args, device)
+        devices.set_up_device(device, tf32=args.tf32, deterministic=args.deterministic)
         if is_root and _compares_tests(args):
             check_has_score(param, solver.test_nets)
         use_computing_flags(args, solver, each)
@@ -205,7 +206,7 @@ def _runtime(
     rank, world_size = (0, 1) if place is None else (place.rank, place.world_size)
     workers = args.workers
     if workers is None:
-        workers = devices.default_workers(device, world_size)
+        workers = devices.default_workers(device, 1 if place is None else place.num_local)
     return Runtime(
         data_workers=-(-workers // each),
         rank=rank * each,

@@ -9,10 +9,11 @@ number alone, so it does not matter who computes it, or when.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -27,15 +28,20 @@ from caffe_ssd.errors import DataError
 Batch: TypeAlias = tuple[torch.Tensor, ...]
 
 
-class Reader(Protocol):
+class Reader(ABC):
     """Computes any batch from its number alone."""
 
+    @abstractmethod
     def read(self, batch: int) -> Batch:
-        """Batch number `batch`, one tensor per top, float32.
+        """Batch number `batch` as it travels, one tensor per top.
 
         Raises:
             DataError: a record is wrong; says which.
         """
+
+    def finish(self, batch: Batch) -> Batch:
+        """The same batch as layers take it, float32, on the device where it is."""
+        return batch
 
 
 class LabelKind(Enum):
@@ -51,7 +57,7 @@ class LabelKind(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchReader:
+class BatchReader(Reader):
     """Reads any batch by its number.
 
     Args:
@@ -75,12 +81,14 @@ class BatchReader:
     world_size: int = 1
 
     def read(self, batch: int) -> Batch:
-        """Batch number `batch`: data [N, C, H, W] and, unless there is none, the label; float32.
+        """Batch number `batch`: data [N, C, H, W] and, unless there is none, the label.
+
+        Data are uint8 where `Transform.finish` can make them float32, a quarter of the memory.
 
         Raises:
             DataError: a record is wrong; names the database and the record's key.
         """
-        data = torch.empty(0)
+        blobs: list[NDArray[Any]] = []
         rows = []
         for item in range(self.batch_size):
             number = (batch * self.batch_size + item) * self.world_size + self.rank
@@ -88,17 +96,23 @@ class BatchReader:
             value = self.source[record]
             try:
                 sample = self.parse(value)
-                blob, annotations = self.transform(sample, Draws(self.seed, number))
-                if item == 0:
-                    data = torch.empty((self.batch_size, *blob.shape))
-                _check_shape(blob, data)
+                blob, annotations = self.transform.pixels(sample, Draws(self.seed, number))
+                blobs.append(blob)
+                _check_shape(blob, blobs[0])
                 rows.append(self._label_rows(item, sample, annotations))
             except DataError as error:
                 raise DataError(f"{self.source.where(record)} {error}") from None
-            data[item] = torch.from_numpy(blob)
+        if len({blob.dtype for blob in blobs}) > 1:
+            finish = self.transform.finish
+            blobs = [finish(blob) if blob.dtype == np.uint8 else blob for blob in blobs]
+        data = torch.from_numpy(np.stack(blobs))
         if self.label is LabelKind.NONE:
             return (data,)
         return data, torch.from_numpy(self._label_blob(np.concatenate(rows)))
+
+    def finish(self, batch: Batch) -> Batch:
+        data, *label = batch
+        return (self.transform.finish(data) if data.dtype == torch.uint8 else data, *label)
 
     def _label_rows(
         self, item: int, sample: Sample, annotations: Annotations
@@ -139,10 +153,10 @@ def _box_blob(rows: torch.Tensor) -> torch.Tensor:
     return rows[None, None]
 
 
-def _check_shape(blob: NDArray[np.float32], data: torch.Tensor) -> None:
-    if blob.shape != data.shape[1:]:
+def _check_shape(blob: NDArray[Any], first: NDArray[Any]) -> None:
+    if blob.shape != first.shape:
         raise DataError(
             f"comes out as {' x '.join(map(str, blob.shape))} (channels, height, width), but the "
-            f"first image of its batch as {' x '.join(map(str, data.shape[1:]))}; resize_param or "
+            f"first image of its batch as {' x '.join(map(str, first.shape))}; resize_param or "
             "crop_size brings images to one size, force_color to three channels"
         )

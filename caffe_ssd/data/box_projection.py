@@ -31,8 +31,8 @@ def normalised(edges_px: Sequence[int], *, height: int, width: int) -> Boxes:
 def area(boxes: Boxes) -> NDArray[np.float32]:
     """[...] areas of boxes [..., 4]; 0 where a box is inside out."""
     sides = boxes[..., 2:] - boxes[..., :2]
-    inside_out = (sides < 0).any(axis=-1)
-    areas: NDArray[np.float32] = np.where(inside_out, np.float32(0), sides[..., 0] * sides[..., 1])
+    width, height = sides[..., 0], sides[..., 1]
+    areas: NDArray[np.float32] = np.where((width < 0) | (height < 0), np.float32(0), width * height)
     return areas
 
 
@@ -66,9 +66,10 @@ def project(crop: Boxes, boxes: Boxes) -> tuple[Mask, Boxes]:
     Returns:
         [n] which boxes have an area inside the crop, and [n, 4] all of them, clipped to it.
     """
-    overlaps = (boxes[:, :2] < crop[2:]).all(axis=1) & (boxes[:, 2:] > crop[:2]).all(axis=1)
-    corner, size = np.tile(crop[:2], 2), np.tile(crop[2:] - crop[:2], 2)
-    projected: Boxes = np.clip((boxes - corner) / size, np.float32(0), np.float32(1))
+    overlaps = ((boxes[:, :2] < crop[2:]) & (boxes[:, 2:] > crop[:2])).all(axis=1)
+    corners = boxes.reshape(-1, 2, 2)
+    moved = (corners - crop[:2]) / (crop[2:] - crop[:2])
+    projected: Boxes = moved.clip(np.float32(0), np.float32(1)).reshape(-1, 4)
     inside: Mask = overlaps & (area(projected) > 0)
     return inside, projected
 

@@ -12,7 +12,7 @@ Quirk: saturation is applied even if its factor is next to 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -27,6 +27,8 @@ Table: TypeAlias = NDArray[np.uint8]
 
 _LEVELS = np.arange(256, dtype=np.float32)
 _SAME = np.arange(256, dtype=np.uint8)
+_MIDDLE = 128
+_LARGE = 1 << 12  # values; with fewer a table is as fast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,13 @@ class Brightness:
     delta: float
 
     def __call__(self, image: Image) -> Image:
-        return _look_up(image, _affine(1, self.delta))
+        table = _affine(1, self.delta)
+        shift = int(table[_MIDDLE]) - _MIDDLE
+        # Adding a whole number is five times faster, and the same unless a delta of .5 rounds
+        # to even levels.
+        if image.size >= _LARGE and np.array_equal(_shifted(_SAME, shift), table):
+            return _shifted(image, shift).reshape(image.shape)
+        return _look_up(image, table)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +64,7 @@ class Saturation:
     factor: float
 
     def __call__(self, image: Image) -> Image:
-        return _in_hsv(image, (_SAME, _affine(self.factor, 0), _SAME))
+        return _in_hsv(image, 1, _affine(self.factor, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +74,7 @@ class Hue:
     delta: float
 
     def __call__(self, image: Image) -> Image:
-        return _in_hsv(image, (_affine(1, self.delta), _SAME, _SAME))
+        return _in_hsv(image, 0, _affine(1, self.delta))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,10 +218,18 @@ def _look_up(image: Image, table: Table) -> Image:
     return cv2.LUT(image, table).reshape(image.shape)
 
 
-def _in_hsv(image: Image, tables: tuple[Table, Table, Table]) -> Image:
+def _shifted(levels: Image, shift: int) -> Image:
+    """Each value plus `shift`, cut off at 0 and 255."""
+    change: Any = cv2.add if shift >= 0 else cv2.subtract
+    shifted: Image = change(levels, (abs(shift),) * 4)
+    return shifted
+
+
+def _in_hsv(image: Image, channel: int, table: Table) -> Image:
     _check_colour(image)
-    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-    return cv2.cvtColor(cv2.LUT(hsv, np.stack(tables, axis=1)[None]), cv2.COLOR_HSV2BGR)
+    planes = list(cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV)))
+    planes[channel] = cv2.LUT(planes[channel], table)
+    return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2BGR)
 
 
 def _check_colour(image: Image) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 
+import torch
+
 from caffe_ssd.data.batches import Batch, Reader
 from caffe_ssd.data.workers import Workers
 
@@ -22,7 +24,7 @@ AHEAD = 2
 
 
 class BatchLoader:
-    """Hands out batches in order; nothing is read or started before the first one.
+    """Hands out batches in order; nothing is read before the first one.
 
     Args:
         reader: reads a batch by its number.
@@ -33,6 +35,8 @@ class BatchLoader:
         ahead: finished batches that wait for their use at most.
     """
 
+    _idle: Workers | None = None  # started, but nothing has been asked of them
+
     def __init__(self, reader: Reader, *, workers: int = 0) -> None:
         self.reader = reader
         self.workers = workers
@@ -41,15 +45,27 @@ class BatchLoader:
         self._next_batch = 0
         self._batches: Iterator[Batch] | None = None
 
-    def next(self) -> Batch:
-        """The next batch; see `Reader.read`.
+    def start(self) -> None:
+        """Start the workers, who wait for the first batch to be asked for.
+
+        It is not needed, but forked processes should have nothing of a device's driver in them:
+        whoever is about to use a device starts them before.
+        """
+        if self.workers > 0 and self._batches is None and self._idle is None:
+            self._idle = Workers(self.reader, count=self.workers)
+
+    def next(self, device: torch.device | None = None) -> Batch:
+        """The next batch, finished; see `Reader`.
+
+        Args:
+            device: where it is to be finished, to which less then travels. The first top comes
+                from there, the others stay on the host.
 
         Raises:
             DataError: a record is wrong, or a worker process died; a further call tries again.
         """
         if self._batches is None:
-            start = _in_processes if self.workers > 0 else _in_thread
-            self._batches = start(self.reader, self._next_batch, self.workers, self.ahead)
+            self._batches = self._begin()
         begin = time.perf_counter()
         try:
             batch = next(self._batches)
@@ -60,32 +76,44 @@ class BatchLoader:
         waited_s = time.perf_counter() - begin
         for listener in self.listeners:
             listener(batch, waited_s)
-        return batch
+        if device is not None:
+            batch = (batch[0].to(device, non_blocking=True), *batch[1:])
+        return self.reader.finish(batch)
 
     def seek(self, batch: int) -> None:
         """Make `batch` the number of the next batch; the first one is 0."""
         if batch != self._next_batch:
-            self.close()
+            self._batches = None
             self._next_batch = batch
 
     def close(self) -> None:
         """Stop computing ahead and end the workers; `next` starts them again."""
         self._batches = None
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
+
+    def _begin(self) -> Iterator[Batch]:
+        if self.workers == 0:
+            return _ahead(self.reader.read, self._next_batch, self.ahead, wait=True)
+        self.start()
+        workers, self._idle = self._idle, None
+        assert workers is not None
+        return _in_processes(workers, self._next_batch, self.ahead)
+
+    def __del__(self) -> None:
+        self.close()
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_batches": None, "listeners": []}
+        return {**self.__dict__, "_batches": None, "_idle": None, "listeners": []}
 
 
-def _in_thread(reader: Reader, start: int, workers: int, ahead: int) -> Iterator[Batch]:
-    return _ahead(reader.read, start, ahead, wait=True)
-
-
-def _in_processes(reader: Reader, start: int, workers: int, ahead: int) -> Iterator[Batch]:
-    processes = Workers(reader, start=start, count=workers)
+def _in_processes(workers: Workers, start: int, ahead: int) -> Iterator[Batch]:
     try:
-        yield from _ahead(processes.read, start, ahead, wait=False)
+        workers.begin(start)
+        yield from _ahead(workers.read, start, ahead, wait=False)
     finally:
-        processes.close()
+        workers.close()
 
 
 def _ahead(read: Callable[[int], Batch], start: int, ahead: int, *, wait: bool) -> Iterator[Batch]:

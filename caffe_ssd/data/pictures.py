@@ -10,8 +10,8 @@ window out would return.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,13 +70,17 @@ class Picture(ABC):
         height: H.
         width: W.
         channels: C.
+        dtype: of the pixels.
         content: pixels outside of it all equal `fill`.
     """
 
-    def __init__(self, height: int, width: int, channels: int, content: PixelWindow) -> None:
+    def __init__(
+        self, height: int, width: int, channels: int, dtype: np.dtype[Any], content: PixelWindow
+    ) -> None:
         self.height = height
         self.width = width
         self.channels = channels
+        self.dtype = dtype
         self.content = content
 
     @cached_property
@@ -103,12 +107,12 @@ class Decoded(Picture):
 
     def __init__(self, image: Image) -> None:
         height, width, channels = image.shape
-        super().__init__(height, width, channels, PixelWindow(0, 0, width, height))
+        super().__init__(height, width, channels, image.dtype, PixelWindow(0, 0, width, height))
         self._image = image
 
     @cached_property
     def fill(self) -> Image:
-        return np.zeros(self.channels, self._image.dtype)
+        return np.zeros(self.channels, self.dtype)
 
     def read(self, window: PixelWindow) -> Image:
         return self._image[window.y0 : window.y1, window.x0 : window.x1]
@@ -118,7 +122,7 @@ class Distorted(Picture):
     """A picture whose every pixel went through a distortion."""
 
     def __init__(self, source: Picture, distortion: Distortion) -> None:
-        super().__init__(source.height, source.width, source.channels, source.content)
+        super().__init__(source.height, source.width, source.channels, source.dtype, source.content)
         self._source = source
         self._distortion = distortion
 
@@ -150,7 +154,7 @@ class Pasted(Picture):
         self, source: Picture, *, height: int, width: int, x_off: int, y_off: int, fill: Image
     ) -> None:
         content = source.window.moved(x_off, y_off)
-        super().__init__(height, width, source.channels, content)
+        super().__init__(height, width, source.channels, source.dtype, content)
         self._source = source
         self._fill = fill
         self._x_off = x_off
@@ -158,7 +162,7 @@ class Pasted(Picture):
 
     @cached_property
     def fill(self) -> Image:
-        return self._fill.astype(self._source.fill.dtype)
+        return self._fill.astype(self.dtype)
 
     def read(self, window: PixelWindow) -> Image:
         inner = self.content.intersect(window)
@@ -173,7 +177,7 @@ class Cropped(Picture):
 
     def __init__(self, source: Picture, window: PixelWindow) -> None:
         content = source.content.intersect(window).moved(-window.x0, -window.y0)
-        super().__init__(window.height, window.width, source.channels, content)
+        super().__init__(window.height, window.width, source.channels, source.dtype, content)
         self._source = source
         self._window = window
 
@@ -192,14 +196,12 @@ class Recompressed(Picture):
         content = source.content
         if not content.is_empty:
             content = content.whole_blocks().intersect(source.window)
-        super().__init__(source.height, source.width, source.channels, content)
+        super().__init__(source.height, source.width, source.channels, source.dtype, content)
         self._source = source
 
     @cached_property
     def fill(self) -> Image:
-        block = np.tile(self._source.fill, (_BLOCK, _BLOCK, 1))
-        pixel: Image = jpeg_roundtrip(block)[0, 0]
-        return pixel
+        return np.array(_coded(tuple(self._source.fill.tolist())), self.dtype)
 
     def read(self, window: PixelWindow) -> Image:
         inner = self.content.intersect(window)
@@ -214,16 +216,29 @@ class Recompressed(Picture):
         return _on_canvas(self, window, inner, image)
 
 
+@lru_cache(maxsize=64)
+def _coded(pixel: tuple[int, ...]) -> tuple[int, ...]:
+    """A pixel among others of its colour after a round trip; nearly always the colour is a mean."""
+    block = np.full((_BLOCK, _BLOCK, len(pixel)), pixel, np.uint8)
+    return tuple(jpeg_roundtrip(block)[0, 0].tolist())
+
+
 def _on_canvas(
     picture: Picture, window: PixelWindow, inner: PixelWindow, image: Image | None
 ) -> Image:
     """The pixels of `window`: `image` at `inner`, the fill around it."""
     if image is not None and inner == window:
         return image
-    canvas = np.empty((window.height, window.width, picture.channels), picture.fill.dtype)
-    # Filling by whole rows copies memory; filling by pixels is ten times slower.
-    canvas[:] = np.tile(picture.fill, (window.width, 1))
-    if image is not None:
-        y, x = inner.y0 - window.y0, inner.x0 - window.x0
-        canvas[y : y + inner.height, x : x + inner.width] = image
+    canvas = np.empty((window.height, window.width, picture.channels), picture.dtype)
+    row = np.empty(canvas.shape[1:], picture.dtype)
+    row[:] = picture.fill
+    if image is None:
+        canvas[:] = row
+        return canvas
+    # By whole rows memory is copied; filling by pixels is ten times slower.
+    y0, x0 = inner.y0 - window.y0, inner.x0 - window.x0
+    y1, x1 = y0 + inner.height, x0 + inner.width
+    canvas[:y0], canvas[y1:] = row, row
+    canvas[y0:y1, :x0], canvas[y0:y1, x1:] = row[:x0], row[x1:]
+    canvas[y0:y1, x0:x1] = image
     return canvas

@@ -11,6 +11,7 @@ Boxes are [n, 4] float32, [xmin, ymin, xmax, ymax], normalised.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -49,33 +50,26 @@ class Constraint:
 
     Args:
         measure: compares samples with objects.
-        low: None is no bound.
-        high: None is no bound.
+        low: -inf is no bound.
+        high: inf is no bound.
     """
 
     measure: Measure
-    low: float | None
-    high: float | None
+    low: float
+    high: float
 
     @staticmethod
     def from_param(param: SampleConstraint) -> Constraint | None:
         """Read the message; None accepts everything."""
         for name, measure in _MEASURES:
-            low, high = (
-                getattr(param, f"{end}_{name}") if param.HasField(f"{end}_{name}") else None
-                for end in ("min", "max")
-            )
-            if low is not None or high is not None:
-                return Constraint(measure=measure, low=low, high=high)
+            least, most = f"min_{name}", f"max_{name}"
+            if param.HasField(least) or param.HasField(most):
+                return Constraint(
+                    measure=measure,
+                    low=getattr(param, least) if param.HasField(least) else -math.inf,
+                    high=getattr(param, most) if param.HasField(most) else math.inf,
+                )
         return None
-
-    def accepts(self, samples: Boxes, objects: Boxes) -> NDArray[np.bool_]:
-        """Which samples [t, 4] some of the objects [n, 4] satisfies, [t]."""
-        values = self.measure(samples[:, None], objects[None])
-        low = -np.inf if self.low is None else self.low
-        high = np.inf if self.high is None else self.high
-        allowed = np.logical_and(values >= np.float32(low), values <= np.float32(high))
-        return np.asarray(allowed.any(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +116,21 @@ class PatchSampler:
             max_trials=param.max_trials,
         )
 
+    def trials(self, num_objects: int, done: int = 0, num_accepted: int = 0) -> int:
+        """How many patches the next round tries; 0 ends the draw.
+
+        Args:
+            num_objects: of the image.
+            done: trials of the rounds before.
+            num_accepted: patches that these accepted.
+        """
+        if num_accepted == self.max_sample or (self.constraint is not None and not num_objects):
+            return 0
+        count = min(self.max_trials - done, _TRIALS_AT_ONCE)
+        if self.constraint is None and self.max_sample is not None:
+            count = min(count, self.max_sample - num_accepted)
+        return count
+
     def draw(self, draws: Draws, objects: Boxes) -> Boxes:
         """The accepted patches, [m, 4].
 
@@ -129,36 +138,75 @@ class PatchSampler:
             draws: source of randomness.
             objects: [n, 4] boxes of the image's objects.
         """
-        accepted = np.empty((0, 4), np.float32)
-        trials = self.max_trials
-        if self.constraint is not None and not len(objects):
-            return accepted
-        while trials > 0 and len(accepted) != self.max_sample:
-            count = min(trials, _TRIALS_AT_ONCE)
-            if self.constraint is None and self.max_sample is not None:
-                count = min(count, self.max_sample - len(accepted))
-            patches = self._patches(draws, count)
-            if self.constraint is not None:
-                patches = patches[self.constraint.accepts(patches, objects)]
+        accepted, done = np.empty((0, 4), np.float32), 0
+        while count := self.trials(len(objects), done, len(accepted)):
+            (patches,) = _one_round([self], [count], draws, objects)
             accepted = np.concatenate([accepted, patches])[: self.max_sample]
-            trials -= count
+            done += count
         return accepted
 
-    def _patches(self, draws: Draws, count: int) -> Boxes:
-        drawn = draws.units(4, count)
-        scale = _between(drawn[0], *self.scales)
-        ratio = _between(drawn[1], *self.aspect_ratios)
-        ratio = np.minimum(np.maximum(ratio, scale * scale), 1 / (scale * scale))
-        root = np.sqrt(ratio)
-        # A cut-off ratio may round to a side of 1 + 1 ulp.
-        size = np.minimum(np.stack([scale * root, scale / root], axis=1), np.float32(1))
-        corner = drawn[2:].T * (1 - size)
-        return np.concatenate([corner, corner + size], axis=1)
+
+def _one_round(
+    samplers: Sequence[PatchSampler], counts: Sequence[int], draws: Draws, objects: Boxes
+) -> list[Boxes]:
+    """What each sampler accepts of so many trials, [m, 4] each.
+
+    All trials are computed at once: a call of numpy costs as much as the trials of a sampler.
+    """
+    drawn = np.split(draws.units(4 * sum(counts)), 4 * np.cumsum(counts)[:-1])
+    units = np.concatenate([u.reshape(4, -1) for u in drawn], axis=1)
+    ranges = np.array([(*s.scales, *s.aspect_ratios) for s in samplers], np.float32)
+    patches = _patches(units, np.repeat(ranges.T, counts, axis=1))
+    accepted = satisfied([s.constraint for s in samplers], counts, patches, objects)
+    ends = np.cumsum(counts)
+    return [
+        patches[end - n : end][accepted[end - n : end]]
+        for end, n in zip(ends.tolist(), counts, strict=True)
+    ]
 
 
-def _between(units: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
-    a, b = np.float32(low), np.float32(high)
-    return np.asarray(np.minimum(a + (b - a) * units, b))
+def satisfied(
+    constraints: Sequence[Constraint | None], counts: Sequence[int], patches: Boxes, objects: Boxes
+) -> NDArray[np.bool_]:
+    """Which patches some object satisfies, [t]; those without a constraint all are.
+
+    Args:
+        constraints: of the samplers.
+        counts: how many of the patches, in order, are each sampler's.
+        patches: [t, 4].
+        objects: [n, 4].
+    """
+    found = np.ones(len(patches), np.bool_)
+    bounds = np.array([(0, 0) if c is None else (c.low, c.high) for c in constraints], np.float32)
+    low, high = np.repeat(bounds.T, counts, axis=1)[:, :, None]
+    for measure in {c.measure for c in constraints if c is not None}:
+        rows = np.repeat([c is not None and c.measure is measure for c in constraints], counts)
+        values = measure(patches[rows][:, None], objects[None])
+        found[rows] = ((values >= low[rows]) & (values <= high[rows])).any(axis=1)
+    return found
+
+
+def _patches(units: NDArray[np.float32], ranges: NDArray[np.float32]) -> Boxes:
+    """Patches, [t, 4].
+
+    Args:
+        units: [4, t] numbers in [0, 1).
+        ranges: [4, t] least and largest scale and aspect ratio of each.
+    """
+    scale = _between(units[0], ranges[0], ranges[1])
+    ratio = _between(units[1], ranges[2], ranges[3])
+    ratio = np.minimum(np.maximum(ratio, scale * scale), 1 / (scale * scale))
+    root = np.sqrt(ratio)
+    # A cut-off ratio may round to a side of 1 + 1 ulp.
+    size = np.minimum(np.stack([scale * root, scale / root], axis=1), np.float32(1))
+    corner = units[2:].T * (1 - size)
+    return np.concatenate([corner, corner + size], axis=1)
+
+
+def _between(
+    units: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return np.asarray(np.minimum(low + (high - low) * units, high))
 
 
 def patch_samplers(params: Iterable[BatchSampler]) -> tuple[PatchSampler, ...]:
@@ -171,7 +219,12 @@ def draw_patch(samplers: Sequence[PatchSampler], draws: Draws, objects: Boxes) -
 
     All patches that any sampler accepted are equally likely.
     """
-    accepted = [sampler.draw(draws, objects) for sampler in samplers]
+    counts = [sampler.trials(len(objects)) for sampler in samplers]
+    if all(sampler.max_trials <= _TRIALS_AT_ONCE for sampler in samplers) and any(counts):
+        rounds = _one_round(samplers, counts, draws, objects)
+        accepted = [found[: s.max_sample] for s, found in zip(samplers, rounds, strict=True)]
+    else:
+        accepted = [sampler.draw(draws, objects) for sampler in samplers]
     patches = np.concatenate(accepted) if accepted else np.empty((0, 4), np.float32)
     if not len(patches):
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from caffe_ssd.data.batches import Batch, BatchReader, LabelKind
+from caffe_ssd.data.batches import Batch, BatchReader, LabelKind, Reader
 from caffe_ssd.data.resize import Resize
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import UsageError
@@ -17,7 +17,7 @@ from caffe_ssd.proto.caffe_pb2 import ResizeParameter
 
 
 @dataclass(frozen=True, kw_only=True)
-class SizesReader:
+class SizesReader(Reader):
     """Reads a batch once per size.
 
     Args:
@@ -33,6 +33,10 @@ class SizesReader:
             DataError: see `BatchReader.read`.
         """
         return tuple(reader.read(batch)[0] for reader in self.readers)
+
+    def finish(self, batch: Batch) -> Batch:
+        pairs = zip(self.readers, batch, strict=True)
+        return tuple(reader.finish((data,))[0] for reader, data in pairs)
 
 
 def at_sizes(reader: BatchReader, sizes: Sequence[tuple[int, int]]) -> SizesReader:

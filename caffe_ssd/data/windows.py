@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from caffe_ssd.data.batches import Batch
+from caffe_ssd.data.batches import Batch, Reader
 from caffe_ssd.data.decode import ColorMode, Image, decode_bytes
 from caffe_ssd.data.mean import Mean
 from caffe_ssd.data.pictures import PixelWindow
@@ -127,7 +127,7 @@ def _round(value: np.float32) -> int:
     return int(copysign(floor(abs(float(value)) + 0.5), value))
 
 
-class WindowReader:
+class WindowReader(Reader):
     """Reads batches of windows by their number: background first, then foreground.
 
     Args:

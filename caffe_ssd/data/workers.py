@@ -1,7 +1,7 @@
 """Processes that compute batches.
 
-Worker w of k computes batches start + w, start + w + k, ... and sends them through its own pipe.
-It computes one when it gets a token, so it never runs further ahead than it has tokens.
+Worker w of k computes batches w, w + k, w + 2k, ... and sends them through its own pipe.
+It computes one when it gets its number, so it never runs further ahead than it has numbers.
 
 Signals to stop are the parent's business: schedulers send them to every process of a job, and the
 parent still needs batches until it has made its snapshot. A worker ends when the parent ends it, or
@@ -17,8 +17,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count as count_from
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeAlias
@@ -28,28 +27,27 @@ import numpy as np
 import torch
 
 from caffe_ssd.data.batches import Batch, Reader
+from caffe_ssd.devices import keep_freed_memory
 from caffe_ssd.errors import CaffeError, DataError
 
 # Batches a worker computes ahead: one travels while the next one is made.
-_TOKENS = 2
+_EACH_AHEAD = 2
 
 Pipe: TypeAlias = "Connection[object, object]"
 
 
 class Workers:
-    """Starts the processes; `read` must be called with consecutive batch numbers.
+    """Starts the processes; they do nothing before `begin`.
 
     Args:
         reader: what each of them reads with.
-        start: number of the first batch.
         count: how many processes, at least 1.
     """
 
-    def __init__(self, reader: Reader, *, start: int, count: int) -> None:
+    def __init__(self, reader: Reader, *, count: int) -> None:
         # Forked workers need no importable main module; scripts without a main guard have none.
         forks = "fork" in multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("fork" if forks else None)
-        self._start = start
         self._pipes: list[Pipe] = []
         self._processes: list[BaseProcess] = []
         self._is_closing = False
@@ -58,10 +56,9 @@ class Workers:
             ours, theirs = context.Pipe()
             self._pipes.append(ours)
             inherited = tuple(self._pipes) if forks else ()
-            batches = (start + worker, count)
             process = context.Process(
                 target=_work,
-                args=(reader, theirs, batches, inherited),
+                args=(reader, theirs, inherited),
                 name=f"caffe-data-{worker}",
                 daemon=True,
             )
@@ -69,8 +66,12 @@ class Workers:
                 process.start()
             self._processes.append(process)
             theirs.close()
-            for _ in range(_TOKENS):
-                ours.send(None)
+
+    def begin(self, batch: int) -> None:
+        """Have them compute; `read` must be called with this number and those that follow it."""
+        for number in range(batch, batch + self._num_ahead):
+            with suppress(OSError):  # `read` tells of a worker that has died
+                self._pipe(number).send(number)
 
     def read(self, batch: int) -> Batch:
         """The next batch; see `Reader.read`.
@@ -78,16 +79,16 @@ class Workers:
         Raises:
             DataError: a record is wrong, or the worker died.
         """
-        worker = (batch - self._start) % len(self._pipes)
-        pipe = self._pipes[worker]
+        pipe = self._pipe(batch)
         try:
             header: Any = pipe.recv()
             if isinstance(header, CaffeError):
                 raise header
-            tops = tuple(_receive(pipe, shape) for shape in header)
-            pipe.send(None)
+            tops = tuple(_receive(pipe, shape, dtype) for shape, dtype in header)
+            pipe.send(batch + self._num_ahead)
         except (EOFError, OSError):
             # Two threads that wait for one process may both miss its end.
+            worker = self._pipes.index(pipe)
             if not self._is_closing:
                 self._processes[worker].join(timeout=1)
             code = self._processes[worker].exitcode
@@ -96,6 +97,13 @@ class Workers:
                 "usually means that the machine ran out of memory"
             ) from None
         return tops
+
+    @property
+    def _num_ahead(self) -> int:
+        return _EACH_AHEAD * len(self._pipes)
+
+    def _pipe(self, batch: int) -> Pipe:
+        return self._pipes[batch % len(self._pipes)]
 
     def close(self) -> None:
         """End the processes; they hold nothing that needs an orderly end."""
@@ -110,13 +118,13 @@ class Workers:
             process.join()
 
 
-def _receive(pipe: Pipe, shape: tuple[int, ...]) -> torch.Tensor:
-    top = torch.empty(shape)
-    pipe.recv_bytes_into(top.numpy().data.cast("B"))
-    return top
+def _receive(pipe: Pipe, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+    top = np.empty(shape, dtype)
+    pipe.recv_bytes_into(top.data.cast("B"))
+    return torch.from_numpy(top)
 
 
-def _work(reader: Reader, pipe: Pipe, batches: tuple[int, int], inherited: Sequence[Pipe]) -> None:
+def _work(reader: Reader, pipe: Pipe, inherited: Sequence[Pipe]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # With the parent's ends open here, its sudden death would not end the pipe.
@@ -124,9 +132,10 @@ def _work(reader: Reader, pipe: Pipe, batches: tuple[int, int], inherited: Seque
         other.close()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    keep_freed_memory()  # or a third of the time goes into new pages for every step of every image
     try:
-        for batch in count_from(*batches):
-            pipe.recv()
+        while True:
+            batch: Any = pipe.recv()
             _send(pipe, reader, batch)
     except (EOFError, OSError):
         os._exit(0)
@@ -138,7 +147,7 @@ def _send(pipe: Pipe, reader: Reader, batch: int) -> None:
     except CaffeError as error:
         pipe.send(error)
         return
-    pipe.send([top.shape for top in tops])
+    pipe.send([(top.shape, top.dtype.str) for top in tops])
     for top in tops:
         pipe.send_bytes(top.data.cast("B"))
 

@@ -17,6 +17,7 @@ from caffe_ssd.data.samples import RecordParser, parse_datum
 from caffe_ssd.data.transform import Transform
 from caffe_ssd.errors import DataError, LayerParamError
 from caffe_ssd.layers.registry import LayerSpec, Shape, SourceLayer, register_layer
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.proto.caffe_pb2 import ResizeParameter
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class RecordLayer(SourceLayer):
         boxes_top: see `SourceLayer`.
     """
 
+    takes_context = True
+
     def __init__(
         self, loader: BatchLoader, shapes: tuple[Shape, ...], boxes_top: int | None = None
     ) -> None:
@@ -42,12 +45,15 @@ class RecordLayer(SourceLayer):
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         return self.shapes
 
-    def forward(self) -> Tensor | tuple[Tensor, ...]:
-        batch = self.loader.next()
+    def forward(self, context: RunContext | None = None) -> Tensor | tuple[Tensor, ...]:
+        batch = self.loader.next(None if context is None else context.device)
         return batch if len(batch) > 1 else batch[0]
 
     def seek(self, batch: int) -> None:
         self.loader.seek(batch)
+
+    def start(self) -> None:
+        self.loader.start()
 
     def read_ahead(self, batches: int) -> None:
         self.loader.ahead = max(self.loader.ahead, batches)

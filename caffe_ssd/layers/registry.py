@@ -176,6 +176,9 @@ class SourceLayer(Layer):
         """
         raise NotImplementedError
 
+    def start(self) -> None:
+        """Start what a device's driver should not be loaded before, such as worker processes."""
+
     def read_ahead(self, batches: int) -> None:
         """Prepare for `batches` forwards at a time; a hint that changes no number."""
 

@@ -26,6 +26,7 @@ from caffe_ssd.data.video import CameraFrames, VideoFrames
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.layers.data import RecordLayer, build_record_layer
 from caffe_ssd.layers.registry import LayerSpec, Shape, register_layer
+from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.proto.caffe_pb2 import VideoDataParameter
 
 _log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class VideoData(RecordLayer):
         self.batch_size = shapes[0][0]
         self._batch = self._ended = 0
 
-    def forward(self) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, context: RunContext | None = None) -> Tensor | tuple[Tensor, ...]:
         """The next batch.
 
         Raises:
@@ -57,7 +58,7 @@ class VideoData(RecordLayer):
             self._ended = passes
             _log.info("Finished processing video.")
             signal.raise_signal(signal.SIGINT)
-        tops = super().forward()
+        tops = super().forward(context)
         self._batch += 1
         return tops
 

@@ -50,17 +50,24 @@ class Place:
         world_size: how many there are.
         local_rank: which of this machine's devices is its own.
         address: where they meet, as `init_process_group` takes it.
+        local_world_size: how many of them are on this machine; 0 for all.
     """
 
     rank: int
     world_size: int
     local_rank: int
     address: str = "env://"
+    local_world_size: int = 0
 
     @property
     def is_root(self) -> bool:
         """Whether this process displays, tests and writes."""
         return self.rank == 0
+
+    @property
+    def num_local(self) -> int:
+        """How many share this machine's cores."""
+        return self.local_world_size or self.world_size
 
 
 class StoppedByRoot(Exception):
@@ -78,9 +85,11 @@ def place_from_environment() -> Place | None:
     try:
         rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     except ValueError as error:
-        raise UsageError(f"RANK, WORLD_SIZE and LOCAL_RANK must be numbers: {error}") from error
-    return Place(rank=rank, world_size=world_size, local_rank=local_rank)
+        names = "RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE"
+        raise UsageError(f"{names} must be numbers: {error}") from error
+    return Place(rank=rank, world_size=world_size, local_rank=local_rank, local_world_size=here)
 
 
 def device_of(place: Place, devices: Sequence[torch.device]) -> torch.device:

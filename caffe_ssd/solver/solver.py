@@ -135,7 +135,11 @@ class Solver:
 
     def make_net(self, source: NetSource) -> Net:
         """Build one net on the solver's device; a subclass may make another kind of net."""
-        return build_logged_net(source.param, source.state, self.runtime).to(self.device)
+        net = build_logged_net(source.param, source.state, self.runtime)
+        if self.device.type == "cuda":
+            for data in net.sources.values():
+                data.start()
+        return net.to(self.device)
 
     def use_groups(self, joined: int | None = None, num_devices: int = 1) -> None:
         """Make several passes of an iteration as one, with the same result; see grouping.py.

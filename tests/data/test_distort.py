@@ -38,9 +38,12 @@ def saturated(values):
     return np.clip(np.rint(np.float32(values)), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("delta", [-300.0, -31.25, 7.5, 200.0])
-def test_brightness(delta):
-    image = picture()
+@pytest.mark.parametrize("delta", [-300.0, -128.0, -31.25, -0.5, 0.4, 7.5, 127.0, 200.0])
+@pytest.mark.parametrize("shape", [(30, 40, 3), (67, 129, 3), (131, 53, 1)])
+def test_brightness(delta, shape):
+    """Small and large pictures; a delta of 7.5 rounds to even levels."""
+    image = picture(*shape)
+    image.reshape(-1)[:256] = np.arange(256)
     expected = saturated(image.astype(np.float32) + np.float32(delta))
     np.testing.assert_array_equal(Brightness(delta=delta)(image), expected)
 

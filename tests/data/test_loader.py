@@ -16,7 +16,16 @@ import pytest
 import torch
 
 from caffe_ssd.errors import DataError
-from tests.data.databases import annotated, datum, detection_layer, picture, write_lmdb
+from caffe_ssd.layers.run_context import RunContext
+from caffe_ssd.proto.caffe_pb2 import Datum
+from tests.data.databases import (
+    annotated,
+    data_layer,
+    datum,
+    detection_layer,
+    picture,
+    write_lmdb,
+)
 
 AUGMENTED = """
 transform_param {
@@ -48,13 +57,42 @@ def assert_equal(actual, expected):
 def expected(small_database):
     """The first five batches, read one after the other."""
     reader = training_layer(small_database).loader.reader
-    return [reader.read(batch) for batch in range(5)]
+    return [reader.finish(reader.read(batch)) for batch in range(5)]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_batches_do_not_depend_on_the_workers(small_database, expected, workers):
     layer = training_layer(small_database, data_workers=workers)
     assert_equal(read(layer, 5), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_travel_as_bytes(small_database, expected, workers):
+    """A quarter of the memory, and it is the device that computes the other three."""
+    layer = training_layer(small_database, data_workers=workers)
+    seen = []
+    layer.loader.listeners.append(lambda batch, waited_s: seen.append(batch[0]))
+    for data, _ in expected[:3]:
+        made = layer(RunContext(device=torch.device("cpu")))[0]
+        assert made.dtype == torch.float32
+        assert torch.equal(made, data)
+    assert [data.dtype for data in seen] == [torch.uint8] * 3
+    layer.loader.close()
+
+
+def test_a_batch_of_bytes_and_floats(tmp_path):
+    """Raw float records beside pictures: both come as what they are."""
+    values = np.random.default_rng(0).uniform(-1, 1, (3, 30, 40)).astype(np.float32)
+    raw = Datum(channels=3, height=30, width=40, float_data=values.ravel(), label=3)
+    source = write_lmdb(tmp_path / "db", [datum(picture(), extension=".png"), raw])
+    layer = data_layer(
+        f"""name: "data" type: "Data" top: "data" transform_param {{ mean_value: 100 scale: .5 }}
+        data_param {{ source: "{source}" batch_size: 2 backend: LMDB }}"""
+    )
+    made = layer().numpy()
+    image = picture().transpose(2, 0, 1).astype(np.float32)
+    for blob, pixels in zip(made, (image, values), strict=True):
+        np.testing.assert_array_equal(blob, (pixels - 100) * np.float32(0.5))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -96,6 +134,33 @@ def test_nothing_starts_before_the_first_batch(small_database):
     assert set(threading.enumerate()) <= before
     assert not multiprocessing.active_children()
     assert [layer.top_shapes() for layer in layers] == [((4, 3, 24, 32), (1, 1, 1, 8))] * 2
+
+
+def test_workers_that_start_early_go_on_anywhere(small_database, expected):
+    layer = training_layer(small_database, data_workers=2)
+    layer.start()
+    started = {worker.pid for worker in multiprocessing.active_children()}
+    assert len(started) == 2
+    layer.start()
+    layer.seek(3)
+    assert_equal(read(layer, 2), expected[3:])
+    assert {worker.pid for worker in multiprocessing.active_children()} == started
+    layer.loader.close()
+    layer.start()
+    del layer
+    assert not multiprocessing.active_children()
+
+
+def test_workers_that_die_before_they_are_asked(small_database):
+    layer = training_layer(small_database, data_workers=1)
+    layer.start()
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    worker.join()
+    with pytest.raises(DataError, match=r"data worker 0 ended unexpectedly \(exit code -9\)"):
+        layer()
+    assert len(layer()) == 2
+    layer.loader.close()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

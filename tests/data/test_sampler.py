@@ -12,6 +12,7 @@ from caffe_ssd.data.sampler import (
     draw_patch,
     patch_samplers,
     patch_window,
+    satisfied,
 )
 from caffe_ssd.errors import LayerParamError
 from caffe_ssd.proto.caffe_pb2 import BatchSampler, SampleConstraint, Sampler
@@ -63,7 +64,7 @@ def test_constraints_match_the_naive_loop(param):
     expected = [naive_accepts(param, s.tolist(), OBJECTS.tolist()) for s in samples]
     constraint = Constraint.from_param(param)
     assert constraint is not None
-    assert constraint.accepts(samples, OBJECTS).tolist() == expected
+    assert satisfied([constraint], [200], samples, OBJECTS).tolist() == expected
     assert 0 < sum(expected) < 200
 
 
@@ -73,7 +74,7 @@ def test_of_several_kinds_the_first_decides():
     sample, target = np.float32([[0, 0, 0.5, 0.5]]), np.float32([[0, 0, 0.6, 0.5]])
     constraint = Constraint.from_param(both)
     assert constraint is not None
-    assert constraint.accepts(sample, target).tolist() == [True]
+    assert satisfied([constraint], [1], sample, target).tolist() == [True]
 
 
 def test_no_field_is_no_constraint():
@@ -166,7 +167,7 @@ def test_both_bounds_of_a_constraint_are_allowed(kind):
         for bound, allowed in ((0.5, True), (outside, False)):
             constraint = Constraint.from_param(SampleConstraint(**{f"{end}_{kind}": bound}))
             assert constraint is not None
-            assert constraint.accepts(sample, target).tolist() == [allowed]
+            assert satisfied([constraint], [1], sample, target).tolist() == [allowed]
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,12 @@ def layer(source, height=24, width=32, *, mode="WARP", more="", top=""):
 def test_each_size_is_what_a_layer_of_that_size_reads(small_database):
     reader = at_sizes(layer(small_database).loader.reader, SIZES)
     for batch in range(2):
-        tops = reader.read(batch)
+        tops = reader.finish(reader.read(batch))
         assert len(tops) == 2
         for top, size in zip(tops, SIZES, strict=True):
             assert top.shape == (4, 3, *size)
-            assert torch.equal(top, layer(small_database, *size).loader.reader.read(batch)[0])
+            alone = layer(small_database, *size).loader.reader
+            assert torch.equal(top, alone.finish(alone.read(batch))[0])
 
 
 def test_layers_without_other_sizes(small_database):

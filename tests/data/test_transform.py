@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from google.protobuf import text_format
 
 from caffe_ssd.data.decode import decode_datum
@@ -115,6 +116,38 @@ def test_a_mean_file_belongs_to_the_uncropped_image(tmp_path):
     subtracting = transform(f'mean_file: "{path}"')
     with pytest.raises(DataError, match=r"comes out 9 x 8 before the crop, but .* is 30 x 40"):
         subtracting(sample(picture(9, 8)), Draws(1, 1))
+
+
+@pytest.mark.parametrize("scale", [1, 0.017, 1 / 255, 3])
+@pytest.mark.parametrize("means", [(), (127.5,), (104, 117, 123), (103.94, 116.78, 1e-3)])
+def test_bytes_are_finished_alike_everywhere(means, scale):
+    """Every level of every channel, by NumPy and PyTorch, with the bits of the plain formula."""
+    text = " ".join(f"mean_value: {mean}" for mean in means)
+    made = transform(f"{text} scale: {scale}")
+    levels = np.arange(256, dtype=np.uint8)
+    pixels = np.stack([levels, levels[::-1], np.roll(levels, 77)]).reshape(3, 16, 16)
+    mean = np.float32(means or [0]).reshape(-1, 1, 1)
+    expected = (pixels.astype(np.float32) - mean) * np.float32(scale)
+    finished = made.finish(pixels)
+    assert finished.dtype == np.float32
+    np.testing.assert_array_equal(finished, expected)
+    both = torch.from_numpy(np.stack([pixels, pixels]))
+    finished = made.finish(both)
+    assert finished.dtype == torch.float32
+    np.testing.assert_array_equal(finished.numpy(), np.stack([expected, expected]))
+
+
+def test_what_bytes_can_show_travels_as_bytes(tmp_path):
+    full = transform(FULL, SAMPLER, is_train=True)
+    for n in range(5):
+        pixels, _ = full.pixels(sample(), Draws(9, n))
+        assert pixels.dtype == np.uint8
+        np.testing.assert_array_equal(full.finish(pixels), full(sample(), Draws(9, n))[0])
+    path = tmp_path / "mean.binaryproto"
+    path.write_bytes(array_to_blob(np.ones((1, 3, 30, 40), np.float32)).SerializeToString())
+    pixels, _ = transform(f'mean_file: "{path}"').pixels(sample(), Draws(1, 1))
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels, planes(picture()) - 1)
 
 
 def raw(image):

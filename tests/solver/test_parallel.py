@@ -168,11 +168,17 @@ def test_workers_only_train() -> None:
 def test_place_from_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     assert place_from_environment() is None
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     place = place_from_environment()
     assert place == Place(rank=5, world_size=8, local_rank=1)
     assert not place.is_root
+    assert place.num_local == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    place = place_from_environment()
+    assert place is not None
+    assert place.num_local == 2
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(UsageError, match="must be numbers"):
         place_from_environment()
