@@ -9,13 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from caffe_ssd.errors import CaffeError, ProtoError
 from caffe_ssd.files import PathLike, check_regular
+from caffe_ssd.startup import Later
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = Later("h5py")
 
 MAX_VALUES = 2**31 - 1
 """Values of the largest dataset that is read, as of the largest blob."""

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "caffe_ssd"
 # Each part may import the parts before it, never one after it. docs/architecture.md explains them.
 ORDER = [
+    "startup",
     "distribution",
     "errors",
     "files",

@@ -16,6 +16,7 @@ from caffe_ssd import __version__
 from caffe_ssd.desk.console import run_command, show, tell
 from caffe_ssd.distribution import NAME
 from caffe_ssd.errors import UsageError
+from caffe_ssd.startup import without_collection
 
 ACTIONS = {
     "fit": "train a detector on a folder of annotated pictures, and report on it",
@@ -63,7 +64,8 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _find(action: str) -> Callable[[list[str]], int]:
     """What runs an action; nothing else is imported, as torch alone takes seconds."""
-    module = importlib.import_module(f"caffe_ssd.cli.{action}")
+    with without_collection():
+        module = importlib.import_module(f"caffe_ssd.cli.{action}")
     return module.run  # type: ignore[no-any-return]
 
 

@@ -11,21 +11,16 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TextIO, TypeVar
-
-from rich.console import Console
-from rich.progress import (
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from caffe_ssd.desk import streams
 from caffe_ssd.desk.streams import tell
 from caffe_ssd.errors import CaffeError, FileError, UsageError
 from caffe_ssd.log import GlogFormatter
+
+if TYPE_CHECKING:  # where nothing is shown, nothing of it is imported
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 STOPPED_AT_ONCE = 130  # exit status
 AT_ONCE = "stopped at once; what was not saved is lost"
@@ -132,6 +127,8 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     if not is_terminal():
         yield from items
         return
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
     columns = [*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn()]
     with live_progress(*columns, transient=True) as progress:
         yield from progress.track(items, total=total, description=what)
@@ -154,6 +151,8 @@ def live_progress(
         transient: it vanishes at the end.
         console: where to show it; without one, standard error.
     """
+    from rich.progress import Progress
+
     console = stderr_console() if console is None else console
     with _logging_restored():
         shown = [h for h in logging.getLogger(PACKAGES[0]).handlers if not isinstance(h, Listener)]
@@ -181,6 +180,8 @@ def warnings_only() -> Iterator[Console]:
 
 def stderr_console() -> Console:
     """Standard error, for lines above a bar."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, emoji=False, markup=False)
 
 
@@ -207,6 +208,8 @@ class _AboveBar(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
+        from rich.text import Text
+
         with suppress(OSError):  # a command goes on when nobody can be told any more
             self._console.print(Text(self.format(record), self.style), soft_wrap=True)
 

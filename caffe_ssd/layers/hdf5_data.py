@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,6 +25,12 @@ from caffe_ssd.files import read_text
 from caffe_ssd.hdf5 import member, open_hdf5, read_numbers
 from caffe_ssd.layers.registry import AT_LEAST_ONE, LayerSpec, Shape, SourceLayer, register_layer
 from caffe_ssd.random import CaffeRandom
+from caffe_ssd.startup import Later
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = Later("h5py")
 
 _Rows = list[NDArray[np.float32]]
 

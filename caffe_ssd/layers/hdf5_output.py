@@ -7,11 +7,18 @@ Quirk: both are written with 4 axes.
 
 from __future__ import annotations
 
-import h5py
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from caffe_ssd.errors import FileError, LayerError, LayerParamError, ShapeError
 from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
+from caffe_ssd.startup import Later
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = Later("h5py")
 
 NAMES = ("data", "label")
 

@@ -14,8 +14,8 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 from torch import nn
 
@@ -38,6 +38,12 @@ from caffe_ssd.net.blob_copy import (
     shapes_text,
     to_numpy,
 )
+from caffe_ssd.startup import Later
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = Later("h5py")
 
 
 def load_hdf5(

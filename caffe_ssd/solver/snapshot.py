@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
@@ -26,6 +25,12 @@ from caffe_ssd.proto.binary import read_binary, write_binary
 from caffe_ssd.proto.blobs import array_to_blob, blob_to_array
 from caffe_ssd.proto.caffe_pb2 import SnapshotOrigin, SolverState
 from caffe_ssd.solver.policies import ScheduleState
+from caffe_ssd.startup import Later
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = Later("h5py")
 
 
 @dataclass(frozen=True, kw_only=True)
