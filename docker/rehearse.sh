@@ -204,6 +204,8 @@ check_stranger() {
         -model /demo/demo/model/deploy.prototxt -weights "$weights"
     say "user $stranger: caffe detect wrote $(find "$dir/work/found" -type f | wc -l) files to a mounted folder"
     ! grep -i warn "$dir/log" || fail "it warned"
+    docker run --rm --user "$stranger" --volume data:/home/caffe/data --entrypoint sh "$image" -c \
+        'touch ~/x ~/data/y' || fail "user $stranger may not write to the home of a user without name"
 }
 
 remaining() {
