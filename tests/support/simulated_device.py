@@ -16,6 +16,7 @@ import importlib
 import os
 import shutil
 import subprocess
+import threading
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -104,6 +105,18 @@ def install(guard: Path) -> None:
         kind.data = property(_base_data.__get__, _set_data)  # type: ignore[assignment]
     torch.__future__.set_swap_module_params_on_conversion(True)
     _Everywhere().__enter__()
+    _watch_threads()
+
+
+def _watch_threads() -> None:
+    """What PyTorch sees of operators is a thread's own: new threads see it, too."""
+    run = threading.Thread.run
+
+    def watched(thread: threading.Thread) -> None:
+        with _Everywhere():
+            run(thread)
+
+    threading.Thread.run = watched  # type: ignore[method-assign]
 
 
 class OnDevice(torch.Tensor):
@@ -160,11 +173,11 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     leaves = pytree.tree_leaves((args, kwargs))
     there = [x for x in leaves if isinstance(x, OnDevice)]
     wanted = _place(kwargs["device"]) if kwargs.get("device") is not None else None
-    if not there and (wanted is None or wanted.type != "cuda"):
-        return func(*args, **kwargs)
     namespace, _, name = func._schema.name.partition("::")
     if name == "to":  # only inference mode lets it get here
         return _to(func, args, kwargs)
+    if not there and (wanted is None or wanted.type != "cuda"):
+        return func(*args, **kwargs)
     if namespace != "aten" or "mkldnn" in name:
         raise PlacementError(f"{func} is of the CPU alone, at {_line()}")
     _check_places(func, name, args, leaves)
