@@ -54,14 +54,16 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Callback:
-    """Two places in every iteration.
+    """Three places in every iteration.
 
     Args:
         on_start: before the forward pass; parameters may be replaced.
+        on_last_pass: before the pass whose backward pass completes the gradients.
         on_gradients_ready: after the last backward pass; gradients may be changed in place.
     """
 
     on_start: Callable[[], None] = _nothing
+    on_last_pass: Callable[[], None] = _nothing
     on_gradients_ready: Callable[[], None] = _nothing
 
 

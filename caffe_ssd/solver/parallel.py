@@ -1,8 +1,9 @@
 """Training on several devices: one process each, gradients averaged in every iteration.
 
 Spec: caffe-solver.md section 8. The batch size of a prototxt is per device. Every device normalises
-its loss and batch-normalises by itself; running statistics come from device 0, whose blobs replace
-everybody's before each iteration. Device 0 alone displays, tests and writes snapshots.
+its loss and batch-normalises by itself; running statistics come from device 0, and replace
+everybody's before each iteration. In the original all of device 0's blobs do; here the others do so
+once, as equal updates keep equal blobs equal. Device 0 alone displays, tests and writes snapshots.
 
 Two options the original does not have let the batches of all devices count as one: `sync_bn` for
 the statistics of BatchNorm, `sync_loss` for what losses are divided by where that is counted, as
@@ -23,22 +24,23 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from caffe_ssd.errors import PeerError, UsageError
 from caffe_ssd.layers.batch_norm import BatchNorm
 from caffe_ssd.layers.extensions.bn import PSPNetBN
 from caffe_ssd.layers.loss_common import CountingLoss
 from caffe_ssd.layers.peers import Peers, answering
+from caffe_ssd.net.runner import running_state
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.solver.agreement import check_agreement
 from caffe_ssd.solver.hooks import Callback, Observer
 from caffe_ssd.solver.meeting import meeting_store
+from caffe_ssd.solver.reduction import Reduction, broadcast
 from caffe_ssd.solver.solver import Solver
 
 # How long a process waits for another one before it takes it for dead or stuck.
 PATIENCE_S = 600
-_GO_ON, _STOP, _WAIT = 0, 1, 2
+_GO_ON, _STOP, _WAIT, _TAKE_ALL = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +169,9 @@ def join(
 ) -> Callable[[], None]:
     """Make the solver train together with those of the other processes.
 
+    Blobs are the root's when the first iteration begins, and whenever its number is not the next
+    one. Whoever writes into blobs between iterations has to do so in every process.
+
     Args:
         solver: its net is the same on every device.
         place: where this process stands.
@@ -184,12 +189,7 @@ def join(
     with answering():
         control = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience_s))
     check_agreement(solver, control)
-    peers = Peers()
-    for layer in solver.net.layers:
-        if isinstance(layer, BatchNorm | PSPNetBN) and sync_bn:
-            layer.peers = peers
-        if isinstance(layer, CountingLoss) and sync_loss:
-            layer.peers = peers
+    peers = _introduce(solver, sync_bn=sync_bn, sync_loss=sync_loss)
 
     def tell(word: int) -> int:
         message = torch.tensor(word)
@@ -197,20 +197,34 @@ def join(
             dist.broadcast(message, 0, group=control)
         return int(message)
 
+    net = solver.net
+    learning = [entry.blob for entry in net.learnable if entry.blob.requires_grad]
+    reduction = Reduction(learning, late={id(owner) for _, owner in net.shared_views})
+    expected = -1  # the iteration that follows the last one
+
     def on_start() -> None:
-        while (word := tell(_GO_ON)) == _WAIT:
+        nonlocal expected
+        while (word := tell(_GO_ON if solver.iter == expected else _TAKE_ALL)) == _WAIT:
             pass
         if word == _STOP:
             raise StoppedByRoot
-        broadcast([entry.blob.detach() for entry in solver.net.learnable])
+        everything = [entry.blob for entry in net.learnable]
+        taken = everything if word == _TAKE_ALL else running_state(net.program)
+        broadcast([blob.detach() for blob in taken])
+        expected = solver.iter + 1
         peers.in_step = True
 
     def on_gradients_ready() -> None:
         peers.in_step = False  # tests and the last displayed pass are the root's alone
-        gradients = [entry.blob.grad for entry in solver.net.learnable]
-        average([grad for grad in gradients if grad is not None])
+        reduction.finish()
 
-    solver.callbacks.append(Callback(on_start=on_start, on_gradients_ready=on_gradients_ready))
+    solver.callbacks.append(
+        Callback(
+            on_start=on_start,
+            on_last_pass=reduction.begin,
+            on_gradients_ready=on_gradients_ready,
+        )
+    )
     if place.is_root:
         solver.observers.append(_Hold(solver, tell, patience_s))
 
@@ -219,6 +233,17 @@ def join(
             tell(_STOP)
 
     return stop_the_others
+
+
+def _introduce(solver: Solver, *, sync_bn: bool, sync_loss: bool) -> Peers:
+    """Tell the layers that want to know of the other devices."""
+    peers = Peers()
+    for layer in solver.net.layers:
+        if isinstance(layer, BatchNorm | PSPNetBN) and sync_bn:
+            layer.peers = peers
+        if isinstance(layer, CountingLoss) and sync_loss:
+            layer.peers = peers
+    return peers
 
 
 class _Hold(Observer):
@@ -243,31 +268,3 @@ class _Hold(Observer):
         if is_awaited and time.monotonic() - self._last > self._pause_s:
             self._tell(_WAIT)
             self._last = time.monotonic()
-
-
-def broadcast(tensors: list[Tensor]) -> None:
-    """Give every process the values of process 0, in place."""
-    flat = _flattened(tensors)
-    with answering():
-        dist.broadcast(flat, 0)
-    _unflatten(flat, tensors)
-
-
-def average(tensors: list[Tensor]) -> None:
-    """Replace the values by their mean over all processes, in place."""
-    flat = _flattened(tensors)
-    with answering():
-        dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    _unflatten(flat, tensors)
-
-
-def _flattened(tensors: list[Tensor]) -> Tensor:
-    """All values in one tensor: one transfer is much faster than hundreds."""
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
-def _unflatten(flat: Tensor, tensors: list[Tensor]) -> None:
-    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-    views = [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]
-    torch._foreach_copy_(tensors, views)

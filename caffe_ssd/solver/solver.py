@@ -225,7 +225,11 @@ class Solver:
         is_displayed = self._is_due(self.param.display)
         self.net.debug_info = is_displayed and self.param.debug_info
         losses = []
-        for groups in self.pass_plan:
+        passes = list(self.pass_plan)
+        for i, groups in enumerate(passes, 1):
+            if i == len(passes):
+                for callback in self.callbacks:
+                    callback.on_last_pass()
             self.net.groups = groups
             result = self.forward_backward(self.net)
             losses.append(result.loss.detach())

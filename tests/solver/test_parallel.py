@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from caffe_ssd.devices import choose_devices
 from caffe_ssd.errors import SolverError, UsageError
 from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffe_ssd.proto.text import parse_text
+from caffe_ssd.solver import parallel
 from caffe_ssd.solver.agreement import compare, facts_of
 from caffe_ssd.solver.meeting import meeting_store
 from caffe_ssd.solver.parallel import (
@@ -26,6 +30,7 @@ from caffe_ssd.solver.parallel import (
     process_group,
     worker_settings,
 )
+from caffe_ssd.solver.reduction import Reduction, broadcast
 from caffe_ssd.solver.solver import Solver
 from tests.data.databases import annotated, datum, picture, write_lmdb
 from tests.solver.nets import FedSolver, blobs, small_settings
@@ -33,32 +38,51 @@ from tests.solver.nets import FedSolver, blobs, small_settings
 STEPS = 3
 
 
-def test_two_devices_are_worth_two_passes(tmp_path: Path) -> None:
-    spawn(_train, args=(str(tmp_path),), nprocs=2)
+@pytest.mark.parametrize("iter_size", [1, 2])
+def test_two_devices_are_worth_twice_the_passes(tmp_path: Path, iter_size: int) -> None:
+    spawn(_train, args=(str(tmp_path), iter_size), nprocs=2)
     root, worker = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    alone = FedSolver(small_settings(iter_size=2))
+    alone = FedSolver(small_settings(iter_size=2 * iter_size))
     alone.step(STEPS)
     want = blobs(alone)
     for i in (0, 1, 5, 6):  # all but BatchNorm's statistics
         torch.testing.assert_close(root["blobs"][i], want[i])
-        torch.testing.assert_close(root["blobs"][i], worker["blobs"][i])
+        assert torch.equal(root["blobs"][i], worker["blobs"][i])
     # Statistics are the root's alone: a factor for its own batches, not for both devices'.
-    factor: float = sum(0.999**i for i in range(STEPS))
+    factor: float = sum(0.999**i for i in range(STEPS * iter_size))
     torch.testing.assert_close(root["blobs"][4], torch.tensor([factor]))
     assert worker["stopped"]
     assert (root["iter"], worker["iter"]) == (STEPS, STEPS)
+    # All blobs once, then only BatchNorm's: 3 + 3 + 1.
+    everything = sum(blob.numel() for blob in alone_blobs(alone))
+    assert root["broadcast"] == [everything, *[7] * (STEPS - 1)]
 
 
-def _train(rank: int, folder: str) -> None:
+def alone_blobs(solver: Solver) -> list[torch.Tensor]:
+    return [entry.blob for entry in solver.net.learnable]
+
+
+def _train(rank: int, folder: str, iter_size: int) -> None:
     torch.set_num_threads(1)
     place = Place(rank=rank, world_size=2, local_rank=rank, address=f"file://{folder}/meet")
-    param = small_settings()
+    param = small_settings(iter_size=iter_size)
     if rank > 0:
         param = worker_settings(param, rank)  # another seed: the root's blobs must win
     solver = FedSolver(param)
     solver.first, solver.stride = rank, 2
     stopped = False
-    with process_group(place, torch.device("cpu")):
+    sizes: list[int] = []
+
+    def note(tensors: list[torch.Tensor]) -> None:
+        sizes.append(sum(tensor.numel() for tensor in tensors))
+        broadcast(tensors)
+
+    small = partial(Reduction, bucket_bytes=16)
+    with (
+        process_group(place, torch.device("cpu")),
+        patch.object(parallel, "Reduction", small),
+        patch.object(parallel, "broadcast", note),
+    ):
         stop_the_others = join(solver, place)
         solver.step(STEPS)
         if rank == 0:
@@ -68,7 +92,7 @@ def _train(rank: int, folder: str) -> None:
                 solver.step(1)
             except StoppedByRoot:
                 stopped = True
-    result = {"blobs": blobs(solver), "iter": solver.iter, "stopped": stopped}
+    result = {"blobs": blobs(solver), "iter": solver.iter, "stopped": stopped, "broadcast": sizes}
     torch.save(result, Path(folder, f"{rank}.pt"))
 
 
@@ -145,6 +169,25 @@ def _meet(address: str, ranks: list[int], patience_s: float) -> list[dist.Store]
     with ThreadPoolExecutor(3) as pool:
         jobs = [pool.submit(meeting_store, address, rank, 3, patience_s) for rank in ranks]
         return [job.result() for job in jobs]
+
+
+def test_the_root_asks_for_patience_while_it_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of 40 minutes where everybody waits for 10: there is a word every 2.5 to 3."""
+    now = 0.0
+    monkeypatch.setattr(parallel.time, "monotonic", lambda: now)
+    told: list[float] = []
+    solver = FedSolver(small_settings())
+    hold = parallel._Hold(solver, lambda word: told.append(now) or word, patience_s=600)
+    for done in range(80):
+        now += 30
+        hold.on_test_batch(0, done + 1, 80)
+    assert told[0] <= 180
+    assert all(after - before <= 180 for before, after in pairwise([*told, 80 * 30.0]))
+    told.clear()
+    solver.iter = solver.param.max_iter  # the others have ended
+    now += 3000
+    hold.on_test_batch(0, 1, 1)
+    assert not told
 
 
 def test_workers_only_train() -> None:
