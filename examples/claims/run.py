@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -71,18 +72,45 @@ def train(cell, seed, args):
     print(f"{cell.claim} {cell.name}, seed {seed}", flush=True)
     log = args.out / folder / "train.log"
     with open(log, "ab") as file:
-        done = subprocess.run(command, cwd=args.out, stdout=file, stderr=file)
+        threads = max(1, (os.cpu_count() or 1) // args.jobs)
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        done = subprocess.run(command, cwd=args.out, env=environment, stdout=file, stderr=file)
     records = results_of(args.out / folder)
     test = last_test(records, args.max_iter)
     last_words = log.read_text(errors="replace")[-2000:]
     if done.returncode != 0 and DIVERGED not in last_words:
         print(last_words, file=sys.stderr)
         raise subprocess.CalledProcessError(done.returncode, command)
+    if done.returncode == 0 and test is None:
+        return  # stopped on the way: the next run goes on
     result = {"diverged": done.returncode != 0, "map": 0.0, "seconds": seconds_spent(records)}
     if test is not None and not result["diverged"]:
         ((result["map"],),) = test["outputs"].values()
     result |= {"iterations": args.max_iter, "train": args.train, "test": args.test}
     write_whole(str(result_path(cell, seed, args)), json.dumps(result, indent=1).encode())
+
+
+def train_all(args):
+    """Train what has no result yet, some at a time.
+
+    Raises:
+        subprocess.CalledProcessError: one failed; those that have begun are still ended.
+    """
+    # Seed by seed, so that an early look has all cells.
+    todo = [
+        (cell, seed)
+        for seed in args.seeds
+        for cell in CELLS
+        if cell.claim in args.claim and cell.name in (args.only or [cell.name])
+        if not result_path(cell, seed, args).exists()
+    ]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        jobs = [pool.submit(train, cell, seed, args) for cell, seed in todo]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def results(cell, args):
@@ -210,6 +238,8 @@ def parse(arguments):
     add("--out", type=Path, default=Path("claims"), help="folder for everything (%(default)s)")
     add("--max-iter", type=int, default=600, help="iterations of each (%(default)s)")
     add("--train", type=int, default=2000, help="pictures to learn from (%(default)s)")
+    cores = os.cpu_count() or 1
+    add("--jobs", type=int, default=cores, help="trainings at a time (%(default)s: the cores)")
     add("--test", type=int, default=300, help="pictures to score on (%(default)s)")
     args = parser.parse_args(arguments)
     names = [cell.name for cell in CELLS if cell.claim in args.claim]
@@ -227,12 +257,7 @@ def main(arguments=None):
         (args.out / "results").mkdir(parents=True, exist_ok=True)
         check_same(args)
         make_data(args.out, args.train, args.test)
-        # Seed by seed, so that an early look has all cells.
-        for seed in args.seeds:
-            for cell in CELLS:
-                chosen = cell.claim in args.claim and cell.name in (args.only or [cell.name])
-                if chosen and not result_path(cell, seed, args).exists():
-                    train(cell, seed, args)
+        train_all(args)
     except (subprocess.CalledProcessError, OSError, ValueError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
