@@ -72,8 +72,10 @@ lock:  ## pin all versions anew where ranges moved (needs uv; UPGRADE=--upgrade:
 
 bench: install $(OPENCV4)/bin/python  ## benchmarks against OpenCV 4, ONNX Runtime, OpenVINO, PyTorch (minutes)
 	$(BIN)/python -m benchmarks.detection --compile --opencv-python $(OPENCV4)/bin/python
+	$(BIN)/python -m benchmarks.peers --opencv-python $(OPENCV4)/bin/python
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.training --variant smallest --size 128 --passes 4
 	$(BIN)/python -m benchmarks.memory
 
 fuzz: install  ## damaged files to every reader, for FUZZ_MINUTES (10) or FUZZ_CASES in all

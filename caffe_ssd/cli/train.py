@@ -62,6 +62,7 @@ from caffe_ssd.solver.tensorboard_log import TensorBoardLog, check_tensorboard
 logger = logging.getLogger(__name__)
 
 _MISFIT_ADVICE = f"{RENAME_ADVICE} -skip_mismatched trains all such layers afresh."
+_NOTHING_FITS_ADVICE = "Take weights of this very net, or none."
 # Flags that make another training of the same files.
 _CHANGE_NUMBERS = ("bf16", "skip_jpeg_roundtrip", "sync_bn", "sync_loss")
 
@@ -258,10 +259,11 @@ def _load(args: argparse.Namespace, solver: Solver) -> str:
         log.FINETUNING.write(path=path)
     if paths:
         skip = args.skip_mismatched
-        load_weights(solver.net, paths, advice=_MISFIT_ADVICE, skip_misfits=skip)
+        advice = _NOTHING_FITS_ADVICE if skip else _MISFIT_ADVICE
+        load_weights(solver.net, paths, advice=advice, skip_misfits=skip)
         for net in solver.test_nets:  # layers that the train net does not have
             for path in paths:
-                copy_trained_file(net, path, advice=_MISFIT_ADVICE, skip_misfits=skip)
+                copy_trained_file(net, path, advice=advice, skip_misfits=skip)
     return f"weights of {', '.join(paths)}" if paths else "initial values"
 
 

@@ -93,6 +93,8 @@ def test_weights_of_another_net_are_refused(capfd: pytest.CaptureFixture[str]) -
     change("net.prototxt", 'name: "ip"', 'name: "fc"')
     said = train(capfd, "-weights", "s_iter_4.caffemodel", status=1)
     assert "fills 0 of 1 learnable layers: the file has ip, the net wants fc. Give" in said
+    said = train(capfd, "-weights", "s_iter_4.caffemodel", "-skip_mismatched", status=1)
+    assert "the net wants fc. Take weights of this very net, or none." in said
 
 
 def test_two_trainings_and_what_a_dead_one_left(capfd: pytest.CaptureFixture[str]) -> None:
