@@ -11,7 +11,7 @@ set -eu
 
 train=${SHAPES_TRAIN:-16000}
 test=${SHAPES_TEST:-300}
-iterations=${ITERATIONS:-2400}
+iterations=${ITERATIONS:-2000}
 seed=${SEED:-1}
 out=${1:-demo}
 begin=$(date +%s)

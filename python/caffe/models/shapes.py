@@ -50,10 +50,10 @@ def shapes_schedule():
     return Schedule(
         solver_type="Adam",  # in so few iterations well before SGD at any rate
         base_lr=0.004,
-        stepvalues=(1560, 2112),
-        max_iter=2400,
-        test_interval=600,
-        snapshot=600,
+        stepvalues=(1300, 1760),
+        max_iter=2000,
+        test_interval=500,
+        snapshot=500,
         batch_size=16,
         accum_batch_size=16,
         test_batch_size=20,
