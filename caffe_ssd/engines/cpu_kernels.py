@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from caffe_ssd.devices import has_bfloat16
 from caffe_ssd.engines.folding import Program
 from caffe_ssd.engines.frozen_layers import FrozenConvolution
 from caffe_ssd.layers.concat import Concat
@@ -55,7 +56,12 @@ def _can_be_packed(layer: nn.Module) -> TypeGuard[FrozenConvolution]:
         return False
     if layer.geometry.far_pad is not None:
         return False
-    return layer.unscaled.device.type == "cpu" and layer.unscaled.dtype == torch.float32
+    weight = layer.unscaled
+    if weight.device.type != "cpu":
+        return False
+    return weight.dtype == torch.float32 or (
+        weight.dtype == torch.bfloat16 and has_bfloat16(weight.device)
+    )
 
 
 class PackedConvolution(nn.Module):

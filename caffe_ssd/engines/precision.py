@@ -1,7 +1,8 @@
 """Arithmetic other than float32, only ever by name.
 
-bf16 keeps weights and blobs in bfloat16. int8 rounds both to 8 bits, with a scale per output
-channel of the weights and one per blob, found by running pictures through the float32 net.
+bf16 keeps weights and blobs in bfloat16 up to the softmax. int8 rounds both to 8 bits, with a
+scale per output channel of the weights and one per blob, found by running pictures through the
+float32 net.
 """
 
 from __future__ import annotations

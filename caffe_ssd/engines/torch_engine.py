@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from caffe_ssd.engines.bfloat16 import in_bfloat16
 from caffe_ssd.engines.cpu_kernels import grow_in_place, pack_convolutions
 from caffe_ssd.engines.engine import Engine, Runner, channels_last
 from caffe_ssd.engines.folding import clamp_before_1x1, multiply_out
@@ -29,19 +30,13 @@ class TorchEngine(Engine):
     def prepare(self, net: FrozenNet, inputs: tuple[Tensor, ...]) -> Runner:
         fast = net.rewritten(clamp_before_1x1, partial(grow_in_place, shapes=net.shapes))
         if self.precision.name == "bf16":
-            return _in_bfloat16(fast)
-        if all(x.device.type == "cpu" for x in inputs):
-            fast = fast.rewritten(partial(pack_convolutions, shapes=net.shapes))
-        fast = fast.rewritten(multiply_out)
+            return in_bfloat16(fast, partial(_packed, inputs=inputs))
+        fast = _packed(fast, inputs).rewritten(multiply_out)
         return lambda *tensors: fast(*channels_last(tensors))
 
 
-def _in_bfloat16(net: FrozenNet) -> Runner:
-    """A runner that takes and gives float32; what is constant, such as priors, stays float32."""
-    half = net.converted(torch.bfloat16)
-
-    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
-        tops = half(*(x.bfloat16() for x in channels_last(tensors)))
-        return tuple(top.float() for top in tops)
-
-    return run
+def _packed(net: FrozenNet, inputs: tuple[Tensor, ...]) -> FrozenNet:
+    """The net with its convolutions as the CPU likes them, if the inputs are there."""
+    if any(x.device.type != "cpu" for x in inputs):
+        return net
+    return net.rewritten(partial(pack_convolutions, shapes=net.shapes))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from caffe_ssd.data.transform import Transform
+from caffe_ssd.devices import has_bfloat16
 from caffe_ssd.engines.accelerate import ENGINES, accelerate
 from caffe_ssd.engines.engine import FLOAT, Engine
 from caffe_ssd.engines.precision import PRECISIONS, Pictures, Precision
@@ -121,6 +122,8 @@ def give_engine(
     """
     if choice.is_plain:
         return None
+    if choice.precision == "bf16" and not has_bfloat16(net.device):
+        logger.warning("This processor has no instructions for bf16, which will not be faster here")
     pictures: Pictures = ()
     if choice.calibration is not None:
         pictures = calibration_pictures(choice.calibration, choice.images, net, transform)

@@ -71,7 +71,7 @@ def test_choices(folder: Path) -> None:
         ("-calibration_images 5", CPU, "calibration_images belongs to precision int8"),
         ("-precision int8 -calibration lmdb -calibration_images 0", CPU, "at least 1, got 0"),
         ("-precision bf16 -engine none", CPU, "bf16 needs an engine"),
-        ("-precision bf16 -engine onnxruntime", CPU, "these do: auto, torch, openvino"),
+        ("-precision bf16 -engine onnxruntime", CPU, "these do: auto, torch, compile, openvino"),
         ("-engine fastest", CPU, "invalid choice: 'fastest'"),
         ("-engine openvino", CUDA, "engine openvino runs on the CPU only, not on a GPU"),
         ("-precision int8 -calibration lmdb", CUDA, "int8 runs on the CPU only"),
@@ -211,3 +211,12 @@ def test_values_that_are_not_finite_are_refused(
     command = ["time", "-model", "deploy.prototxt", *NET, "-engine", "onnxruntime", "-iterations=1"]
     assert main([*command, *INT8, "pictures"]) == 2
     assert re.search("int8: blob '.*' has values .* no finite", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_is_said_to_be_no_use_without_the_instructions(
+    has: bool, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caffe_ssd.scoring.engine_choice.has_bfloat16", lambda device: has)
+    detections("-precision", "bf16", "-engine", "torch")
+    assert ("no instructions for bf16" in capsys.readouterr().err) != has

@@ -7,7 +7,9 @@ import shutil
 import pytest
 import torch
 
+from caffe_ssd.engines import cpu_kernels
 from caffe_ssd.engines.accelerate import ENGINES, EngineCall, accelerate
+from caffe_ssd.engines.frozen_layers import FrozenConvolution
 from caffe_ssd.engines.precision import Precision
 from caffe_ssd.errors import NetError, UsageError
 from caffe_ssd.net import Net, build_net
@@ -134,6 +136,49 @@ def test_lower_precision_stays_near(name: str, precision: str, tolerance: float)
     error = float((got - want).abs().max() / want.abs().max())
     assert error < tolerance
     assert error > 0 or name == "openvino"  # OpenVINO keeps to float32 without the hardware
+
+
+SCORES = (
+    BODY
+    + """
+layer { name: "s" type: "Softmax" bottom: "i" top: "s" }"""
+)
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_scores_are_not_rounded_to_eight_bits(name: str) -> None:
+    net = make_net(SCORES)
+    with torch.no_grad():
+        accelerate(net, name, Precision(name="bf16"))
+        scores = net({"x": picture()}).blobs["s"]
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores.bfloat16().float(), scores)
+    torch.testing.assert_close(scores.sum(1), torch.ones(2), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow  # a compiler runs
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.filterwarnings("default")  # PyTorch's own compiler warns of PyTorch
+def test_compiled_in_bfloat16() -> None:
+    net = make_net(SCORES)
+    with torch.no_grad():
+        want = net({"x": picture()}).blobs["s"]
+        accelerate(net, "compile", Precision(name="bf16"))
+        got = net({"x": picture()}).blobs["s"]
+    torch.testing.assert_close(got, want, rtol=0, atol=0.02)
+    assert not torch.equal(got, want)
+
+
+def test_bfloat16_is_packed_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv = FrozenConvolution(
+        torch.ones(2, 3, 1, 1, dtype=torch.bfloat16),
+        None,
+        geometry=make_net(BODY).layers[1].geometry,
+        group=1,
+    )
+    for has in (True, False):
+        monkeypatch.setattr("caffe_ssd.engines.cpu_kernels.has_bfloat16", lambda _, has=has: has)
+        assert cpu_kernels._can_be_packed(conv) == has
 
 
 def test_precision_is_checked() -> None:
