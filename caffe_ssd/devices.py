@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import logging
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -98,6 +101,23 @@ def announce_one(device: torch.device) -> None:
         log.USE_GPU.write(id=device.index)
     else:
         log.USE_ONE_CPU.write()
+
+
+def check_compiler(device: torch.device) -> None:
+    """Make sure that torch.compile finds what it needs for a device.
+
+    Raises:
+        UsageError: it does not; says what is missing.
+    """
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise UsageError("-compile needs the package triton for a GPU, which is not installed")
+    default = "clang++" if sys.platform == "darwin" else "g++"
+    name = os.environ.get("CXX", default)
+    if shutil.which(name) is None:
+        raise UsageError(
+            f"-compile needs a C++ compiler, and there is no {name!r}; install one, name another "
+            "one in the environment variable CXX, or leave -compile out"
+        )
 
 
 def set_up_device(device: torch.device, *, tf32: bool, deterministic: bool = False) -> None:

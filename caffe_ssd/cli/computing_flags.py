@@ -11,12 +11,14 @@ from caffe_ssd import devices
 from caffe_ssd.cli.flags import add_tf32_flag
 from caffe_ssd.desk.flags import FlagParser
 from caffe_ssd.errors import UsageError
+from caffe_ssd.net.compiled import use_compiled_parts
 from caffe_ssd.solver.solver import Solver
 
 logger = logging.getLogger(__name__)
 
 ALL = "all"  # as -group: all passes of an iteration
 SYNCED = ("sync_bn", "sync_loss")
+_NOT_COMPILED = ("checkpoint", "group", "as_gpus", "sync_bn")
 
 
 def add_computing_flags(parser: FlagParser) -> None:
@@ -33,6 +35,10 @@ def add_computing_flags(parser: FlagParser) -> None:
     parser.add_switch(
         "channels_last",
         help="images with channels innermost: up to a quarter faster, other rounding",
+    )
+    parser.add_switch(
+        "compile",
+        help="generate code for this net and batch first, which takes minutes; other rounding",
     )
     parser.add_switch(
         "fast",
@@ -80,6 +86,9 @@ def check_computing_flags(args: argparse.Namespace) -> None:
                 f"-{flag} makes the batches of all GPUs one, -group and -as_gpus keep them apart; "
                 "give one or the other"
             )
+    for flag in _NOT_COMPILED:
+        if args.compile and getattr(args, flag):
+            raise UsageError(f"-compile and -{flag} do not go together; leave one of them out")
 
 
 def devices_each(args: argparse.Namespace, num_processes: int) -> int:
@@ -132,3 +141,7 @@ def use_computing_flags(args: argparse.Namespace, solver: Solver, num_devices: i
         solver.net.use_channels_last()
     if args.checkpoint:
         solver.net.use_checkpoints()
+    if args.compile:
+        devices.check_compiler(solver.device)
+        calls = use_compiled_parts(solver.net)
+        logger.info("-compile: %d calls of layers are compiled in the first iteration", calls)

@@ -90,12 +90,28 @@ def test_resumes_what_as_many_gpus_began(capfd: pytest.CaptureFixture[str]) -> N
         ("-as_gpus 0", "-as_gpus must be at least 1, got 0", 2),
         ("-as_gpus 3 -cpu_processes 2", "-as_gpus 3 cannot be dealt out evenly to 2 devices", 2),
         ("-group all -sync_bn", "-sync_bn makes the batches of all GPUs one", 2),
+        ("-compile -group 2", "-compile and -group do not go together; leave one of them out", 2),
+        ("-compile -checkpoint", "-compile and -checkpoint do not go together", 2),
     ],
 )
 def test_refused(flags: str, said: str, status: int, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "-solver", "solver.prototxt", *flags.split()]) == status
     assert said in capfd.readouterr().err
     assert not list(Path().glob("s_iter*"))
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert main(["train", "-solver", "solver.prototxt", "-compile"]) == 2
+    assert "there is no 'no-such-compiler'; install one" in capfd.readouterr().err
+    assert not list(Path().glob("s_iter*"))
+
+
+@pytest.mark.filterwarnings("default")  # PyTorch's own compiler warns of PyTorch
+def test_compiled_training(capfd: pytest.CaptureFixture[str]) -> None:
+    want = train()
+    assert_same(train("-compile"), want)
+    assert "-compile: 2 calls of layers are compiled" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("has_bfloat16", [True, False])
