@@ -38,7 +38,7 @@ def add_computing_flags(parser: FlagParser) -> None:
     )
     parser.add_switch(
         "compile",
-        help="generate code for this net and batch first, which takes minutes; other rounding",
+        help="generate code for this net first: takes minutes; other rounding; for GPUs",
     )
     parser.add_switch(
         "fast",
