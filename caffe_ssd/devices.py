@@ -30,8 +30,10 @@ _FIXED_WORKSPACE = ":4096:8"  # of cuBLAS, which otherwise adds in any order
 _CPU_INFO = Path("/proc/cpuinfo")
 _BFLOAT16_WORDS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one of ARM
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
-_LARGEST_IN_HEAP = 32 << 20  # bytes; the most that the library takes
+# Of the GNU C library's mallopt.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_LARGEST_IN_HEAP = 32 << 20  # bytes; the most that the library takes as a threshold
+_MANY = 1 << 16  # blocks outside of the heap; the library's default
 _NEVER = 2**31 - 1
 
 
@@ -175,12 +177,17 @@ def default_workers(device: torch.device, num_processes: int = 1) -> int:
     return free // num_processes
 
 
-def keep_freed_memory() -> None:
-    """Keep memory that a training step frees for the next one, where the C library can.
+def keep_freed_memory(*, huge_blocks: bool = True) -> None:
+    """Keep memory that is freed for the next step, where the C library can.
 
-    A step on the CPU makes and frees the same blobs again and again. The GNU C library hands large
-    ones back to the system at once, and a tenth of the time goes into asking for them again.
-    Nothing happens if environment variables set up the allocator, or it is another's.
+    A training step on the CPU makes and frees the same blobs again and again, and so does the
+    augmentation of pictures. The GNU C library hands large blocks back to the system at once, and a
+    tenth of the time and more goes into asking for them again, page by page. Nothing happens if
+    environment variables set up the allocator, or it is another's.
+
+    Args:
+        huge_blocks: keep those of more than 32 MB, too. Where sizes differ, a rare large one would
+            be kept for nothing.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -188,6 +195,7 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
+        mallopt(_M_MMAP_MAX, 0 if huge_blocks else _MANY)
 
 
 def give_back_freed_memory() -> None:

@@ -18,9 +18,10 @@ import numpy as np
 from caffe_ssd.data.decode import Image, jpeg_roundtrip
 from caffe_ssd.data.distort import Distortion
 
-# JPEG with 4:2:0 chroma codes blocks of 16x16 pixels; upsampling the chroma looks one sample, so
-# at most one block, across a border.
+# JPEG with 4:2:0 chroma codes blocks of 16x16 pixels; upsampling the chroma looks one sample, which
+# is two pixels, across a border.
 _BLOCK = 16
+_REACH = 2
 
 # OpenCV converts as many pixels of a row at once as a register holds, and the rest of the row by
 # code that rounds differently. So a window must begin and end where the whole row's groups do.
@@ -56,10 +57,10 @@ class PixelWindow(NamedTuple):
         x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
         return PixelWindow(x0, y0, min(self.x1, other.x1), min(self.y1, other.y1))
 
-    def whole_blocks(self) -> PixelWindow:
-        """The window grown to whole JPEG blocks and by one more block on every side."""
-        x0, y0 = (v // _BLOCK * _BLOCK - _BLOCK for v in (self.x0, self.y0))
-        x1, y1 = (-(-v // _BLOCK) * _BLOCK + _BLOCK for v in (self.x1, self.y1))
+    def whole_blocks(self, margin: int) -> PixelWindow:
+        """The JPEG blocks of the window with `margin` more pixels on every side."""
+        x0, y0 = ((v - margin) // _BLOCK * _BLOCK for v in (self.x0, self.y0))
+        x1, y1 = (-(-(v + margin) // _BLOCK) * _BLOCK for v in (self.x1, self.y1))
         return PixelWindow(x0, y0, x1, y1)
 
 
@@ -195,7 +196,7 @@ class Recompressed(Picture):
     def __init__(self, source: Picture) -> None:
         content = source.content
         if not content.is_empty:
-            content = content.whole_blocks().intersect(source.window)
+            content = content.whole_blocks(_BLOCK).intersect(source.window)
         super().__init__(source.height, source.width, source.channels, source.dtype, content)
         self._source = source
 
@@ -209,7 +210,7 @@ class Recompressed(Picture):
             return _on_canvas(self, window, inner, None)
         # Where the content ends inside the picture, a whole block of fill surrounds it, whose
         # neighbours are fill, too: nothing outside of the content can change it.
-        coded = inner.whole_blocks().intersect(self.content)
+        coded = inner.whole_blocks(_REACH).intersect(self.content)
         image = jpeg_roundtrip(self._source.read(coded))
         y, x = inner.y0 - coded.y0, inner.x0 - coded.x0
         image = image[y : y + inner.height, x : x + inner.width]

@@ -132,7 +132,7 @@ def _work(reader: Reader, pipe: Pipe, inherited: Sequence[Pipe]) -> None:
         other.close()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    keep_freed_memory()  # or a third of the time goes into new pages for every step of every image
+    keep_freed_memory(huge_blocks=False)
     try:
         while True:
             batch: Any = pipe.recv()
