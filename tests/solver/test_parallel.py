@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -14,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from caffe_ssd.devices import choose_devices
+from caffe_ssd.devices import choose_devices, default_workers
 from caffe_ssd.errors import SolverError, UsageError
 from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffe_ssd.proto.text import parse_text
@@ -225,3 +226,11 @@ def test_place_from_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(UsageError, match="must be numbers"):
         place_from_environment()
+
+
+def test_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All cores but one prepare data for GPUs, half of them for the CPU, which needs the others."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [default_workers(cuda), default_workers(cuda, 4)] == [31, 7]
+    assert [default_workers(cpu), default_workers(cpu, 4)] == [16, 4]
