@@ -107,7 +107,7 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtu
     assert not list(Path().glob("s_iter*"))
 
 
-@pytest.mark.filterwarnings("default")  # PyTorch's own compiler warns of PyTorch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own compiler warns of PyTorch
 def test_compiled_training(capfd: pytest.CaptureFixture[str]) -> None:
     want = train()
     assert_same(train("-compile"), want)

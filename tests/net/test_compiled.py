@@ -48,7 +48,7 @@ def parts_of(text: str) -> tuple[Net, list[str]]:
     ]
 
 
-@pytest.mark.filterwarnings("default")  # PyTorch's own compiler warns of PyTorch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own compiler warns of PyTorch
 def test_a_step_is_the_same_but_for_rounding() -> None:
     plain, compiled = dense_net(2), dense_net(2)
     assert use_compiled_parts(compiled) > 5
