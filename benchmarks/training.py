@@ -123,12 +123,11 @@ def caffe_step(setting: Setting, *modes: str, joined: bool = False) -> Callable[
     solver = make_solver(setting, joined=joined)
     for mode in modes:
         getattr(solver.net, f"use_{mode}")()
-    passes = 1 if joined else setting.passes
 
     def step() -> float:
         solver.loss_sum = 0.0
         solver.step(1)
-        return solver.loss_sum / passes
+        return solver.loss_sum / setting.passes
 
     return step
 
