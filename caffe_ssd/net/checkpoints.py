@@ -17,60 +17,36 @@ from itertools import groupby, pairwise
 from math import inf, prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net.instruction import Instruction, with_last_uses
+from caffe_ssd.net.joined import JoinedLayers, joined
 from caffe_ssd.net.plan import Value
-from caffe_ssd.net.runner import Runner, running_state, statistics_kept
+from caffe_ssd.net.runner import statistics_kept
 
 _VIEWS = ("Split", "Flatten", "Reshape")  # their tops are their bottoms' memory
 _MOST_SEGMENTS = 48
 
 
-class Segment(nn.Module):
-    """Some instructions that are run again in the backward pass.
-
-    Args:
-        program: the instructions, in order.
-        bottoms: values they need from outside.
-        tops: values needed behind them.
-    """
-
-    takes_context = True
-
-    def __init__(
-        self, program: Sequence[Instruction], bottoms: Sequence[Value], tops: Sequence[Value]
-    ) -> None:
-        super().__init__()
-        self.program = with_last_uses(program)
-        self.bottoms = bottoms
-        self.tops = tops
+class Segment(JoinedLayers):
+    """Some instructions that are run again in the backward pass."""
 
     def forward(self, *bottoms: Tensor, context: RunContext) -> tuple[Tensor, ...]:
         if not torch.is_grad_enabled():
-            return self._run(bottoms, context)
+            return self.one_by_one(bottoms, context)
         repeats = iter((False,))
 
         def run(*given: Tensor) -> tuple[Tensor, ...]:
             with statistics_kept(self.program, when=next(repeats, True)):
-                return self._run(given, context)
+                return self.one_by_one(given, context)
 
         tops: tuple[Tensor, ...] = checkpoint(
             run, *bottoms, use_reentrant=False, preserve_rng_state=False
         )
         return tops
-
-    def _run(self, bottoms: Sequence[Tensor], context: RunContext) -> tuple[Tensor, ...]:
-        values = dict(zip(self.bottoms, bottoms, strict=True))
-        Runner(context).run(self.program, values, wanted=self.tops)
-        return tuple(values[value] for value in self.tops)
-
-    def running_state(self) -> Sequence[Tensor]:
-        """What a forward pass changes; see `Layer.running_state`."""
-        return running_state(self.program)
 
 
 def with_checkpoints(
@@ -93,7 +69,7 @@ def with_checkpoints(
         for number, segment in enumerate(segments):
             behind = [*segments[number + 1 :], last]
             used = needed | {v for other in behind for op in other for v in op.bottoms}
-            result += segment if len(segment) == 1 else [_joined(segment, used)]
+            result += segment if len(segment) == 1 else [joined(Segment, segment, used)]
         result += last  # the backward pass begins with it: nothing is gained by forgetting
     return with_last_uses(result)
 
@@ -103,25 +79,6 @@ def _can_repeat(op: Instruction) -> bool:
     repeats = getattr(op.layer, "can_repeat", True)
     differentiable = op.step.type.has_backward or not op.needs_backward
     return bool(op.bottoms) and not any(op.loss_weights) and repeats and differentiable
-
-
-def _joined(ops: Sequence[Instruction], used_behind: set[Value]) -> Instruction:
-    made = {value for op in ops for value in op.tops}
-    read = {value for op in ops for value in op.bottoms}
-    bottoms = tuple(dict.fromkeys(v for op in ops for v in op.bottoms if v not in made))
-    tops = tuple(
-        value for op in ops for value in op.tops if value in used_behind or value not in read
-    )
-    return Instruction(
-        step=ops[0].step,
-        layer=Segment(ops, bottoms, tops),
-        bottoms=bottoms,
-        tops=tops,
-        loss_weights=(0.0,) * len(tops),
-        needs_backward=any(op.needs_backward for op in ops),
-        propagate_down=(True,) * len(bottoms),
-        parts=with_last_uses(ops),
-    )
 
 
 # Where to cut ------------------------------------------------------------------------------------

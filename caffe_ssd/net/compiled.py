@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from caffe_ssd.errors import NetError
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net.instruction import Instruction, with_last_uses
+from caffe_ssd.net.joined import JoinedLayers, joined
 from caffe_ssd.net.plan import Value
-from caffe_ssd.net.runner import Runner, call_layer, running_state
+from caffe_ssd.net.runner import call_layer
 
 if TYPE_CHECKING:
     from caffe_ssd.net.net import Net
@@ -42,24 +43,13 @@ _TYPES = (
 )
 
 
-class CompiledPart(nn.Module):
-    """Some instructions as one compiled function.
-
-    Args:
-        program: the instructions, in order.
-        bottoms: values they need from outside.
-        tops: values needed behind them.
-    """
-
-    takes_context = True
+class CompiledPart(JoinedLayers):
+    """Some instructions as one compiled function."""
 
     def __init__(
         self, program: Sequence[Instruction], bottoms: Sequence[Value], tops: Sequence[Value]
     ) -> None:
-        super().__init__()
-        self.program = with_last_uses(program)
-        self.bottoms = bottoms
-        self.tops = tops
+        super().__init__(program, bottoms, tops)
         values = dict.fromkeys([*bottoms, *(v for op in program for v in op.tops)])
         # Numbers in place of values: nothing is left for the tracer but calls of layers.
         self._place = {value: i for i, value in enumerate(values)}
@@ -70,9 +60,7 @@ class CompiledPart(nn.Module):
             with _explained():
                 tops: tuple[Tensor, ...] = self._compiled(bottoms, context)
             return tops
-        values = dict(zip(self.bottoms, bottoms, strict=True))
-        Runner(context).run(self.program, values, wanted=self.tops)
-        return tuple(values[value] for value in self.tops)
+        return self.one_by_one(bottoms, context)
 
     def _run(self, bottoms: tuple[Tensor, ...], context: RunContext) -> tuple[Tensor, ...]:
         place, values = self._place, dict(enumerate(bottoms))
@@ -84,10 +72,6 @@ class CompiledPart(nn.Module):
             for value, top in zip(op.tops, call_layer(op.layer, given, context), strict=True):
                 values[place[value]] = top
         return tuple(values[place[value]] for value in self.tops)
-
-    def running_state(self) -> Sequence[Tensor]:
-        """What a forward pass changes; see `Layer.running_state`."""
-        return running_state(self.program)
 
 
 @contextmanager
@@ -133,7 +117,7 @@ def with_compiled_parts(program: Sequence[Instruction]) -> tuple[Instruction, ..
     awaited: set[Value] = set()  # tops of what is put off
 
     def close() -> None:
-        result.extend(_joined(part, program))
+        result.extend(_compiled(part, program))
         result.extend(put_off)
         part.clear()
         put_off.clear()
@@ -154,26 +138,12 @@ def with_compiled_parts(program: Sequence[Instruction]) -> tuple[Instruction, ..
     return with_last_uses(result)
 
 
-def _joined(part: Sequence[Instruction], program: Sequence[Instruction]) -> list[Instruction]:
+def _compiled(part: Sequence[Instruction], program: Sequence[Instruction]) -> list[Instruction]:
     if len(part) < 2:
         return list(part)
     mine = {id(op) for op in part}
     behind = {v for op in program if id(op) not in mine for v in op.bottoms}
-    made = {value for op in part for value in op.tops}
-    read = {value for op in part for value in op.bottoms}
-    bottoms = tuple(dict.fromkeys(v for op in part for v in op.bottoms if v not in made))
-    tops = tuple(v for op in part for v in op.tops if v in behind or v not in read)
-    joined = Instruction(
-        step=part[0].step,
-        layer=CompiledPart(part, bottoms, tops),
-        bottoms=bottoms,
-        tops=tops,
-        loss_weights=(0.0,) * len(tops),
-        needs_backward=True,
-        propagate_down=(True,) * len(bottoms),
-        parts=tuple(part),
-    )
-    return [joined]
+    return [joined(CompiledPart, part, behind)]
 
 
 def _can_compile(op: Instruction) -> bool:
