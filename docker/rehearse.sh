@@ -195,14 +195,14 @@ check_commands() {
 
 # As with compose.yaml, where the folder is the caller's and the data are in a volume.
 check_stranger() {
-    mkdir "$dir/work"
-    chown "$stranger" "$dir/work"
+    mkdir "$dir/mounted"
+    chown "$stranger" "$dir/mounted"
     weights=$(docker run --rm --volume demo:/demo --entrypoint sh "$image" -c \
         'find /demo -name "*_iter_20.caffemodel"')
-    quietly docker run --rm --user "$stranger" --volume "$dir/work:/workspace" \
+    quietly docker run --rm --user "$stranger" --volume "$dir/mounted:/workspace" \
         --volume demo:/demo:ro "$image" detect /demo/demo/new/JPEGImages -output found \
         -model /demo/demo/model/deploy.prototxt -weights "$weights"
-    say "user $stranger: caffe detect wrote $(find "$dir/work/found" -type f | wc -l) files to a mounted folder"
+    say "user $stranger: caffe detect wrote $(find "$dir/mounted/found" -type f | wc -l) files to a mounted folder"
     ! grep -i warn "$dir/log" || fail "it warned"
     docker run --rm --user "$stranger" --volume data:/home/caffe/data --entrypoint sh "$image" -c \
         'touch ~/x ~/data/y' || fail "user $stranger may not write to the home of a user without name"
