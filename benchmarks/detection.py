@@ -8,8 +8,6 @@ random, but scores are as rare as a trained detector's.
 
 from __future__ import annotations
 
-import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,7 +21,7 @@ from google.protobuf import text_format
 from torch import Tensor
 
 from benchmarks.nets import NUM_CLASSES, dsod300, images
-from benchmarks.pairs import Times, alternate
+from benchmarks.pairs import Times, alternate, benchmark_parser
 from benchmarks.plain_dsod import PlainDSOD300, copy_weights
 from caffe_ssd.engines.accelerate import ENGINES, accelerate
 from caffe_ssd.engines.engine import Engine
@@ -240,11 +238,7 @@ def detection_output(rounds: int) -> str:
 
 def main() -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=15, help="measurements (%(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(%(default)s)")
+    parser = benchmark_parser(__doc__, rounds=15)
     parser.add_argument("--opencv-python", metavar="FILE", help="Python that has OpenCV 4")
     parser.add_argument("--compile", action="store_true", help="the engine compile, too")
     args = parser.parse_args()

@@ -8,7 +8,6 @@ detector, or nearly all, as random predictions make them.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.pairs import alternate
+from benchmarks.pairs import alternate, benchmark_parser
 from caffe_ssd.boxes.coding import CodeType
 from caffe_ssd.boxes.detection import DetectionRule
 from caffe_ssd.evaluate.mean_ap import MeanAPAccumulator
@@ -137,11 +136,7 @@ def evaluation_table() -> str:
 
 def main() -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=9, help="measurements (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    parser = benchmark_parser(__doc__, rounds=9, threads=1)
     parser.add_argument(
         "--largest",
         type=int,

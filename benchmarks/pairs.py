@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -60,3 +62,22 @@ def alternate(
             thing()
             times.seconds[name].append(time.perf_counter() - start)
     return times
+
+
+def benchmark_parser(
+    description: str | None, *, rounds: int, threads: int | None = None
+) -> argparse.ArgumentParser:
+    """A parser that knows `--rounds` and `--threads`.
+
+    Args:
+        description: the module's docstring, shown as it is.
+        rounds: the default number of measurements.
+        threads: the default for PyTorch; None for all cores.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--rounds", type=int, default=rounds, help="measurements (%(default)s)")
+    add("--threads", type=int, default=threads or os.cpu_count(), help="(%(default)s)")
+    return parser

@@ -9,9 +9,7 @@ Runtime and OpenVINO get what PyTorch's exporter makes of the same net written b
 
 from __future__ import annotations
 
-import argparse
 import io
-import os
 import sys
 import tempfile
 import warnings
@@ -25,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.detection import difference, opencv
 from benchmarks.nets import DETECTORS, images, with_weights
-from benchmarks.pairs import Times, alternate
+from benchmarks.pairs import Times, alternate, benchmark_parser
 from benchmarks.plain_dsod import PlainDSOD300
 from benchmarks.plain_dsod import copy_weights as copy_dsod
 from benchmarks.plain_nets import (
@@ -198,11 +196,7 @@ def table(results: dict[str, Times]) -> Iterable[str]:
 
 def main() -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=15, help="measurements (%(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(%(default)s)")
+    parser = benchmark_parser(__doc__, rounds=15)
     parser.add_argument("--opencv-python", metavar="FILE", help="Python that has OpenCV 4")
     parser.add_argument("--nets", nargs="+", choices=list(DETECTORS), default=list(DETECTORS))
     args = parser.parse_args()

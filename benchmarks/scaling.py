@@ -5,8 +5,6 @@ example: python -m benchmarks.scaling
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Callable
 
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.nets import dsod300, images, label_blob, objects
-from benchmarks.pairs import alternate
+from benchmarks.pairs import alternate, benchmark_parser
 from benchmarks.training import Setting, make_solver
 from caffe_ssd.engines.accelerate import accelerate
 from caffe_ssd.layers.multibox_loss import MultiBoxLoss
@@ -77,11 +75,7 @@ def loss_table(rounds: int, batch: int = 4) -> str:
 
 def main() -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=7, help="measurements (%(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(%(default)s)")
+    parser = benchmark_parser(__doc__, rounds=7)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(detection_table(args.rounds), "", loss_table(args.rounds), sep="\n")

@@ -8,7 +8,6 @@ An iteration has several passes where `--passes` says so; `-group all` makes one
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from google.protobuf import text_format
 from torch import Tensor
 
 from benchmarks.nets import dsod300_param, fed_by_hand, images, label_blob, objects
-from benchmarks.pairs import Times, alternate
+from benchmarks.pairs import Times, alternate, benchmark_parser
 from benchmarks.plain_dsod import PlainDSOD300, copy_weights, multibox_loss
 from caffe_ssd.devices import keep_freed_memory
 from caffe_ssd.net import Net, NetResult
@@ -198,15 +197,11 @@ def measure(
 
 def main() -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__, rounds=5)
     parser.add_argument("--variant", choices=list(SIZES), default="DSOD300", help="(%(default)s)")
     parser.add_argument("--batch", type=int, default=4, help="images of a pass (%(default)s)")
     parser.add_argument("--passes", type=int, default=1, help="of an iteration (%(default)s)")
     parser.add_argument("--size", type=int, default=300, help="of the images (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements (%(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(%(default)s)")
     parser.add_argument("--serve", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
