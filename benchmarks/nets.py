@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from caffe.models.dsod_recipes import DSOD
+from caffe.models.grp_dsod_recipes import GRP_DSOD
 from caffe.models.recipe import Recipe, make_nets
 from caffe.models.ssd_recipes import SSD
 
@@ -35,6 +36,20 @@ _LAST = re.compile(r"mbox_(loc|conf)(_scale|_raw)?$")  # layers that make predic
 def dsod300_param(kind: str, *, variant: str = "DSOD300", data: str = "VOC0712") -> NetParameter:
     """The `train`, `test` or `deploy` net of DSOD300 for VOC07+12; no data are read."""
     return _generated(DSOD.recipe(data, variant), kind)
+
+
+def train_param(variant: str) -> NetParameter:
+    """The `train` net of one of `TRAINED` for VOC07+12; no data are read."""
+    return _generated(TRAINED[variant].recipe("VOC0712", variant), "train")
+
+
+TRAINED = {
+    "DSOD300": DSOD,
+    "smallest": DSOD,
+    "GRP_DSOD320": GRP_DSOD,
+    "SSD300": SSD,
+}
+"""Variants whose training is measured, and their families."""
 
 
 def _generated(recipe: Recipe, kind: str) -> NetParameter:

@@ -1,8 +1,9 @@
-"""One training iteration of a DSOD: `caffe train`'s step against plain PyTorch by hand.
+"""One training iteration of a detector: `caffe train`'s step against plain PyTorch by hand.
 
 example: python -m benchmarks.training --variant smallest --batch 4 --passes 8 --rounds 5
 
-An iteration has several passes where `--passes` says so; `-group all` makes one of them.
+An iteration has several passes where `--passes` says so; `-group all` makes one of them. Only DSOD
+has been written by hand; the others are compared with `caffe train` without flags.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import torch
 from google.protobuf import text_format
 from torch import Tensor
 
-from benchmarks.nets import dsod300_param, fed_by_hand, images, label_blob, objects
+from benchmarks.nets import TRAINED, fed_by_hand, images, label_blob, objects, train_param
 from benchmarks.pairs import Times, alternate, benchmark_parser
 from benchmarks.plain_dsod import PlainDSOD300, copy_weights, multibox_loss
 from caffe_ssd.devices import keep_freed_memory
 from caffe_ssd.net import Net, NetResult
+from caffe_ssd.net.compiled import use_compiled_parts
 from caffe_ssd.proto.caffe_pb2 import SolverParameter
 from caffe_ssd.solver import Solver
 
@@ -33,7 +35,7 @@ max_iter: 1000 display: 0 snapshot_after_train: false random_seed: 1
 """
 
 
-SIZES = {"DSOD300": {}, "smallest": {"bottleneck": 64, "growth": 16}}
+BY_HAND = {"DSOD300": {}, "smallest": {"bottleneck": 64, "growth": 16}}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Setting:
     """What is trained.
 
     Args:
-        variant: of DSOD.
+        variant: of `TRAINED`.
         batch: images of a pass.
         passes: of an iteration; each gets the same images.
         size: of the images.
@@ -73,8 +75,8 @@ def make_solver(setting: Setting, *, joined: bool = False) -> FedSolver:
     param = SolverParameter()
     text_format.Parse(SOLVER, param)
     param.iter_size = setting.passes
-    net = dsod300_param("train", variant=setting.variant)
-    param.train_net_param.CopyFrom(fed_by_hand(net, batch=setting.batch, size=setting.size))
+    net = fed_by_hand(train_param(setting.variant), batch=setting.batch, size=setting.size)
+    param.train_net_param.CopyFrom(net)
     times = setting.passes if joined else 1
     pictures = images(setting.batch, size=setting.size).repeat(times, 1, 1, 1)
     found = label_blob(objects(setting.batch) * times)
@@ -87,7 +89,7 @@ def make_solver(setting: Setting, *, joined: bool = False) -> FedSolver:
 def hand_written(setting: Setting) -> Callable[[], float]:
     """The same iteration in plain PyTorch, from the same weights; returns the loss."""
     solver = make_solver(setting)
-    plain = PlainDSOD300(**SIZES[setting.variant])
+    plain = PlainDSOD300(**BY_HAND[setting.variant])
     copy_weights(solver.net, plain)
     with torch.no_grad():
         blobs = solver.net(solver.inputs, keep=["mbox_priorbox"]).blobs
@@ -110,18 +112,23 @@ def hand_written(setting: Setting) -> Callable[[], float]:
     return step
 
 
-def caffe_step(setting: Setting, *modes: str, joined: bool = False) -> Callable[[], float]:
+def caffe_step(
+    setting: Setting, *modes: str, joined: bool = False, compiled: bool = False
+) -> Callable[[], float]:
     """An iteration as `caffe train` makes it; returns the loss.
 
     Args:
         setting: what is trained.
         modes: of the net, such as `channels_last`.
         joined: all passes as one.
+        compiled: what can be compiled is.
     """
     keep_freed_memory()
     solver = make_solver(setting, joined=joined)
     for mode in modes:
         getattr(solver.net, f"use_{mode}")()
+    if compiled:
+        use_compiled_parts(solver.net)
 
     def step() -> float:
         solver.loss_sum = 0.0
@@ -137,6 +144,7 @@ CONTENDERS: dict[str, Callable[[Setting], Callable[[], float]]] = {
     "caffe-ssd": caffe_step,
     "-channels_last": lambda setting: caffe_step(setting, "channels_last"),
     "-channels_last -bf16": lambda setting: caffe_step(setting, *_FAST),
+    "-compile": lambda setting: caffe_step(setting, compiled=True),
     "-checkpoint": lambda setting: caffe_step(setting, "checkpoints"),
     "-group all": lambda setting: caffe_step(setting, joined=True),
     "-group all -channels_last -bf16": lambda setting: caffe_step(setting, *_FAST, joined=True),
@@ -182,6 +190,13 @@ def serve(name: str, setting: Setting) -> None:
         print(step(), flush=True)
 
 
+def applies(name: str, setting: Setting) -> bool:
+    """Whether there is something to measure; compiling takes minutes, so it is asked for."""
+    if name == "plain PyTorch":
+        return setting.variant in BY_HAND
+    return name != "-compile" and (setting.passes > 1 or "-group" not in name)
+
+
 def measure(
     names: list[str], setting: Setting, threads: int, rounds: int
 ) -> tuple[Times, dict[str, float]]:
@@ -198,10 +213,11 @@ def measure(
 def main() -> int:
     """Run the benchmark; returns the exit status."""
     parser = benchmark_parser(__doc__, rounds=5)
-    parser.add_argument("--variant", choices=list(SIZES), default="DSOD300", help="(%(default)s)")
+    parser.add_argument("--variant", choices=list(TRAINED), default="DSOD300", help="(%(default)s)")
     parser.add_argument("--batch", type=int, default=4, help="images of a pass (%(default)s)")
     parser.add_argument("--passes", type=int, default=1, help="of an iteration (%(default)s)")
     parser.add_argument("--size", type=int, default=300, help="of the images (%(default)s)")
+    parser.add_argument("--ways", nargs="+", choices=list(CONTENDERS), help="(all that apply)")
     parser.add_argument("--serve", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -209,9 +225,9 @@ def main() -> int:
     if args.serve:
         serve(args.serve, setting)
         return 0
-    names = [name for name in CONTENDERS if args.passes > 1 or "-group" not in name]
+    names = args.ways or [name for name in CONTENDERS if applies(name, setting)]
     times, losses = measure(names, setting, args.threads, args.rounds)
-    print(times.table("plain PyTorch", unit="s"))
+    print(times.table(names[0], unit="s"))
     print("\nfirst losses:", ", ".join(f"{name} {loss:.5f}" for name, loss in losses.items()))
     return 0
 

@@ -21,6 +21,7 @@ from caffe_ssd.layers.grouped_batch_norm import grouped_batch_norm
 from caffe_ssd.layers.peers import Peers, in_step
 from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.layers.run_context import Groups, RunContext
+from caffe_ssd.layers.running_sums import RunningSums, decay_and_add
 from caffe_ssd.layers.synced_batch_norm import joint_statistics, synced_batch_norm
 
 
@@ -36,6 +37,7 @@ def batch_norm_train(
     moving_average_fraction: float,
     peers: Peers | None = None,
     groups: Groups | None = None,
+    waiting: RunningSums | None = None,
 ) -> Tensor:
     """Normalise by the batch's statistics and add them to the running ones, in place.
 
@@ -51,15 +53,18 @@ def batch_norm_train(
         peers: devices whose batches count as one with x; None: x alone, as in the original.
         groups: the passes that x consists of, each normalised by itself; None: x is one. `peers`
             are left out of account with it.
+        waiting: takes what is to be added; None: it is added at once.
 
     Returns:
         Shaped like x.
     """
     sums = [mean_sum, variance_sum, factor]
+    add = decay_and_add if waiting is None else waiting.put_off
     if groups is not None:
         y, means, variances = grouped_batch_norm(x, weight, bias, len(groups), eps=eps)
         counted = [i for i in range(len(groups)) if groups.keeps_statistics(i)]
-        _add_in_turn(sums, means[counted], variances[counted], moving_average_fraction)
+        fraction = moving_average_fraction
+        add(sums, _in_turn(means[counted], variances[counted], fraction), fraction ** len(counted))
         return y
     if peers is None:
         mean, variance = torch.zeros_like(mean_sum), torch.zeros_like(variance_sum)
@@ -68,24 +73,17 @@ def batch_norm_train(
         joint = joint_statistics(x, peers)
         mean, variance = joint.mean, joint.unbiased_variance
         y = synced_batch_norm(x, weight, bias, joint, eps=eps, peers=peers)
-    with torch.no_grad():
-        torch._foreach_mul_(sums, moving_average_fraction)
-        torch._foreach_add_(sums, [mean, variance, torch.ones_like(factor)])
+    add(sums, [mean, variance, torch.ones_like(factor)], moving_average_fraction)
     return y
 
 
 @torch.no_grad()
-def _add_in_turn(
-    sums: Sequence[Tensor], means: Tensor, variances: Tensor, moving_average_fraction: float
-) -> None:
-    """Let running sums decay and grow as K passes one after the other would; (K, C) each."""
-    count = len(means)
-    left = [moving_average_fraction**i for i in reversed(range(count))]  # of what pass i adds
+def _in_turn(means: Tensor, variances: Tensor, fraction: float) -> list[Tensor]:
+    """What K passes one after the other add to the running sums; (K, C) each."""
+    left = [fraction**i for i in reversed(range(len(means)))]  # of what pass i adds
     shares = torch.tensor(left).to(means.device, means.dtype, non_blocking=True)[:, None]
     # Not as a product of matrices, which -bf16 would round.
-    added = [(shares * means).sum(0), (shares * variances).sum(0), shares.sum(0)]
-    torch._foreach_mul_(list(sums), moving_average_fraction**count)
-    torch._foreach_add_(list(sums), added)
+    return [(shares * means).sum(0), (shares * variances).sum(0), shares.sum(0)]
 
 
 def _normalize_alone(
@@ -208,6 +206,7 @@ class BatchNorm(Layer):
             moving_average_fraction=self.moving_average_fraction,
             peers=in_step(self.peers),
             groups=None if context is None else context.groups,
+            waiting=None if context is None else context.sums,
         )
 
     def channel_affine(self) -> tuple[Tensor, Tensor] | None:

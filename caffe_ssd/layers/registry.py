@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -91,6 +91,20 @@ class LayerSpec:
         return len(self.param.top)
 
 
+class Blobs(nn.ParameterList):
+    """A layer's blobs; a few microseconds quicker than PyTorch's list, which counts in every call.
+
+    A net of 300 layers asks a thousand times in a pass.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._parameters.get(_KEYS.get(index, "")) if type(index) is int else None
+        return super().__getitem__(index) if found is None else found
+
+
+_KEYS = {i: str(i) for i in range(8)}
+
+
 class Layer(nn.Module):
     """A Caffe layer: a module from bottom tensors to top tensors.
 
@@ -119,7 +133,7 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.blobs = nn.ParameterList()
+        self.blobs = Blobs()
 
     def top_shapes(self, *bottoms: Shape) -> tuple[Shape, ...]:
         """The shapes of the tops for these bottoms; by default one top shaped like bottom 0.

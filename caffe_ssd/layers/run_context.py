@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from caffe_ssd.layers.running_sums import RunningSums
+
 _AS_IT_IS: AbstractContextManager[None] = nullcontext()
 
 # Numbers of a blob whose host copy is kept for those who ask; labels have fewer, images more.
@@ -56,6 +58,8 @@ class RunContext:
         batch_size: images in this pass: the first axis of the first top of a source. None until a
             source has run.
         groups: what the pass consists of if it stands for several; None: it is one pass.
+        sums: puts off what layers add to running statistics until `settle`; None: nothing is put
+            off.
     """
 
     device: torch.device
@@ -63,14 +67,29 @@ class RunContext:
     channels_last: bool = False
     batch_size: int | None = None
     groups: Groups | None = None
+    sums: RunningSums | None = None
     _sent: list[_Sent] = field(default_factory=list, repr=False)
 
     def of_one_group(self) -> RunContext:
         """The context of a group, which is one pass for who runs in it."""
         size = self.batch_size
         if self.groups is None or size is None:
-            return replace(self, groups=None)
-        return replace(self, groups=None, batch_size=size // len(self.groups))
+            return replace(self, groups=None, sums=None)
+        return replace(self, groups=None, sums=None, batch_size=size // len(self.groups))
+
+    def putting_off(self) -> RunContext:
+        """Itself; what layers add to running statistics waits from now on until `settle`.
+
+        Only for passes in which nobody looks at these statistics on the way.
+        """
+        self.sums = RunningSums()
+        return self
+
+    def settle(self) -> None:
+        """Do what was put off; from now on nothing is."""
+        if self.sums is not None:
+            self.sums.settle()
+            self.sums = None
 
     def received(self, tops: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What a source made or a caller feeds, where and as the layers want it."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -58,7 +59,8 @@ class CompiledPart(JoinedLayers):
     def forward(self, *bottoms: Tensor, context: RunContext) -> tuple[Tensor, ...]:
         if torch.is_grad_enabled():
             with _explained():
-                tops: tuple[Tensor, ...] = self._compiled(bottoms, context)
+                # What is put off would be a list that grows: nothing for a tracer.
+                tops: tuple[Tensor, ...] = self._compiled(bottoms, replace(context, sums=None))
             return tops
         return self.one_by_one(bottoms, context)
 

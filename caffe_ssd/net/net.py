@@ -86,9 +86,7 @@ class Net(nn.Module):
         self._load_inline_blobs()
         self._set_requires_grad()
         self.train(self.is_train)
-        self._finals = {
-            self.blob_names[blob]: value for blob, value in self.plan.final_values().items()
-        }
+        self._finals = {self.blob_names[b]: value for b, value in self.plan.final_values().items()}
         self._overwritten = self.plan.overwritten_weights()
         self._plain = plain_program(self.plan.steps, self.layers)
         self.program = fuse_batch_norm(self._plain)
@@ -270,7 +268,8 @@ class Net(nn.Module):
         self._check_names("input", inputs, self.inputs)
         self._check_names("blob", keep, self.blob_names)
         fed = {Value(self.blob_names.index(name), 0): given for name, given in inputs.items()}
-        return self._run(fed, keep, Runner(self.context()) if runner is None else runner)
+        runner = Runner(self.context().putting_off()) if runner is None else runner
+        return self._run(fed, keep, runner)
 
     def repeat(self, result: NetResult, runner: Runner) -> NetResult:
         """Run the net once more with what its sources made in another pass.
@@ -287,6 +286,7 @@ class Net(nn.Module):
         program = self.program if wanted.keys() <= made else self._plain
         values: dict[Value, Tensor] = {}
         terms = runner.run(program, values, wanted=wanted, fed=fed)
+        runner.context.settle()
         if runner.context.groups is not None:
             numbers = [value for value in wanted if self.kinds[value] is Kind.NUMBERS]
             values.update((value, values[value].mean()) for value in numbers)

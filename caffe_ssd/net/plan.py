@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from caffe_ssd.errors import (
@@ -70,7 +71,7 @@ class Step:
     num_params: int = 0
     param_flags: tuple[bool, ...] = ()
 
-    @property
+    @cached_property
     def type(self) -> LayerType:
         """What the layer's message means."""
         return layer_type_of(self.param)

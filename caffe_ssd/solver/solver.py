@@ -239,7 +239,7 @@ class Solver:
         if is_displayed:
             display_loss(self.net, result, self.iter, self._window.mean)
         for entry in self.net.learnable:
-            if entry.blob.grad is None:  # BatchNorm statistics and frozen blobs
+            if entry.blob.grad is None and entry.blob.requires_grad:  # nothing has reached it
                 entry.blob.grad = torch.zeros_like(entry.blob)
         for callback in self.callbacks:
             callback.on_gradients_ready()

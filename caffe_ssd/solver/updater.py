@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from caffe_ssd import log
 from caffe_ssd.errors import ProtoError
@@ -40,6 +41,7 @@ class Updater:
         self.history = [
             torch.zeros_like(blob) for _ in range(self._rule.num_histories) for blob in blobs
         ]
+        self._at_rest = [True] * len(blobs)  # whose histories are 0
 
     @torch.no_grad()
     def apply(
@@ -53,28 +55,53 @@ class Updater:
         """Turn the gradients into updates and subtract them from the blobs.
 
         Args:
-            learnable: the blobs, every one with its `grad`, which is used up.
+            learnable: the blobs; their `grad` is used up, and None stands for 0.
             rate: the global learning rate.
             iteration: the number of completed updates.
             store_updates: leave the updates in the blobs' `grad`.
         """
-        if not learnable:
-            return
         param = self._param
-        weights = [entry.blob.detach() for entry in learnable]
-        gradients = [entry.blob.grad for entry in learnable if entry.blob.grad is not None]
+        decays = _products(param.weight_decay, [entry.decay_mult for entry in learnable])
+        moving = self._moving(learnable, decays)
+        if not moving:
+            return
+        decays = [decays[i] for i in moving]
+        chosen = [learnable[i] for i in moving]
+        weights = [entry.blob.detach() for entry in chosen]
+        gradients = [_gradient_of(entry.blob) for entry in chosen]
+        rows = range(0, len(self.history), len(learnable))
+        history = [self.history[row + i] for row in rows for i in moving]
         clipping = clip_gradients(gradients, param.clip_gradients)
         if clipping is not None:
             log.CLIPPING.write(norm=clipping.norm, limit=clipping.limit, scale=clipping.scale)
         if param.iter_size != 1:
             torch._foreach_mul_(gradients, 1 / param.iter_size)
-        decays = _products(param.weight_decay, [entry.decay_mult for entry in learnable])
         regularize(gradients, weights, decays, param.regularization_type)
-        rates = _products(rate, [entry.lr_mult for entry in learnable])
-        updates = self._rule.apply(gradients, self.history, rates, self._settings, iteration)
+        rates = _products(rate, [entry.lr_mult for entry in chosen])
+        updates = self._rule.apply(gradients, history, rates, self._settings, iteration)
         torch._foreach_sub_(weights, updates)
         if store_updates:
             torch._foreach_copy_(gradients, updates)
+
+    def _moving(self, learnable: Sequence[LearnableBlob], decays: Sequence[float]) -> list[int]:
+        """The blobs that an update can change: BatchNorm's statistics, for one, are not among them.
+
+        Without a gradient and a decay nothing changes unless the history goes on. (With `delta` 0
+        the reference divides 0 by 0 even then.)
+        """
+        by_rate = self._rule.rate_in_history
+        if self._settings.delta == 0:
+            return list(range(len(learnable)))
+        moving = [
+            i
+            for i, (entry, rests) in enumerate(zip(learnable, self._at_rest, strict=True))
+            if entry.blob.grad is not None
+            or not rests
+            or (decays[i] != 0 and (entry.lr_mult != 0 or not by_rate))
+        ]
+        for i in moving:
+            self._at_rest[i] = False
+        return moving
 
     def saved_history(self) -> list[NDArray[np.float32]]:
         """The history blobs as a solver state holds them."""
@@ -104,6 +131,17 @@ class Updater:
         self.check_history(saved, source)
         for mine, blob in zip(self.history, saved, strict=True):
             mine.copy_(torch.from_numpy(blob))
+        rows = range(0, len(saved), len(self._at_rest) or 1)
+        self._at_rest = [
+            not any(saved[row + i].any() for row in rows) for i in range(len(self._at_rest))
+        ]
+
+
+def _gradient_of(blob: Tensor) -> Tensor:
+    """A blob's gradient; 0 if it has none."""
+    if blob.grad is None:
+        blob.grad = torch.zeros_like(blob)
+    return blob.grad
 
 
 def _products(factor: float, multipliers: Sequence[float]) -> list[float]:

@@ -45,10 +45,13 @@ class UpdateRule:
         apply: `(gradients, history, rates, settings, iteration) -> updates`; changes the history in
             place and may use up the gradients. `history` holds the first history blobs of all
             learnable blobs, then the second ones; `rates` has one rate per learnable blob.
+        rate_in_history: whether a gradient enters the history times the rate, so that at rate 0
+            nothing does.
     """
 
     num_histories: int
     apply: Callable[[Tensors, Tensors, Sequence[float], RuleSettings, int], Tensors]
+    rate_in_history: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +233,8 @@ def _add_scaled(targets: Tensors, terms: Tensors, scales: Sequence[float]) -> No
 
 
 _RULES = {
-    "SGD": UpdateRule(num_histories=1, apply=_sgd),
-    "Nesterov": UpdateRule(num_histories=1, apply=_nesterov),
+    "SGD": UpdateRule(num_histories=1, apply=_sgd, rate_in_history=True),
+    "Nesterov": UpdateRule(num_histories=1, apply=_nesterov, rate_in_history=True),
     "AdaGrad": UpdateRule(num_histories=1, apply=_adagrad),
     "RMSProp": UpdateRule(num_histories=1, apply=_rmsprop),
     "AdaDelta": UpdateRule(num_histories=2, apply=_adadelta),

@@ -60,10 +60,12 @@ class Watchdog:
 
     def __init__(self, net: Net, effect: str = "stop") -> None:
         self._net = net
+        self._checked = [x for x in net.layers if type(x).check is not Layer.check]
         self.effect = effect
         self.newest_snapshot = ""
         self._last = NetResult(loss=torch.zeros(()), blobs={})
         self._pending: list[_Seen] = []
+        self._learnt: list[LearnableBlob] = []  # those with a gradient when last looked at
         self._good: deque[tuple[int, float, float, str]] = deque(maxlen=_SHOWN)
         self._first_loss: float | None = None
         self._told: set[str] = set()
@@ -82,9 +84,9 @@ class Watchdog:
         if self.effect == "ignore":
             return
         self._last = last
-        gradients = [entry.blob.grad for entry in self._learnt()]
-        found = [gradient for gradient in gradients if gradient is not None]
-        self._pending.append(_Seen(iteration, loss.detach(), _sizes(found, loss.device)))
+        self._learnt = [entry for entry in self._net.learnable if _has_gradient(entry)]
+        gradients = [entry.blob.grad for entry in self._learnt if entry.blob.grad is not None]
+        self._pending.append(_Seen(iteration, loss.detach(), _sizes(gradients, loss.device)))
         if loss.device.type == "cpu" or len(self._pending) >= LAG:
             self.read()
 
@@ -95,14 +97,14 @@ class Watchdog:
             DivergedError: a loss or a gradient is not finite, and the effect is "stop".
             LayerError: a layer found something wrong on a device, see `Layer.check`.
         """
-        for layer in self._net.layers:
+        for layer in self._checked:
             layer.check()
         pending, self._pending = self._pending, []
         if not pending:
             return
         losses = torch.stack([seen.loss.float() for seen in pending]).tolist()
         peaks, places = torch.stack([seen.norms for seen in pending]).max(1)
-        learnt = self._learnt()
+        learnt = self._learnt
         found = zip(pending, losses, peaks.tolist(), places.tolist(), strict=True)
         for seen, loss, peak, place in found:
             if not _is_finite(loss, peak):
@@ -111,9 +113,6 @@ class Watchdog:
             where = f"layer {learnt[place].layer!r}, blob {learnt[place].index}" if learnt else ""
             self._good.append((seen.iteration, loss, peak, where))
             self._compare(seen.iteration, loss)
-
-    def _learnt(self) -> list[LearnableBlob]:
-        return [entry for entry in self._net.learnable if _has_gradient(entry)]
 
     def _compare(self, iteration: int, loss: float) -> None:
         """Warn of a loss that explodes, or that is 0 because there is nothing to learn from."""

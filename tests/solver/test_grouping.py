@@ -87,7 +87,8 @@ class NotingSolver(Solver):
 
     def note(self) -> None:
         if not self.first:
-            gradients = [entry.blob.grad for entry in self.net.learnable]
+            learnt = [entry.blob for entry in self.net.learnable if entry.blob.requires_grad]
+            gradients = [blob.grad for blob in learnt]
             statistics = [layer.blobs[i] for layer in self.net.layers for i in layer.statistics]
             self.first = [each.detach().clone() for each in (*gradients, *statistics)]
 

@@ -132,7 +132,8 @@ class PartSolver(Solver):
         return result
 
     def note_gradients(self) -> None:
-        self.gradients += [entry.blob.grad.clone() for entry in self.net.learnable]
+        learnt = [entry.blob for entry in self.net.learnable if entry.blob.requires_grad]
+        self.gradients += [blob.grad.clone() for blob in learnt]
 
     def _batch(self, net: Net, number: int) -> dict[str, Tensor]:
         numbers = [DEVICES * number + device for device in self.mine]
