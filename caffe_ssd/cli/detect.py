@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import chain
 from textwrap import indent
 
-from caffe_ssd.cli.detector_flags import detector_of
+from caffe_ssd.cli.detector_flags import FEW, detector_of
 from caffe_ssd.cli.flags import (
     ActionParser,
     add_engine_flags,
@@ -70,7 +70,7 @@ def run(arguments: list[str]) -> int:
     names = None if args.label_map is None else read_label_map(args.label_map).label_to_name
     if args.label_map is None:
         logger.info("Classes are shown by their numbers; -label_map FILE gives them names")
-    detector = detector_of(args, multi_scale=scales_of(args))
+    detector = detector_of(args, multi_scale=scales_of(args), num_pictures=job.num_pictures())
     meter = SpeedMeter(job.num_pictures(), "images")
     faults = run_job(
         detector,
@@ -117,7 +117,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("batch", type=int, default=8, help="pictures in one pass (%(default)s)")
     _add_output_flags(parser)
     add_scale_flags(parser)
-    add_engine_flags(parser, AUTO)
+    add_engine_flags(parser, f"{AUTO}; for {FEW} pictures or fewer on the CPU none")
     add_unfilled_flag(parser)
     add_lenient_flag(parser)
     args = parser.parse_action(arguments)

@@ -68,6 +68,11 @@ class MultiScale:
             if not 0 <= low < high:
                 raise UsageError(f"object_sizes takes ranges like 0.1 to 0.5, got {low:g}:{high:g}")
 
+    @property
+    def num_looks(self) -> int:
+        """How many looks there are at a picture."""
+        return len(self.scales) * (1 + self.flip)
+
     def rule(self, net: Net, size: Size) -> MultiScaleRule:
         """The rule for a net.
 

@@ -130,13 +130,24 @@ def test_detect_finds_the_same_with_every_engine(
 ) -> None:
     plain = detections("-engine", "none")
     assert "Engine" not in capsys.readouterr().err
-    assert_near(detections(), plain)
+    assert_near(detections("-engine", "auto"), plain)
     assert re.search(r"Engine: \w+ .*\(measured: ", capsys.readouterr().err)
-    assert_near(detections(), plain)
+    assert_near(detections("-engine", "auto"), plain)
     assert "(measured before: " in capsys.readouterr().err
     for engine in ("torch", "onnxruntime"):
         assert_near(detections("-engine", engine), plain)
         assert f"Engine: {engine} " in capsys.readouterr().err
+
+
+def test_detect_prepares_no_engine_for_little(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = detections("-engine", "none")
+    capsys.readouterr()
+    assert detections() == plain
+    assert "Engine: none; with so little to do" in capsys.readouterr().err
+    detections("-flip", "-scales", "1,1.5")  # 12 passes
+    assert "(measured" in capsys.readouterr().err
 
 
 def test_detect_at_scales_with_an_engine(folder: Path) -> None:
