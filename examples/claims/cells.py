@@ -93,8 +93,9 @@ def _batch(name, images, published=None, processes=1, flags=(), normalizer="batc
 
 
 def _root(name, stride):
-    detector = shapes_detector(TINY_ROOT_RESNET._replace(root_stride=stride), head_batch_norm=False)
-    return Cell("root", name, Recipe("ROOT", name, detector, SHAPES, _schedule()))
+    """The small ScratchDet of the shapes, trained as they are: at SGD's rate it diverges."""
+    detector = shapes_detector(TINY_ROOT_RESNET._replace(root_stride=stride))
+    return Cell("root", name, Recipe("ROOT", name, detector, SHAPES, shapes_schedule()))
 
 
 CELLS = (

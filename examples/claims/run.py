@@ -4,8 +4,9 @@ example: python examples/claims/run.py --claim bn batch --out claims
 
 Each training has a folder of its own in OUT/runs and, when it has ended, a file in OUT/results; it
 is not run again while that file is there, and an interrupted one goes on from its newest snapshot.
-In the end OUT has a table with the papers' numbers beside (claims.md) and a picture (claims.png) of
-all that has been trained so far. Everything takes about two hours on two cores.
+In the end OUT has a table with the papers' numbers beside (claims.md), a picture (claims.png), and
+what was measured (measured.jsonl: a training per line, with its losses) of all that has been
+trained so far. Everything takes about two hours on two cores.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from caffe.models.recipe import Places, make_nets, make_solver  # noqa: E402
 from cells import CELLS, CLAIMS, COMPARISONS  # noqa: E402
 from families import last_test, make_data, results_of, seconds_spent  # noqa: E402
 
+LEARNT = 5.0  # percent of mAP; below it there is nothing to compare
 DIVERGED = "not finite"  # in the line that ends a training whose numbers are not
 
 
@@ -113,11 +115,24 @@ def train_all(args):
             pool.shutdown(cancel_futures=True)
 
 
-def results(cell, args):
-    """Return the results of a cell from all seeds that have ended."""
-    prefix = f"{cell.claim}-{cell.name}-"
-    paths = (args.out / "results").glob(f"{prefix}*.json")
-    return [json.loads(path.read_text()) for path in paths if path.stem[len(prefix) :].isdigit()]
+def measured(args):
+    """Return what all trainings that have ended gave, in the order of the tables."""
+    found = []
+    for cell in CELLS:
+        prefix = f"{cell.claim}-{cell.name}-"
+        names = [path.stem for path in (args.out / "results").glob(f"{prefix}*.json")]
+        for seed in sorted(int(n[len(prefix) :]) for n in names if n[len(prefix) :].isdigit()):
+            records = results_of(args.out / "runs" / cell.claim / cell.name / str(seed))
+            losses = [round(each["loss"], 3) for each in records if each["kind"] == "train"]
+            result = json.loads(result_path(cell, seed, args).read_text())
+            who = {"claim": cell.claim, "net": cell.name, "seed": seed}
+            found.append({**who, **result, "losses": losses})
+    return found
+
+
+def results(cell, found):
+    """Return those of one cell."""
+    return [each for each in found if (each["claim"], each["net"]) == (cell.claim, cell.name)]
 
 
 def check_same(args):
@@ -137,6 +152,8 @@ def check_same(args):
 def verdict(worse, better):
     """Say whether the second list of mAPs is above the first, beyond their spread."""
     gain = mean(better) - mean(worse)
+    if max(mean(worse), mean(better)) < LEARNT:
+        return gain, "neither has learnt anything"
     spread = sum(stdev(each) if len(each) > 1 else 0 for each in (worse, better)) / 2
     if abs(gain) <= spread or gain == 0:
         return gain, "not visible at this size"
@@ -154,18 +171,18 @@ def percent(value):
     return "-" if value is None else f"{value:.1f}"
 
 
-def row_of(cell, args):
+def row_of(cell, found):
     """Return a cell's row of the table, or None if it was not trained."""
-    found = results(cell, args)
-    if not found:
+    own = results(cell, found)
+    if not own:
         return None
-    maps = [100 * each["map"] for each in found]
+    maps = [100 * each["map"] for each in own]
     spread = f"{stdev(maps):.1f}" if len(maps) > 1 else "-"
-    diverged = sum(each["diverged"] for each in found)
+    diverged = sum(each["diverged"] for each in own)
     published = percent(cell.published)
     if cell.published_with is not None:
         published += f" ({percent(cell.published_with)} with it)"
-    minutes = mean(each["seconds"] for each in found) / 60
+    minutes = mean(each["seconds"] for each in own) / 60
     return [
         cell.name,
         published,
@@ -177,35 +194,35 @@ def row_of(cell, args):
     ]
 
 
-def sentence(worse, better, args):
+def sentence(worse, better, found):
     """Return what became of one comparison of the papers, as a line."""
-    maps = [[100 * each["map"] for each in results(cell, args)] for cell in (worse, better)]
+    maps = [[100 * each["map"] for each in results(cell, found)] for cell in (worse, better)]
     gain, words = verdict(*maps)
     return f"- {better.name} over {worse.name}: {gain:+.1f}, {words}\n"
 
 
-def summary(args):
+def summary(found):
     """Return all tables as text."""
     text = [
-        f"{args.max_iter} iterations on {args.train} pictures, scored on {args.test}; mAP in "
-        "percent, the papers' on VOC2007. Spread: standard deviation over seeds.\n"
+        "{iterations} iterations on {train} pictures, scored on {test}; mAP in ".format(**found[0])
+        + "percent, the papers' on VOC2007. Spread: standard deviation over seeds.\n"
     ]
     head = ["net", "published", "here", "spread", "seeds", "diverged", "minutes"]
     for claim, title in CLAIMS.items():
-        rows = [row_of(cell, args) for cell in CELLS if cell.claim == claim]
+        rows = [row_of(cell, found) for cell in CELLS if cell.claim == claim]
         rows = [row for row in rows if row is not None]
         if not rows:
             continue
         text.append(f"\n## {title}\n\n{table(head, rows)}\n")
         text += [
-            sentence(worse, better, args)
+            sentence(worse, better, found)
             for worse, better in COMPARISONS
-            if worse.claim == claim and results(worse, args) and results(better, args)
+            if worse.claim == claim and results(worse, found) and results(better, found)
         ]
     return "".join(text)
 
 
-def draw(args):
+def draw(found, path):
     """Write the picture: a bar per cell, a point per seed."""
     import matplotlib
 
@@ -216,13 +233,13 @@ def draw(args):
     for axis, (claim, title) in zip(axes, CLAIMS.items(), strict=True):
         axis.set_title(title, fontsize=9, loc="left")
         axis.set_xlabel("mAP, percent", fontsize=8)
-        cells = [cell for cell in CELLS if cell.claim == claim and results(cell, args)]
+        cells = [cell for cell in CELLS if cell.claim == claim and results(cell, found)]
         for place, cell in enumerate(reversed(cells)):
-            maps = [100 * each["map"] for each in results(cell, args)]
+            maps = [100 * each["map"] for each in results(cell, found)]
             axis.barh(place, mean(maps), color="#7aa6c2")
             axis.plot(maps, [place] * len(maps), "k.", markersize=4)
         axis.set_yticks(range(len(cells)), [cell.name for cell in reversed(cells)], fontsize=8)
-    figure.savefig(args.out / "claims.png", dpi=110)
+    figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
@@ -258,12 +275,21 @@ def main(arguments=None):
         check_same(args)
         make_data(args.out, args.train, args.test)
         train_all(args)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     except (subprocess.CalledProcessError, OSError, ValueError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
-    text = summary(args)
+    found = measured(args)
+    if not found:
+        print("no training has ended yet; the same command goes on", file=sys.stderr)
+        return 1
+    text = summary(found)
     write_whole(str(args.out / "claims.md"), text.encode())
-    draw(args)
+    lines = "".join(f"{json.dumps(each)}\n" for each in found)
+    write_whole(str(args.out / "measured.jsonl"), lines.encode())
+    draw(found, args.out / "claims.png")
     print(text, end="")
     return 0
 

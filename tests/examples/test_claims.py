@@ -55,6 +55,7 @@ def test_the_root_halves_the_image_either_way() -> None:
         ([50.0, 60.0], [51.0, 61.0], "not visible at this size"),
         ([60.0], [50.0], "opposite"),
         ([60.0], [60.0], "not visible at this size"),
+        ([0.0, 0.1], [4.0, 4.1], "neither has learnt anything"),
     ],
 )
 def test_verdicts(worse: list[float], better: list[float], words: str) -> None:
