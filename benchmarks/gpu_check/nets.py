@@ -60,8 +60,11 @@ class MemorySolver(Solver):
         super().__init__(param, device=device)
 
     def forward_backward(self, net: Net) -> NetResult:
-        result: NetResult = net(self.inputs)
-        result.loss.backward()
+        if self.captured is not None:
+            result = self.captured.forward_backward(self.inputs)
+        else:
+            result = net(self.inputs)
+            result.loss.backward()
         self.losses.append(result.loss.detach())
         return result
 

@@ -25,6 +25,8 @@ def run(setting: Setting, report: Report) -> None:
     _twice_and_resumed(setting, table, "default")
     with _deterministic(report):
         _twice_and_resumed(setting, table, "deterministic")
+        if setting.device.type == "cuda":
+            _captured(setting, table)
 
 
 def _beside_the_cpu(setting: Setting, report: Report) -> None:
@@ -55,6 +57,15 @@ def _twice_and_resumed(setting: Setting, table: Table, mode: str) -> None:
     resumed.losses = list(stopped.losses)
     resumed.step(count - count // 2)
     _compare(table, f"{mode}: resumed half-way", first, resumed)
+
+
+def _captured(setting: Setting, table: Table) -> None:
+    """Beside a training whose passes are replayed."""
+    plain, captured = (memory_solver(TOY, BATCH, setting.device) for _ in range(2))
+    captured.use_cuda_graph()
+    for solver in (plain, captured):
+        solver.step(20)
+    _compare(table, "deterministic: with -cuda_graph", plain, captured)
 
 
 def _compare(table: Table, what: str, a: MemorySolver, b: MemorySolver) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -12,17 +13,33 @@ from benchmarks.gpu_check.nets import FULL, TOY, Kind, memory_solver
 from benchmarks.gpu_check.report import Report, Setting
 from caffe_ssd.devices import allow_tf32, set_up_device
 from caffe_ssd.layers.multibox_loss import MultiBoxLoss
+from caffe_ssd.net.captured import WARM_UP
 
 COLUMNS = ("what", "batch", "ms", "ms of the host", "images/s", "peak MB")
-# Name: TF32, bf16, channels last, checkpoints.
-WAYS: dict[str, tuple[bool, bool, bool, bool]] = {
-    "fp32": (False, False, False, False),
-    "TF32": (True, False, False, False),
-    "TF32, -channels_last": (True, False, True, False),
-    "-bf16": (True, True, False, False),
-    "-bf16 -channels_last": (True, True, True, False),
-    "TF32, -checkpoint": (True, False, False, True),
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How an iteration is computed; each as the flag of its name."""
+
+    tf32: bool = False
+    bf16: bool = False
+    channels_last: bool = False
+    checkpoint: bool = False
+    cuda_graph: bool = False
+
+
+WAYS = {
+    "fp32": Way(),
+    "TF32": Way(tf32=True),
+    "TF32, -cuda_graph": Way(tf32=True, cuda_graph=True),
+    "TF32, -channels_last": Way(tf32=True, channels_last=True),
+    "-bf16": Way(tf32=True, bf16=True),
+    "-bf16 -cuda_graph": Way(tf32=True, bf16=True, cuda_graph=True),
+    "-bf16 -channels_last": Way(tf32=True, bf16=True, channels_last=True),
+    "TF32, -checkpoint": Way(tf32=True, checkpoint=True),
 }
+_QUICK = ("fp32", "TF32", "TF32, -cuda_graph", "-bf16")
 
 
 def run(setting: Setting, report: Report) -> None:
@@ -35,7 +52,7 @@ def run(setting: Setting, report: Report) -> None:
     table = report.table("A training iteration of DSOD300", *COLUMNS)
     for batch in (2,) if setting.tiny else (32, 4) if setting.quick else (32, 4, 128):
         for name, way in WAYS.items():
-            if setting.quick and batch == 4 and name not in ("fp32", "TF32", "-bf16"):
+            if setting.quick and batch == 4 and name not in _QUICK:
                 continue
             if setting.is_late:
                 report.note("the time is used up")
@@ -46,19 +63,19 @@ def run(setting: Setting, report: Report) -> None:
                 report.failure(f"{name}, batch {batch}")
 
 
-def _measure(
-    kind: Kind, way: tuple[bool, bool, bool, bool], batch: int, setting: Setting
-) -> tuple[float, ...]:
-    tf32, bf16, channels_last, checkpoint = way
-    allow_tf32(tf32)
+def _measure(kind: Kind, way: Way, batch: int, setting: Setting) -> tuple[float, ...]:
+    allow_tf32(way.tf32)
     setting.forget_peak()
     solver = memory_solver(kind, batch, setting.device)
-    if bf16:
+    if way.bf16:
         solver.net.use_bfloat16()
-    if channels_last:
+    if way.channels_last:
         solver.net.use_channels_last()
-    if checkpoint:
+    if way.checkpoint:
         solver.net.use_checkpoints()
+    if way.cuda_graph and setting.device.type == "cuda":
+        solver.use_cuda_graph()
+        solver.step(WARM_UP + 1)  # the capture, and the replay that is compared
     calls = 2 if setting.tiny else 5 if setting.quick else 10
     seconds, host = seconds_in_a_row(lambda: solver.step(1), setting, calls=calls)
     return 1e3 * seconds, 1e3 * host, batch / seconds, setting.peak_mb()

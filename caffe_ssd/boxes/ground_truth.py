@@ -8,10 +8,11 @@ Letters: N images, G ground truth boxes of an image (padded to the largest numbe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from caffe_ssd.errors import LayerError
 
@@ -28,13 +29,38 @@ class GroundTruth:
         boxes: [N, G, 4], G at least 1; padded with boxes without area.
         labels: [N, G] int64; padded with -1.
         counts: [N] int64, how many are not padding.
-        label_range: the smallest and the largest label; (0, 0) if there is no box.
+        has_odd_labels: whether a label is none of those that were expected.
     """
 
     boxes: Tensor
     labels: Tensor
     counts: Tensor
-    label_range: tuple[int, int]
+    has_odd_labels: bool
+
+    @property
+    def length(self) -> int:
+        """G."""
+        return self.boxes.shape[1]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nobody has to look at the labels."""
+        return not self.has_odd_labels
+
+    def padded(self, length: int) -> GroundTruth:
+        """The same with G boxes per image, and at most that many real ones."""
+        more = length - self.length
+        boxes, labels = F.pad(self.boxes, (0, 0, 0, more)), F.pad(self.labels, (0, more), value=-1)
+        return self.with_tensors(boxes, labels, self.counts)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Boxes, labels and counts."""
+        return self.boxes, self.labels, self.counts
+
+    def with_tensors(self, *tensors: Tensor) -> GroundTruth:
+        """The same with other boxes, labels and counts."""
+        boxes, labels, counts = tensors
+        return replace(self, boxes=boxes, labels=labels, counts=counts)
 
     def labels_of(self, match: Tensor, otherwise: int) -> Tensor:
         """Labels of matched boxes.
@@ -56,7 +82,7 @@ def read_ground_truth(
     num_images: int,
     background_label_id: int,
     use_difficult: bool,
-    device: torch.device | None = None,
+    label_end: int | None = None,
 ) -> GroundTruth:
     """Sort the rows of the blob by image; an image's boxes stay in the order of their rows.
 
@@ -66,7 +92,7 @@ def read_ground_truth(
         num_images: N; rows of later items are ignored.
         background_label_id: a label that must not occur.
         use_difficult: keep boxes that are marked difficult.
-        device: where the result is wanted; None: on the host.
+        label_end: labels are expected to be from 0 to below this; None: to any number.
 
     Raises:
         LayerError: the background label occurs.
@@ -94,13 +120,7 @@ def read_ground_truth(
     found = rows[:, _LABEL].long()
     labels = torch.full((num_images, longest), -1)
     labels[item, place] = found
-
-    def there(x: Tensor) -> Tensor:
-        return x if device is None else x.to(device, non_blocking=True)
-
-    return GroundTruth(
-        boxes=there(boxes),
-        labels=there(labels),
-        counts=there(counts),
-        label_range=(int(found.min()), int(found.max())) if len(found) else (0, 0),
-    )
+    odd = found < 0
+    if label_end is not None:
+        odd |= found >= label_end
+    return GroundTruth(boxes=boxes, labels=labels, counts=counts, has_odd_labels=bool(odd.any()))

@@ -18,7 +18,10 @@ logger = logging.getLogger(__name__)
 
 ALL = "all"  # as -group: all passes of an iteration
 SYNCED = ("sync_bn", "sync_loss")
-_NOT_COMPILED = ("checkpoint", "group", "as_gpus", "sync_bn")
+_NOT_TOGETHER = {
+    "compile": ("checkpoint", "group", "as_gpus", "sync_bn"),
+    "cuda_graph": ("compile", "sync_bn", "sync_loss"),
+}
 
 
 def add_computing_flags(parser: FlagParser) -> None:
@@ -39,6 +42,10 @@ def add_computing_flags(parser: FlagParser) -> None:
     parser.add_switch(
         "compile",
         help="generate code for this net first: takes minutes; other rounding; for GPUs",
+    )
+    parser.add_switch(
+        "cuda_graph",
+        help="GPU: capture a training pass once and replay it, which spares the host its part",
     )
     parser.add_switch(
         "fast",
@@ -86,9 +93,10 @@ def check_computing_flags(args: argparse.Namespace) -> None:
                 f"-{flag} makes the batches of all GPUs one, -group and -as_gpus keep them apart; "
                 "give one or the other"
             )
-    for flag in _NOT_COMPILED:
-        if args.compile and getattr(args, flag):
-            raise UsageError(f"-compile and -{flag} do not go together; leave one of them out")
+    for flag, others in _NOT_TOGETHER.items():
+        for other in others:
+            if getattr(args, flag) and getattr(args, other):
+                raise UsageError(f"-{flag} and -{other} do not go together; leave one of them out")
 
 
 def devices_each(args: argparse.Namespace, num_processes: int) -> int:
@@ -145,3 +153,7 @@ def use_computing_flags(args: argparse.Namespace, solver: Solver, num_devices: i
         devices.check_compiler(solver.device)
         calls = use_compiled_parts(solver.net)
         logger.info("-compile: %d calls of layers are compiled in the first iteration", calls)
+    if args.cuda_graph and solver.device.type != "cuda":
+        logger.warning("-cuda_graph has no effect on the CPU")
+    elif args.cuda_graph:
+        solver.use_cuda_graph()

@@ -11,6 +11,7 @@ Shapes: N items, C channels, then any sizes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -63,8 +64,9 @@ def batch_norm_train(
     if groups is not None:
         y, means, variances = grouped_batch_norm(x, weight, bias, len(groups), eps=eps)
         counted = [i for i in range(len(groups)) if groups.keeps_statistics(i)]
+        means, variances = _rows(means, counted), _rows(variances, counted)
         fraction = moving_average_fraction
-        add(sums, _in_turn(means[counted], variances[counted], fraction), fraction ** len(counted))
+        add(sums, _in_turn(means, variances, fraction), fraction ** len(counted))
         return y
     if peers is None:
         mean, variance = torch.zeros_like(mean_sum), torch.zeros_like(variance_sum)
@@ -77,11 +79,24 @@ def batch_norm_train(
     return y
 
 
+def _rows(table: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Some rows, without sending their numbers to the device."""
+    if len(numbers) == len(table):
+        return table
+    return torch.stack([table[i] for i in numbers]) if numbers else table[:0]
+
+
+@cache
+def _what_is_left(fraction: float, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """How much of what each of K passes adds is left behind the last, (K, 1); sent once."""
+    left = [fraction**i for i in reversed(range(count))]
+    return torch.tensor(left).to(device, dtype)[:, None]
+
+
 @torch.no_grad()
 def _in_turn(means: Tensor, variances: Tensor, fraction: float) -> list[Tensor]:
     """What K passes one after the other add to the running sums; (K, C) each."""
-    left = [fraction**i for i in reversed(range(len(means)))]  # of what pass i adds
-    shares = torch.tensor(left).to(means.device, means.dtype, non_blocking=True)[:, None]
+    shares = _what_is_left(fraction, len(means), means.device, means.dtype)
     # Not as a product of matrices, which -bf16 would round.
     return [(shares * means).sum(0), (shares * variances).sum(0), shares.sum(0)]
 

@@ -25,6 +25,8 @@ class Dropout(Layer):
         rng: where masks on the CPU come from.
     """
 
+    draws_on_device = True
+
     def __init__(self, *, ratio: float, is_train: bool, rng: CaffeRandom) -> None:
         super().__init__()
         self.ratio = ratio

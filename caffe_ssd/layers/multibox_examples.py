@@ -22,6 +22,8 @@ from caffe_ssd.boxes.matching import UNMATCHED, Matches, match_priors
 from caffe_ssd.boxes.mining import hardest, hardest_apart
 from caffe_ssd.layers.late_check import LateCheck
 
+_UNUSABLE = "a prior was needed that cannot be coded (no size or variance that is positive)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Priors:
@@ -50,7 +52,7 @@ class Priors:
         """Boxes of location predictions for all priors, [..., P, 4] -> [..., P, 4]."""
         wrong = unusable_priors(self.boxes, None, self.code_type)
         flat = self.boxes.reshape(-1, 4)
-        self.late.note(wrong.any(), lambda: check_priors(flat, None, self.code_type))
+        self.late.note(wrong.any(), lambda: check_priors(flat, None, self.code_type), _UNUSABLE)
         return decode(loc, self.boxes, self.divisors, self.code_type)
 
     def of_tables(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -63,7 +65,7 @@ class Priors:
         wrong = unusable_priors(self.boxes, self.variances, self.code_type)
         found = matched.any(1)
         wrong = wrong & (found.any(0) if wrong.dim() == 1 else found)
-        self.late.note(wrong.any(), lambda: self._refuse(wrong))
+        self.late.note(wrong.any(), lambda: self._refuse(wrong), _UNUSABLE)
 
     def _refuse(self, wrong: Tensor) -> None:
         numbers = wrong.nonzero()[:, -1]

@@ -14,6 +14,7 @@ Letters: N images, P priors, C classes, L location classes (1 or C), R rows of t
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TypedDict
 
 import torch
@@ -24,6 +25,7 @@ from caffe_ssd.boxes.ground_truth import LABEL_WIDTH, GroundTruth, read_ground_t
 from caffe_ssd.boxes.matching import Matches
 from caffe_ssd.errors import LayerError, LayerParamError, ShapeError
 from caffe_ssd.layers.detection_common import check_head_shapes, check_num_classes, split_priors
+from caffe_ssd.layers.host_work import placed
 from caffe_ssd.layers.late_check import LateCheck
 from caffe_ssd.layers.loss_common import CountingLoss, read_mode, share_of_count
 from caffe_ssd.layers.multibox_examples import MatchRule, MiningRule, Priors, match_tables, mine
@@ -146,7 +148,8 @@ class MultiBoxLoss(CountingLoss):
     ) -> Tensor:
         loc, conf, prior = self._predictions(loc, conf, priors)
         self.late.puts_off = torch.is_grad_enabled()
-        gts = self._ground_truth(label.cpu() if context is None else context.on_host(label), loc)
+        context = RunContext(device=loc.device) if context is None else context
+        gts = context.from_host(label, partial(self._ground_truth, num_images=len(loc)))
         anchors, allowed = self.first_step(prior, len(loc), *(bottom.detach() for bottom in arm))
         found = self._matches(loc, prior, gts, anchors)
         negative = None
@@ -171,7 +174,7 @@ class MultiBoxLoss(CountingLoss):
     @torch.no_grad()
     def reason_for_zero(self, *bottoms: Tensor) -> str:
         loc, _, prior = self._predictions(*bottoms[:3])
-        gts = self._ground_truth(bottoms[3].cpu(), loc)
+        gts = placed(self._ground_truth(bottoms[3].cpu(), num_images=len(loc)), loc.device)
         if not bool(gts.counts.any()):
             return "there is no box in this batch's data"
         anchors, _ = self.first_step(prior, len(loc), *bottoms[4:])
@@ -199,14 +202,20 @@ class MultiBoxLoss(CountingLoss):
         conf = conf.to(boxes.dtype).reshape(len(conf), len(boxes), self.num_classes)
         return loc, conf, prior
 
-    def _ground_truth(self, label: Tensor, loc: Tensor) -> GroundTruth:
-        return read_ground_truth(
+    def _ground_truth(self, label: Tensor, *, num_images: int) -> GroundTruth:
+        """On the host, from the label there."""
+        folds = self.num_classes == 2 and not self.map_object_to_agnostic
+        gts = read_ground_truth(
             label,
-            num_images=len(loc),
+            num_images=num_images,
             background_label_id=self.background_label_id,
             use_difficult=self.use_difficult_gt,
-            device=loc.device,
+            label_end=None if folds else self.num_classes,
         )
+        if folds and not self._told_folding and bool((gts.labels > 1).any()):
+            logger.info("with 2 classes, ground truth labels above 1 count as 1")
+            self._told_folding = True
+        return gts
 
     def _matches(self, loc: Tensor, prior: Priors, gts: GroundTruth, anchors: Priors) -> Matches:
         return match_tables(
@@ -261,13 +270,9 @@ class MultiBoxLoss(CountingLoss):
             background = torch.full_like(match, self.background_label_id)
             return background + (match >= 0)
         label = gts.labels_of(match, self.background_label_id)
-        smallest, largest = gts.label_range
-        if self.num_classes == 2 and largest > 1:
-            if not self._told_folding:
-                logger.info("with 2 classes, ground truth labels above 1 count as 1")
-            self._told_folding, largest = True, 1
+        if self.num_classes == 2:
             label = label.clamp(max=1)
-        if smallest < 0 or largest >= self.num_classes:  # only labels that match must be right
+        if gts.has_odd_labels:  # only labels that match must be right
             wrong = (match >= 0) & ((label < 0) | (label >= self.num_classes))
             if bool(wrong.any()):
                 raise LayerError(

@@ -57,6 +57,7 @@ class Pooling(Layer):
     """
 
     grouping = Grouping.PER_IMAGE
+    draws_on_device = True
 
     def __init__(
         self,

@@ -114,17 +114,20 @@ class Layer(nn.Module):
     `statistics` are the numbers of the blobs that the layer keeps itself rather than learns, such
     as BatchNorm's means; they have learning rate 0 whatever the prototxt says. A layer with
     `takes_context` is called with `context`, the pass's `RunContext`. One that does not
-    `can_repeat` may do something else if it is run once more with the same bottoms. The tops of one
-    that `reads_only_shapes` follow from the shapes of its bottoms. `backward_reads` are the bottoms
+    `can_repeat` may do something else if it is run once more with the same bottoms; one that
+    `draws_on_device` does so by the device's own random numbers alone. The tops of one that
+    `reads_only_shapes` follow from the shapes of its bottoms. `backward_reads` are the bottoms
     whose content counts at the time of backward in the reference; what it keeps from forward does
     not. `grouping` says how it is run in a pass that stands for several; ITSELF wants
     `common_bottoms` to be the same for all groups. The bottom `reads_boxes` has rows that begin
-    with an image's number, as the label of AnnotatedData.
+    with an image's number, as the label of AnnotatedData; it is read on the host, and only by
+    `RunContext.from_host`.
     """
 
     statistics: Collection[int] = ()
     takes_context: bool = False
     can_repeat: bool = True
+    draws_on_device: bool = False
     reads_only_shapes: bool = False
     backward_reads: range = range(0)
     grouping: Grouping = Grouping.ONE_BY_ONE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from caffe_ssd.errors import LayerError
+from caffe_ssd.layers.host_work import HostStep, HostWork, Made, placed
 from caffe_ssd.layers.running_sums import RunningSums
 
 _AS_IT_IS: AbstractContextManager[None] = nullcontext()
@@ -60,6 +62,8 @@ class RunContext:
         groups: what the pass consists of if it stands for several; None: it is one pass.
         sums: puts off what layers add to running statistics until `settle`; None: nothing is put
             off.
+        host_work: of a pass that is to be repeated without calling its layers; None: it is not.
+        boxes_of: a pass's own rows of labels that a pass around it reads; None: all.
     """
 
     device: torch.device
@@ -68,14 +72,21 @@ class RunContext:
     batch_size: int | None = None
     groups: Groups | None = None
     sums: RunningSums | None = None
+    host_work: HostWork | None = None
+    boxes_of: Callable[[Tensor], Tensor] | None = None
     _sent: list[_Sent] = field(default_factory=list, repr=False)
 
-    def of_one_group(self) -> RunContext:
-        """The context of a group, which is one pass for who runs in it."""
+    def of_one_group(self, boxes_of: Callable[[Tensor], Tensor] | None = None) -> RunContext:
+        """The context of a group, which is one pass for who runs in it.
+
+        Args:
+            boxes_of: see the class.
+        """
         size = self.batch_size
         if self.groups is None or size is None:
             return replace(self, groups=None, sums=None)
-        return replace(self, groups=None, sums=None, batch_size=size // len(self.groups))
+        size //= len(self.groups)
+        return replace(self, groups=None, sums=None, batch_size=size, boxes_of=boxes_of)
 
     def putting_off(self) -> RunContext:
         """Itself; what layers add to running statistics waits from now on until `settle`.
@@ -103,15 +114,56 @@ class RunContext:
 
         If a source of this pass sent it from there, as it is or through Splits, nobody waits for
         the device.
+
+        Raises:
+            LayerError: the pass is to be repeated without anybody asking.
         """
-        for sent in self._sent:
-            if _is_still(blob, sent):
-                return sent.here.reshape(blob.shape)
-        return blob.detach().cpu()
+        if self.host_work is not None:
+            raise LayerError("decides on the host what the device has to do")
+        return self._fetched(blob)
+
+    def _fetched(self, blob: Tensor) -> Tensor:
+        source = self._source_of(blob)
+        return blob.detach().cpu() if source is None else self.sent(source).reshape(blob.shape)
+
+    def sent(self, source: int) -> Tensor:
+        """On the host, a blob that went from there to the device; they are numbered in order."""
+        return self._sent[source].here
+
+    def from_host(self, blob: Tensor, make: Callable[[Tensor], Made]) -> Made:
+        """What is made on the host of a blob, for use on the device; see host_work.py.
+
+        In a pass that is part of another one, `make` is given this pass's rows of the blob.
+
+        Args:
+            blob: a label whose rows begin with an image's number.
+            make: depends on what it is given and on nothing else that changes.
+
+        Raises:
+            LayerError: the pass is to be repeated by who does not know where the blob comes from.
+        """
+        boxes_of, work = self.boxes_of, self.host_work
+        if work is not None and work.given is not None:
+            return next(work.given)  # type: ignore[return-value]
+
+        def whole(label: Tensor) -> Made:
+            return make(label if boxes_of is None else boxes_of(label))
+
+        if work is not None:
+            source = self._source_of(blob)
+            if source is None:
+                raise LayerError("reads a label that is not a data layer's own, but made of it")
+            work.steps.append(HostStep(source=source, make=whole))
+        return placed(whole(self._fetched(blob)), self.device)
+
+    def _source_of(self, blob: Tensor) -> int | None:
+        """The number of the blob that was sent, if this one is it."""
+        return next((i for i, sent in enumerate(self._sent) if _is_still(blob, sent)), None)
 
     def _placed(self, top: Tensor) -> Tensor:
         here, top = top, top.to(self.device, non_blocking=True)
-        if top.device != here.device and top.numel() <= _KEPT_ON_HOST and not top.is_inference():
+        is_kept = self.host_work is not None or top.numel() <= _KEPT_ON_HOST
+        if top.device != here.device and is_kept and not top.is_inference():
             self._sent.append(_Sent(top, top._version, here.detach()))
         if self.channels_last and top.dim() == 4:
             return top.contiguous(memory_format=torch.channels_last)

@@ -11,9 +11,10 @@ always right. A blob that is the same in every pass, such as the priors, is made
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -196,6 +197,8 @@ class OneByOne(Layer):
         self._kinds = kinds
         self.blobs = layer.blobs
         self.can_repeat = layer.can_repeat
+        self.draws_on_device = layer.draws_on_device
+        self.reads_boxes = layer.reads_boxes
 
     @property
     def layer(self) -> Layer:
@@ -211,32 +214,36 @@ class OneByOne(Layer):
             return call_layer(self.layer, bottoms, context)
         made = []
         for i in range(len(groups)):
-            inside = context.of_one_group()
-            parts = [
-                _part(bottom, kind, i, groups, context, inside)
-                for bottom, kind in zip(bottoms, self._kinds, strict=True)
-            ]
+            inside = context.of_one_group(_boxes_of(i, groups, context.batch_size))
+            parts = [self._part(j, bottom, i, context, inside) for j, bottom in enumerate(bottoms)]
             with state_kept(self.running_state(), when=not groups.keeps_statistics(i)):
                 made.append(call_layer(self.layer, parts, inside))
         return tuple(_end_to_end(parts) for parts in zip(*made, strict=True))
 
+    def _part(
+        self, index: int, bottom: Tensor, group: int, whole: RunContext, inside: RunContext
+    ) -> Tensor:
+        """One group's part of a bottom, with which its own context is acquainted."""
+        match self._kinds[index]:
+            case Kind.COMMON:
+                return bottom
+            case Kind.NUMBERS:
+                return bottom[group]
+            case Kind.BOXES:
+                if index == self.layer.reads_boxes:  # by `from_host`, which knows the group's rows
+                    return bottom
+                assert inside.boxes_of is not None
+                return inside.received([inside.boxes_of(whole.on_host(bottom))])[0]
+            case Kind.PARTS:
+                assert whole.groups is not None
+                size = bottom.shape[0] // len(whole.groups)
+                return bottom.narrow(0, group * size, size)
 
-def _part(
-    bottom: Tensor, kind: Kind, group: int, groups: Groups, whole: RunContext, inside: RunContext
-) -> Tensor:
-    """One group's part of a bottom, with which its own context is acquainted."""
-    match kind:
-        case Kind.COMMON:
-            return bottom
-        case Kind.NUMBERS:
-            return bottom[group]
-        case Kind.BOXES:
-            assert inside.batch_size is not None
-            rows = part_of_boxes(whole.on_host(bottom), group, inside.batch_size)
-            return inside.received([rows])[0]
-        case Kind.PARTS:
-            size = bottom.shape[0] // len(groups)
-            return bottom.narrow(0, group * size, size)
+
+def _boxes_of(group: int, groups: Groups, batch_size: int | None) -> Callable[[Tensor], Tensor]:
+    """What finds a group's rows in a label, on the host."""
+    assert batch_size is not None
+    return partial(part_of_boxes, part=group, batch_size=batch_size // len(groups))
 
 
 def _end_to_end(parts: Sequence[Tensor]) -> Tensor:

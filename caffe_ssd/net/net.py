@@ -271,14 +271,14 @@ class Net(nn.Module):
         runner = Runner(self.context().putting_off()) if runner is None else runner
         return self._run(fed, keep, runner)
 
-    def repeat(self, result: NetResult, runner: Runner) -> NetResult:
+    def repeat(self, sources: Mapping[Value, Tensor], runner: Runner) -> NetResult:
         """Run the net once more with what its sources made in another pass.
 
         Args:
-            result: of that pass.
+            sources: of that pass's result.
             runner: see `forward`; in `context(result)`.
         """
-        return self._run(result.sources, (), runner)
+        return self._run(sources, (), runner)
 
     def _run(self, fed: Mapping[Value, Tensor], keep: Collection[str], runner: Runner) -> NetResult:
         wanted = {self._finals[name]: name for name in [*self.outputs, *keep]}
@@ -348,11 +348,11 @@ class Net(nn.Module):
 
     def clear_diffs(self) -> None:
         """Forget all parameter gradients."""
-        for entry in self.learnable:
-            if not self.keep_diffs:
-                entry.blob.grad = None
-            elif entry.blob.grad is not None:
-                entry.blob.grad.zero_()
+        diffs = [entry.blob.grad for entry in self.learnable if entry.blob.grad is not None]
+        if self.keep_diffs and diffs:
+            torch._foreach_zero_(diffs)
+        for entry in () if self.keep_diffs else self.learnable:
+            entry.blob.grad = None
         self.tie_diffs()
 
     def tie_diffs(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,22 @@ class NetResult:
     blobs: dict[str, Tensor]
     sources: Mapping[Value, Tensor] = field(default_factory=dict)
     groups: Groups | None = None
+
+    def detached(self) -> NetResult:
+        """The same without what a backward pass needs."""
+        return replace(
+            self, loss=self.loss.detach(), blobs={k: v.detach() for k, v in self.blobs.items()}
+        )
+
+    def copied(self) -> NetResult:
+        """The same in memory of its own."""
+        return replace(
+            self, loss=self.loss.clone(), blobs={k: v.clone() for k, v in self.blobs.items()}
+        )
+
+    def of(self, sources: Mapping[Value, Tensor], groups: Groups | None) -> NetResult:
+        """The same as what a pass with these sources gave."""
+        return replace(self, sources=sources, groups=groups)
 
 
 def total_loss(

@@ -35,18 +35,22 @@ def forward(net: Net) -> NetResult:
 
 
 def forward_backward(net: Net) -> NetResult:
-    """One pass that adds to the gradients, logged if the net's `debug_info` is set."""
+    """One pass that adds to the gradients, logged if the net's `debug_info` is set.
+
+    Returns:
+        What it gives, without what a backward pass needs: that is past.
+    """
     if not net.debug_info:
         result: NetResult = net()
         _backward(result)
-        return result
+        return result.detached()
     with DebugReport(net) as report:
         runner = WatchingRunner(net.context(), report, uses_of_blobs(net.layers))
         result = net(runner=runner)
         _backward(result)
         runner.tell_learnt(net.steps, net.layers)
     log_all_params(net)
-    return result
+    return result.detached()
 
 
 def _backward(result: NetResult) -> None:

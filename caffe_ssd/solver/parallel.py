@@ -199,7 +199,10 @@ def join(
 
     net = solver.net
     learning = [entry.blob for entry in net.learnable if entry.blob.requires_grad]
-    reduction = Reduction(learning, late={id(owner) for _, owner in net.shared_views})
+    late = {id(owner) for _, owner in net.shared_views}
+    if solver.captured is not None:  # a replay tells of no gradient: all are sent behind it
+        late = {id(blob) for blob in learning}
+    reduction = Reduction(learning, late=late)
     expected = -1  # the iteration that follows the last one
 
     def on_start() -> None:

@@ -22,6 +22,7 @@ from caffe_ssd import log
 from caffe_ssd.errors import SolverError
 from caffe_ssd.layers.registry import Runtime
 from caffe_ssd.net import Net, NetResult
+from caffe_ssd.net.captured import CapturedPasses
 from caffe_ssd.net.net_log import build_logged_net
 from caffe_ssd.proto.caffe_pb2 import SnapshotOrigin, SolverParameter
 from caffe_ssd.proto.lenient import Lenient
@@ -66,6 +67,7 @@ class Solver:
         options: what else changes the numbers, such as flags of the command; kept in snapshots.
         restart_data: after `restore` begin again at the first record, as the reference does.
         pass_plan: the passes of an iteration; see `use_groups`.
+        captured: what replays them; see `use_cuda_graph`.
         store_updates: leave in each blob's `grad` what was subtracted from it.
 
     Raises:
@@ -94,6 +96,7 @@ class Solver:
         self.restart_data = False
         self.store_updates = False
         self.stopped_early = False
+        self.captured: CapturedPasses | None = None
         self._check_settings()
         self.pass_plan = PassPlan(iter_size=self.param.iter_size)
         self._seed()
@@ -160,6 +163,14 @@ class Solver:
         others = nets_of_other_devices(self._source, self.runtime, num_devices, seed)
         self.net.use_groups(others, self.pass_plan.batches_at_once)
 
+    def use_cuda_graph(self) -> None:
+        """Let training passes be replayed; see captured.py. Call it when all else is chosen.
+
+        Raises:
+            NetError: a layer of the train net cannot be run so.
+        """
+        self.captured = CapturedPasses(self.net)
+
     # One pass ------------------------------------------------------------------------------------
 
     def forward(self, net: Net) -> NetResult:
@@ -168,6 +179,8 @@ class Solver:
 
     def forward_backward(self, net: Net) -> NetResult:
         """One pass that adds to the gradients; a subclass may feed the net in its own way."""
+        if self.captured is not None and not net.debug_info:
+            return self.captured.forward_backward()
         return debug_info.forward_backward(net)
 
     # The loop ------------------------------------------------------------------------------------

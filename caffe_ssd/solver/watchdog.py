@@ -128,7 +128,7 @@ class Watchdog:
         if loss == 0 and "zero" not in self._told:
             search = _ZeroSearch(self._net.context(self._last))
             with torch.no_grad(), statistics_kept(self._net.program):
-                self._net.repeat(self._last, search)
+                self._net.repeat(self._last.sources, search)
             for reason in search.reasons:
                 self._tell_once("zero", f"iteration {iteration}: the loss is 0: {reason}")
 
@@ -176,7 +176,7 @@ class Watchdog:
         for parameter in kept:
             parameter.grad = None
         with statistics_kept(net.program), torch.enable_grad():
-            result = net.repeat(self._last, runner)
+            result = net.repeat(self._last.sources, runner)
             if result.loss.requires_grad and not search.found:
                 result.loss.backward()  # type: ignore[no-untyped-call]
                 runner.tell_learnt(net.steps, net.layers)

@@ -92,12 +92,21 @@ def test_resumes_what_as_many_gpus_began(capfd: pytest.CaptureFixture[str]) -> N
         ("-group all -sync_bn", "-sync_bn makes the batches of all GPUs one", 2),
         ("-compile -group 2", "-compile and -group do not go together; leave one of them out", 2),
         ("-compile -checkpoint", "-compile and -checkpoint do not go together", 2),
+        ("-cuda_graph -compile", "-cuda_graph and -compile do not go together", 2),
+        ("-cuda_graph -sync_bn", "-cuda_graph and -sync_bn do not go together", 2),
+        ("-cuda_graph -sync_loss", "-cuda_graph and -sync_loss do not go together", 2),
     ],
 )
 def test_refused(flags: str, said: str, status: int, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "-solver", "solver.prototxt", *flags.split()]) == status
     assert said in capfd.readouterr().err
     assert not list(Path().glob("s_iter*"))
+
+
+def test_graphs_are_for_gpus(capfd: pytest.CaptureFixture[str]) -> None:
+    want = train()
+    assert_same(train("-cuda_graph"), want)
+    assert "-cuda_graph has no effect on the CPU" in capfd.readouterr().err
 
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,11 @@ def test_training_resuming_scoring_and_detecting(
     weights = Path(f"{prefix}_iter_4.caffemodel")
     whole = weights.read_bytes()
     weights.unlink()
+    Path("graph.prototxt").write_text(text.replace(prefix, "graph/net"))
+    Path("graph").mkdir()
+    graph = [*train, "graph.prototxt", *device, "-cuda_graph"]
+    assert commands(guard, folder, graph) == [0]
+    assert Path("graph/net_iter_4.caffemodel").read_bytes() == whole
     net = ["-model", str(solver.with_name("test.prototxt")), "-weights", str(weights)]
     deploy = ["-model", str(solver.with_name("deploy.prototxt")), "-weights", str(weights)]
     statuses = commands(

@@ -57,7 +57,10 @@ def test_the_loss_is_that_of_the_cpu(guard: Path) -> None:
 
 
 def test_a_prior_that_cannot_be_coded_is_found_late(guard: Path) -> None:
-    assert "prior 1 must have positive variances" in run(guard, "bad_priors")
+    at_once, later = run(guard, "bad_priors")
+    assert "prior 1 must have positive variances" in at_once
+    assert "a prior was needed that cannot be coded" in later
+    assert "in an earlier batch" in later
 
 
 def test_a_detection_waits_twice(guard: Path) -> None:

@@ -27,6 +27,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from tests.support.simulated_graph import ANSWERS, SimulatedGraph, check_not_capturing
+
 SOURCE = Path(__file__).with_suffix(".cpp")
 WAITS: Counter[str] = Counter()
 
@@ -154,7 +156,7 @@ class OnDevice(torch.Tensor):
     __array__ = numpy
 
     def tolist(self) -> Any:
-        WAITS[f"tolist {_line()}"] += 1
+        _waits("tolist")
         return self.detach().held.tolist()
 
     def data_ptr(self) -> int:
@@ -187,7 +189,11 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         held_kwargs["device"] = torch.device("cpu")
         held_kwargs.pop("non_blocking", None)
     with _disable_current_modes():
-        made = func(*held_args, **held_kwargs)
+        graph = SimulatedGraph.current
+        if graph is None:
+            made = func(*held_args, **held_kwargs)
+        else:
+            made = graph.call(func, held_args, held_kwargs)
     if func is aten.copy_.default:
         return args[0]
     device = wanted if wanted is not None else there[0].device
@@ -222,20 +228,28 @@ def _count(
 ) -> None:
     """Count what makes the host wait."""
     if name in _WAITING:
-        WAITS[f"{name} {_line()}"] += 1
+        _waits(name)
     if func in _INDEXING:
         indices = pytree.tree_leaves(args[1])
         if any(isinstance(x, Tensor) and x.dtype in (torch.bool, torch.uint8) for x in indices):
-            WAITS[f"index by marks {_line()}"] += 1
+            _waits("index by marks")
         given = [*indices, *args[2:3]]
         if any(isinstance(x, Tensor) and not isinstance(x, OnDevice) for x in given):
-            WAITS[f"index from the host {_line()}"] += 1
+            _waits("index from the host")
+    if func is aten._to_copy.default and not there:
+        check_not_capturing("something is sent from the host")
     if func is aten._to_copy.default and there and wanted is not None and wanted.type == "cpu":
-        WAITS[f"to the host {_line()}"] += 1
+        _waits("to the host")
     if func is aten.copy_.default and isinstance(args[0], OnDevice) != isinstance(
         args[1], OnDevice
     ):
-        WAITS[f"copy_ between host and device {_line()}"] += 1
+        _waits("copy_ between host and device")
+
+
+def _waits(what: str) -> None:
+    """The host waits for the device."""
+    check_not_capturing(what)
+    WAITS[f"{what} {_line()}"] += 1
 
 
 def _same_where_written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> Any:
@@ -287,7 +301,7 @@ def _made_on_host(make: Any) -> Any:
     def made(*args: Any, device: Any = None, **kwargs: Any) -> Tensor:
         if device is None or torch.device(device).type != "cuda":
             return make(*args, **kwargs, **({} if device is None else {"device": device}))
-        WAITS[f"made on the host {_line()}"] += 1
+        _waits("made on the host")
         return make(*args, **kwargs).to(_place(device))
 
     return made
@@ -332,5 +346,5 @@ def _patch_cuda(count: int) -> None:
         "memory_allocated": lambda *a: 0,
         "max_memory_allocated": lambda *a: 0,
     }
-    for name, answer in answers.items():
+    for name, answer in (answers | ANSWERS).items():
         setattr(torch.cuda, name, answer)
