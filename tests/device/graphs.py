@@ -13,7 +13,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import CaffeError
 from caffe_ssd.layers.registry import Layer, LayerSpec, SourceLayer, register_layer
-from caffe_ssd.net import Net, NetResult
+from caffe_ssd.net import Net, NetResult, captured
 from caffe_ssd.net.without_data import images, label_blob, objects
 from caffe_ssd.proto.caffe_pb2 import NetParameter, SolverParameter
 from caffe_ssd.proto.text import parse_text
@@ -39,6 +39,7 @@ class Varied(SourceLayer):
     boxes_top = 1
     sizes: Sequence[int] = (2,)  # images of a batch, in turn
     label: int | None = None  # of all objects
+    newest = 0  # batch that was made
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class Varied(SourceLayer):
         return (self.sizes[0], 3, self.size, self.size), (1, 1, 1, 8)
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        seed = self.batch
+        seed = Varied.newest = self.batch
         self.batch += 1
         count = self.sizes[seed % len(self.sizes)]
         found = objects(count, per_image=(1, 3, 11)[seed % 3], num_classes=6, seed=seed)
@@ -78,6 +79,13 @@ class Honest(Moody):
     """Says so."""
 
     can_repeat = False
+
+
+class Seasonal(Layer):
+    """Does something else from a certain batch on."""
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return bottom * (2 if Varied.newest > 8 else 1)
 
 
 class Asking(Layer):
@@ -109,7 +117,7 @@ def _build_varied(spec: LayerSpec) -> Varied:
     return Varied(96)
 
 
-for kind in (Moody, Honest, Asking, AskingBack):
+for kind in (Moody, Honest, Seasonal, Asking, AskingBack):
     register_layer(kind.__name__)(lambda spec, kind=kind: kind())
 
 
@@ -127,6 +135,8 @@ class Way:
         before_loss: a layer put in the way of the loss's locations, as text.
         loss: more of the loss's settings.
         sizes: images of a batch, in turn.
+        most_graphs: shapes that are captured.
+        check_every: replays, of which one is compared.
     """
 
     iter_size: int = 1
@@ -138,6 +148,8 @@ class Way:
     before_loss: str = ""
     loss: str = ""
     sizes: Sequence[int] = (2,)
+    most_graphs: int = captured.MOST_GRAPHS
+    check_every: int = captured.CHECK_EVERY
 
 
 class Noting(Solver):
@@ -182,7 +194,8 @@ def solver(way: Way, *, graph: bool = True) -> Noting:
     param = parse_text(SETTINGS + way.settings, SolverParameter())
     param.iter_size = way.iter_size
     param.train_net_param.CopyFrom(train_net(way))
-    Varied.sizes = way.sizes
+    Varied.sizes, Varied.label = way.sizes, None
+    captured.MOST_GRAPHS, captured.CHECK_EVERY = way.most_graphs, way.check_every
     made = Noting(param)
     if way.groups:
         made.use_groups()
@@ -227,6 +240,7 @@ def graph_ways(*names: str) -> dict[str, Any]:
         "channels_last": (Way(channels_last=True), 7),
         "bf16": (Way(bf16=True), 7),
         "sizes": (Way(sizes=(2, 3)), 12),
+        "few": (Way(most_graphs=1), 9),
         "dropout": (Way(before_loss=DROPOUT), 7),
         "debug_info": (Way(settings="display: 2 debug_info: true"), 7),
         "adam": (Way(settings='type: "Adam" momentum2: 0.999 clip_gradients: 1'), 7),
@@ -257,13 +271,13 @@ def graph_resumed() -> dict[str, Any]:
     return compared(resumed, whole)
 
 
-def said(way: Way, spoil: Callable[[Noting], None] = lambda made: None) -> str:
+def said(way: Way, spoil: Callable[[Noting], None] = lambda made: None, count: int = 9) -> str:
     """What is said where a training cannot go on, or not after what was done to it."""
     try:
         made = solver(way)
         made.step(6)
         spoil(made)
-        made.step(3)
+        made.step(count - 6)
         made.watchdog.read()
     except CaffeError as error:
         return f"{type(error).__name__} {error}"
@@ -275,6 +289,7 @@ def graph_errors() -> dict[str, str]:
     mining = "mining_type: MAX_NEGATIVE nms_param { nms_threshold: .5 top_k: 10 }"
     return {
         "moody": said(Way(before_loss='type: "Moody"')),
+        "seasonal": said(Way(before_loss='type: "Seasonal"', check_every=2), count=14),
         "honest": said(Way(before_loss='type: "Honest"')),
         "asking": said(Way(before_loss='type: "Asking"')),
         "slow backward": said(Way(before_loss='type: "AskingBack"')),
@@ -291,6 +306,7 @@ def graph_faults() -> dict[str, str]:
 
     found = {"nan": said(Way(), weights)}
     found["label"] = said(Way(), lambda made: setattr(Varied, "label", 6))
+    found["background"] = said(Way(), lambda made: setattr(Varied, "label", 0))
     return found
 
 

@@ -153,10 +153,11 @@ def recorded(number: str, of: str) -> dict[str, Any]:
 
 
 def command(*lines: str) -> dict[str, Any]:
-    """The command `caffe`, once for each line of arguments; exit statuses."""
+    """The command `caffe`, once for each line of arguments; exit statuses, and devices used."""
     from caffe_ssd.cli.main import main
 
-    return {"statuses": [main(json.loads(line)) for line in lines]}
+    statuses = [main(json.loads(line)) for line in lines]
+    return {"statuses": statuses, "used": sorted(simulated_device.USED)}
 
 
 SCENARIOS: dict[str, Callable[..., Any]] = {

@@ -19,7 +19,7 @@ def assert_equal(found: dict[str, Any], least: int = 1) -> None:
     assert found["graphs"] >= least
 
 
-@pytest.mark.parametrize("ways", ["plain iter_size groups", "sizes dropout"])
+@pytest.mark.parametrize("ways", ["plain iter_size groups", "few dropout"])
 def test_the_same_training(guard: Path, ways: str) -> None:
     for found in run(guard, "graph_ways", *ways.split()).values():
         assert_equal(found)
@@ -49,17 +49,20 @@ def test_what_cannot_be_captured_is_said(guard: Path) -> None:
     said = run(guard, "graph_errors")
     wrong = "a replayed CUDA graph gives other numbers than the pass it stands for: the loss is off"
     assert wrong in said["moody"]
+    assert wrong in said["seasonal"]
     assert "layer 'between' (Honest) cannot be part of a CUDA graph" in said["honest"]
     assert "layer 'between' (Asking)" in said["asking"]
     assert "layer 'mbox_loss' (MultiBoxLoss)" in said["nms"]
     for name in ("asking", "slow backward", "nms"):
         assert "cannot be captured as a CUDA graph" in said[name]
-    for name in ("moody", "honest", "asking", "slow backward", "nms"):
+    for name in ("moody", "seasonal", "honest", "asking", "slow backward", "nms"):
         assert said[name].startswith("NetError")
         assert said[name].endswith("leave -cuda_graph out")
 
 
 def test_faults_of_the_numbers_are_found_as_ever(guard: Path) -> None:
     said = run(guard, "graph_faults")
-    assert "ground truth labels must be from 0 to 5, got 6" in said["label"]
+    where = "layer 'mbox_loss' (MultiBoxLoss): "
+    assert f"{where}ground truth labels must be from 0 to 5, got 6" in said["label"]
+    assert f"{where}the background label 0 is in the ground truth" in said["background"]
     assert "layer 'Convolution1' (Convolution) is the first whose output" in said["nan"]

@@ -28,9 +28,11 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from tests.support.simulated_graph import ANSWERS, SimulatedGraph, check_not_capturing
+from tests.support.simulated_peers import patch_distributed
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 WAITS: Counter[str] = Counter()
+USED: set[str] = set()  # devices on which anything was computed
 
 aten = torch.ops.aten
 
@@ -106,6 +108,7 @@ def install(guard: Path) -> None:
     for kind in (torch.nn.Parameter, OnDevice):
         kind.data = property(_base_data.__get__, _set_data)  # type: ignore[assignment]
     torch.__future__.set_swap_module_params_on_conversion(True)
+    patch_distributed(lambda x: x.detach().held if isinstance(x, OnDevice) else None)
     _Everywhere().__enter__()
     _watch_threads()
 
@@ -199,6 +202,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     device = wanted if wanted is not None else there[0].device
     if device.type == "cpu":
         return made
+    USED.add(str(device))
     wrapped = pytree.tree_map_only(Tensor, lambda x: OnDevice(x, device), made)
     return _same_where_written(func, args, kwargs, wrapped)
 
