@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from caffe_ssd.errors import LayerParamError, ShapeError
+from caffe_ssd.layers.channel_sums import sums_are_rough
 from caffe_ssd.layers.common import check_channels
 from caffe_ssd.layers.grouped_batch_norm import grouped_batch_norm
+from caffe_ssd.layers.normalize_by import joint_statistics, normalize_by, own_statistics
 from caffe_ssd.layers.peers import Peers, in_step
 from caffe_ssd.layers.registry import Grouping, Layer, LayerSpec, Shape, register_layer
 from caffe_ssd.layers.run_context import Groups, RunContext
 from caffe_ssd.layers.running_sums import RunningSums, decay_and_add
-from caffe_ssd.layers.synced_batch_norm import joint_statistics, synced_batch_norm
 
 
 def batch_norm_train(
@@ -68,13 +69,13 @@ def batch_norm_train(
         fraction = moving_average_fraction
         add(sums, _in_turn(means, variances, fraction), fraction ** len(counted))
         return y
-    if peers is None:
+    if peers is None and not sums_are_rough(x):
         mean, variance = torch.zeros_like(mean_sum), torch.zeros_like(variance_sum)
         y, mean, variance = _normalize_alone(x, mean, variance, weight, bias, eps)
     else:
-        joint = joint_statistics(x, peers)
-        mean, variance = joint.mean, joint.unbiased_variance
-        y = synced_batch_norm(x, weight, bias, joint, eps=eps, peers=peers)
+        found = own_statistics(x) if peers is None else joint_statistics(x, peers)
+        mean, variance = found.mean[0], found.unbiased_variance[0]
+        y = normalize_by(found, x, weight, bias, eps=eps, peers=peers)
     add(sums, [mean, variance, torch.ones_like(factor)], moving_average_fraction)
     return y
 

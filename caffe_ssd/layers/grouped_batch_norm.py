@@ -1,7 +1,8 @@
 """Batch normalisation of several passes at once, each by its own statistics; see `batch_norm`.
 
 The native kernels run once per group, on views of the whole batch, and write into views of the
-result: no copy is made, and every group's numbers are those of a pass of its own to the last bit.
+result, so that no copy is made, unless their sums are too rough (channel_sums.py). Every group's
+numbers are those of a pass of its own to the last bit.
 
 Shapes: N items, C channels, then any sizes; G groups, which divide N.
 """
@@ -12,6 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from caffe_ssd.layers.channel_sums import sums_are_rough
+from caffe_ssd.layers.normalize_by import normalize_by, own_statistics
 
 _aten = torch.ops.aten
 
@@ -31,6 +35,10 @@ def grouped_batch_norm(
     Returns:
         The normalised x, and each group's mean and unbiased variance, (G, C), without gradients.
     """
+    if sums_are_rough(x[: len(x) // num_groups]):
+        found = own_statistics(x, num_groups)
+        y = normalize_by(found, x, weight, bias, eps=eps)
+        return y, found.mean, found.unbiased_variance
     single = x.numel() == num_groups * x.shape[1]
     centred = x - x.detach() if single else x  # exactly 0, or the small eps blows up its rounding
     y, mean, variance = _GroupedBatchNorm.apply(  # type: ignore[no-untyped-call]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
+from caffe_ssd.layers.normalize_by import joint_statistics, normalize_by
 from caffe_ssd.layers.peers import Peers
-from caffe_ssd.layers.synced_batch_norm import joint_statistics, synced_batch_norm
 from caffe_ssd.net import Net, NetResult
 from caffe_ssd.proto.caffe_pb2 import NetParameter
 from caffe_ssd.proto.text import parse_text
@@ -185,7 +185,7 @@ def _uneven(rank: int) -> dict[str, Tensor]:
     weight = torch.tensor([0.5, 2.0, -1.0]).requires_grad_()
     peers = Peers()
     statistics = joint_statistics(x, peers)
-    y = synced_batch_norm(x, weight, None, statistics, eps=1e-5, peers=peers)
+    y = normalize_by(statistics, x, weight, None, eps=1e-5, peers=peers)
     (y * y.detach().sin()).sum().backward()
     assert x.grad is not None
     assert weight.grad is not None

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from caffe_ssd.errors import LayerParamError, ShapeError
+from caffe_ssd.layers.channel_sums import sums_are_rough
 from caffe_ssd.layers.common import check_rank, constant, learnt_blobs
+from caffe_ssd.layers.normalize_by import joint_statistics, normalize_by, own_statistics
 from caffe_ssd.layers.peers import Peers, in_step
 from caffe_ssd.layers.registry import Layer, LayerSpec, Shape, register_layer
-from caffe_ssd.layers.synced_batch_norm import joint_statistics, synced_batch_norm
 from caffe_ssd.proto.caffe_pb2 import BNParameter
 
 SEGNET_FIELDS = ("scale_filler", "shift_filler", "bn_mode")
@@ -132,11 +133,10 @@ class PSPNetBN(_ChannelLayer):
                 bottom, slope, bias, mean.detach(), variance.detach(), False, 0.0, self.eps, cudnn
             )
         peers = in_step(self.peers)
-        if peers is not None:
-            joint = joint_statistics(bottom, peers)
-            top = synced_batch_norm(bottom, slope, bias, joint, eps=self.eps, peers=peers)
-            self._keep(joint.mean, joint.variance)
-            return top
+        if peers is not None or sums_are_rough(bottom):
+            found = own_statistics(bottom) if peers is None else joint_statistics(bottom, peers)
+            self._keep(found.mean, found.variance)
+            return normalize_by(found, bottom, slope, bias, eps=self.eps, peers=peers)
         with torch.no_grad():
             new_mean, new_variance = batch_statistics(bottom)
             self._keep(new_mean, new_variance)
