@@ -37,7 +37,9 @@ def add_computing_flags(parser: FlagParser) -> None:
     )
     parser.add_switch(
         "channels_last",
-        help="images with channels innermost: up to a quarter faster, other rounding",
+        default=None,
+        help="images with channels innermost: up to a third faster on a CPU, where it is the rule; "
+        "-channels_last=false: outermost; the difference is rounding",
     )
     parser.add_switch(
         "compile",
@@ -119,8 +121,10 @@ def choose_speed(args: argparse.Namespace, device: torch.device) -> None:
     """Turn -fast into the flags that it stands for on a device, and say which they are."""
     if not args.fast:
         return
-    args.channels_last = True
-    chosen = ["-channels_last"]
+    chosen = []
+    if args.channels_last is not False:
+        args.channels_last = True
+        chosen.append("-channels_last")
     args.bf16 = args.bf16 or devices.has_bfloat16(device)
     if args.bf16:
         chosen.append("-bf16")
@@ -145,7 +149,7 @@ def use_computing_flags(args: argparse.Namespace, solver: Solver, num_devices: i
         solver.use_groups(int(args.group or 1), num_devices)
     if args.bf16:
         solver.net.use_bfloat16()
-    if args.channels_last:
+    if _channels_last(args, solver.device):
         solver.net.use_channels_last()
     if args.checkpoint:
         solver.net.use_checkpoints()
@@ -157,3 +161,10 @@ def use_computing_flags(args: argparse.Namespace, solver: Solver, num_devices: i
         logger.warning("-cuda_graph has no effect on the CPU")
     elif args.cuda_graph:
         solver.use_cuda_graph()
+
+
+def _channels_last(args: argparse.Namespace, device: torch.device) -> bool:
+    """Whether channels are innermost: as said, else where it is known to be faster."""
+    if args.channels_last is None:
+        return device.type == "cpu" and not args.compile
+    return bool(args.channels_last)

@@ -44,6 +44,7 @@ class FlagParser(argparse.ArgumentParser):
         )
         self._positionals.title, self._optionals.title = "arguments", "flags"
         self._is_switch: dict[str, bool] = {}
+        self._has_off: set[str] = set()
         self.add_argument("--help", action="help", help="show this text")
         self.add_switch("debug", help="show the traceback of an error")
 
@@ -57,10 +58,19 @@ class FlagParser(argparse.ArgumentParser):
         self._is_switch[name] = False
         self.add_argument(f"-{name}", dest=name, **options)  # type: ignore[arg-type]
 
-    def add_switch(self, name: str, *, help: str) -> None:
-        """Add a flag without a value, which is False unless it is given."""
+    def add_switch(self, name: str, *, help: str, default: bool | None = False) -> None:
+        """Add a flag without a value.
+
+        Args:
+            name: with underscores, without dashes.
+            help: what it does.
+            default: its value if nothing is said about it; None to decide later.
+        """
         self._is_switch[name] = True
-        self.add_argument(f"-{name}", dest=name, action="store_true", help=help)
+        self.add_argument(f"-{name}", dest=name, action="store_true", default=default, help=help)
+        if default is not False:
+            self._has_off.add(name)
+            self.add_argument(f"-no{name}", dest=name, action="store_false", help=argparse.SUPPRESS)
 
     def parse_flags(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse a command line.
@@ -113,6 +123,7 @@ class FlagParser(argparse.ArgumentParser):
             else:
                 self._refuse(word)
         given = [f"-{name}" for name, is_on in switches.items() if is_on]
+        given += [f"-no{name}" for name in self._has_off if switches.get(name) is False]
         return [*values, *given, *(["--", *arguments] if arguments else [])]
 
     def _negated(self, name: str) -> str:

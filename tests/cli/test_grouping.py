@@ -11,6 +11,7 @@ import torch
 
 from caffe_ssd import devices
 from caffe_ssd.cli.main import main
+from caffe_ssd.net import Net
 from caffe_ssd.proto.binary import read_weights
 from caffe_ssd.proto.blobs import blob_to_array
 
@@ -134,6 +135,31 @@ def test_fast_says_what_it_is(
     assert ("here; not -bf16, for which this device has no" in said) == (not has_bfloat16)
     train("-snapshot", "s_iter_2.solverstate")
     assert ("-bf16 was given, is not" in capfd.readouterr().err) == has_bfloat16
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("", True),
+        ("-channels_last", True),
+        ("-channels_last=false", False),
+        ("-nochannels_last", False),
+        ("-fast -channels_last=false", False),
+        ("-checkpoint -group 2", True),
+    ],
+)
+def test_channels_are_innermost_unless_refused(
+    flags: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    use = Net.use_channels_last
+    monkeypatch.setattr(Net, "use_channels_last", lambda net: calls.append(net) or use(net))
+    train(*flags.split())
+    assert bool(calls) is expected
+
+
+def test_layouts_differ_by_rounding_only() -> None:
+    assert_same(train("-channels_last=false"), train())
 
 
 def test_bfloat16_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ def made() -> FlagParser:
     parser.add_flag("min_dim", type=int, default=0, help="a number (%(default)s)")
     parser.add_flag("backend", default="lmdb", choices=("lmdb", "leveldb"), help="a text")
     parser.add_switch("no_link", help="a switch that begins with no")
+    parser.add_switch("pack", default=True, help="a switch that is on")
+    parser.add_switch("sort", default=None, help="a switch that decides for itself")
     return parser
 
 
@@ -45,6 +47,26 @@ def test_switches(words: str, expected: bool) -> None:
     flags = parse(f"{words} root")
     assert flags.check_label is expected
     assert flags.words == ["root"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("-{}", True),
+        ("-{}=true", True),
+        ("-{}=false", False),
+        ("-no{}", False),
+        ("-no{} -{}", True),
+    ],
+)
+def test_switches_that_are_not_off(words: str, expected: bool) -> None:
+    for name in ("pack", "sort"):
+        assert getattr(parse(words.replace("{}", name)), name) is expected
+
+
+def test_defaults_of_switches() -> None:
+    flags = parse("")
+    assert (flags.no_link, flags.pack, flags.sort) == (False, True, None)
 
 
 @pytest.mark.parametrize(
