@@ -50,7 +50,7 @@ run python "$examples/shapes/DSOD_shapes.py" --no-run --gpu none \
     --model-dir model --job-dir job --output-dir results
 
 step "Training, from scratch (the shell job of the script above runs the same command)"
-run caffe train -solver model/solver.prototxt -channels_last
+run caffe train -solver model/solver.prototxt
 prefix=$(sed -n 's/^snapshot_prefix: "\(.*\)"/\1/p' model/solver.prototxt)
 weights=${prefix}_iter_$iterations.caffemodel
 

@@ -75,6 +75,17 @@ def test_trajectory(name: str, iterations: int) -> None:
         assert_follows(solver.losses, run.want["loss_sub"], run.want["spread_loss_sub"])
 
 
+@pytest.mark.parametrize("name", ["tiny96", pytest.param("dsod300_smallest", marks=needs_shared)])
+def test_channels_innermost_follow_as_closely(name: str) -> None:
+    run = RecordedRun(name)
+    solver = run.solver()
+    solver.net.use_channels_last()
+    before = blobs_of(solver)
+    solver.step(1)
+    np.testing.assert_allclose(solver.losses[0], run.want["loss_sub"][0], rtol=1e-5)
+    assert_first_step(run, before, solver)
+
+
 def test_restart_from_the_references_snapshot(tmp_path: Path, monkeypatch) -> None:
     """Its weights, momentum and schedule give its next losses to 1e-5."""
     run = RecordedRun("tiny96")
