@@ -50,8 +50,9 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
             torch.cat(each).view(-1, x.shape[1]).double() for each in zip(*found, strict=True)
         )
         share = _shares(parts, len(means))
-        mean = share @ means
-        variance = share @ (variances + (means - mean).square())
+        # Not as products of matrices, which -bf16 might round.
+        mean = (share * means).sum(0)
+        variance = (share * (variances + (means - mean).square())).sum(0)
         return mean.to(x.dtype), variance.to(x.dtype)
 
 
@@ -96,6 +97,6 @@ def _parts(x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _shares(parts: Sequence[Tensor], lists: int) -> Tensor:
-    """The part of all elements that each list has, (lists), in float64."""
+    """The part of all elements that each list has, (lists, 1), in float64."""
     rows = torch.tensor([len(part) for part in parts for _ in range(lists // len(parts))])
-    return rows / rows.sum(dtype=torch.float64)
+    return (rows / rows.sum(dtype=torch.float64))[:, None]
