@@ -20,9 +20,9 @@ from caffe_ssd.cli.main import main
 from caffe_ssd.errors import DataError
 from caffe_ssd.proto.binary import read_weights
 from caffe_ssd.solver.results_file import ResultsFile, earlier_entries, read_results
+from tests.cli.conftest import TRAIN_DETECTION
 
 CAFFE = (sys.executable, "-m", "caffe_ssd.cli.main")
-TRAIN = ("train", "-solver", "det_solver.prototxt", "-workers", "0")
 START = ("-weights", "snapshots/det_init.caffemodel")
 TESTS = 'test_net: "det_test.prototxt"\ntest_iter: 3\ntest_interval: 100\n'
 BEST = Path("det_best.caffemodel")
@@ -51,7 +51,7 @@ def score(weights: Path) -> float:
 
 
 def test_the_best_weights_are_those_of_the_best_test(detection: Path) -> None:
-    assert main([*TRAIN, *START, "-keep_best"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-keep_best"]) == 0
     assert [e["iteration"] for e in entries("best")] == [100, 300]  # 200 was worse
     assert entries("best")[-1]["score"] == pytest.approx(0.902597, abs=1e-3)
     assert entries("best")[-1]["weights"] == str(BEST)
@@ -61,7 +61,7 @@ def test_the_best_weights_are_those_of_the_best_test(detection: Path) -> None:
 def test_they_stay_when_tests_get_worse(detection: Path) -> None:
     settings = Path("det_solver.prototxt")
     settings.write_text(settings.read_text().replace("max_iter: 300", "max_iter: 250"))
-    assert main([*TRAIN, *START, "-keep_best"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-keep_best"]) == 0
     assert [e["iteration"] for e in entries("best")] == [100]
     assert score(BEST) == pytest.approx(0.882576, abs=1e-3)
 
@@ -69,23 +69,23 @@ def test_they_stay_when_tests_get_worse(detection: Path) -> None:
 def test_a_resumed_training_goes_on_comparing(detection: Path) -> None:
     settings = Path("det_solver.prototxt")
     settings.write_text(settings.read_text().replace("snapshot: 150", "snapshot: 50"))
-    assert main([*TRAIN, *START, "-keep_best"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-keep_best"]) == 0
     whole = blobs(BEST)
     results = Path("det_results.jsonl")
     lines = [x for x in results.read_text().splitlines() if json.loads(x)["iteration"] < 250]
     results.write_text("\n".join(lines) + '\n{"kind": "tr')  # as a crash leaves it
     before = BEST.read_bytes()
-    assert main([*TRAIN, "-snapshot", "det_iter_150.solverstate", "-keep_best"]) == 0
+    assert main([*TRAIN_DETECTION, "-snapshot", "det_iter_150.solverstate", "-keep_best"]) == 0
     assert [e["iteration"] for e in entries("best")] == [100, 300]
     assert blobs(BEST) == whole
     assert before == BEST.read_bytes()
 
 
 def test_another_training_begins_anew(detection: Path) -> None:
-    assert main([*TRAIN, *START, "-keep_best"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-keep_best"]) == 0
     settings = Path("det_solver.prototxt")
     settings.write_text(settings.read_text().replace("base_lr: 0.02", "base_lr: 1e-6"))
-    assert main([*TRAIN, *START, "-keep_best"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-keep_best"]) == 0
     assert [e["iteration"] for e in entries("best")][:3] == [100, 300, 100]
     assert entries("best")[2]["score"] < 0.5
     assert blobs(BEST) != blobs("snapshots/det_iter_300.caffemodel")
@@ -94,10 +94,10 @@ def test_another_training_begins_anew(detection: Path) -> None:
 def test_the_file_that_went_is_no_best(detection: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = Path("det_solver.prototxt")
     settings.write_text(settings.read_text().replace("max_iter: 300", "max_iter: 150"))
-    assert main([*TRAIN, *START, "-keep_best"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-keep_best"]) == 0
     BEST.unlink()
     settings.write_text(settings.read_text().replace("max_iter: 150", "max_iter: 250"))
-    assert main([*TRAIN, "-snapshot", "det_iter_150.solverstate", "-keep_best"]) == 0
+    assert main([*TRAIN_DETECTION, "-snapshot", "det_iter_150.solverstate", "-keep_best"]) == 0
     assert [e["iteration"] for e in entries("best")] == [100, 200]
     assert score(BEST) == pytest.approx(0.863636, abs=1e-3)
 
@@ -107,7 +107,7 @@ def test_stop_after_tests_that_are_not_better(
     detection: Path, keep: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["-stop_after", "1", *(["-keep_best"] if keep else [])]
-    assert main([*TRAIN, *START, *flags]) == 0
+    assert main([*TRAIN_DETECTION, *START, *flags]) == 0
     log = capsys.readouterr().err
     assert "1 tests in a row were not better than 0.88" in log
     assert "Optimization stopped early." in log
@@ -124,11 +124,13 @@ def test_tests_before_a_resume_count(detection: Path) -> None:
     )
     # The rate is 0 from 100 on, so that no test is better than that at 100 or 150.
     settings.write_text(text.replace("stepvalue: 200", "stepvalue: 120").replace("0.1", "0", 1))
-    assert main([*TRAIN, *START]) == 0
+    assert main([*TRAIN_DETECTION, *START]) == 0
     tests = {int(str(e["iteration"])): e["outputs"]["detection_eval"][0] for e in entries("test")}
     best = min(i for i in tests if tests[i] == max(tests.values()))
     assert best <= 150
-    assert main([*TRAIN, "-snapshot", "det_iter_200.solverstate", "-stop_after", "2"]) == 0
+    assert (
+        main([*TRAIN_DETECTION, "-snapshot", "det_iter_200.solverstate", "-stop_after", "2"]) == 0
+    )
     last = entries("test")[-1]["iteration"]
     assert last == max(200, best + 100)
 
@@ -137,7 +139,7 @@ def test_two_processes_keep_the_best(detection: Path, capfd: pytest.CaptureFixtu
     flags = ["-keep_best", "-stop_after", "1", "-cpu_processes", "2", "-log", "whole.log"]
     settings = Path("det_solver.prototxt")
     settings.write_text(settings.read_text().replace("base_lr: 0.02", "base_lr: 0"))
-    assert main([*TRAIN, *START, *flags]) == 0
+    assert main([*TRAIN_DETECTION, *START, *flags]) == 0
     assert [e["iteration"] for e in entries("best")] == [100]
     assert Path("det_iter_200.solverstate").exists()
     log = Path("whole.log").read_text()
@@ -164,7 +166,7 @@ def test_nothing_to_compare(
 ) -> None:
     settings = Path("det_solver.prototxt")
     settings.write_text(settings.read_text().replace(old, new).replace("snapshot: 150", ""))
-    assert main([*TRAIN, "-keep_best"]) == 2
+    assert main([*TRAIN_DETECTION, "-keep_best"]) == 2
     assert message in capsys.readouterr().err
     assert not Path("det_results.jsonl").exists()
 
@@ -184,17 +186,19 @@ def test_the_log_is_what_standard_error_shows(
     detection: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("whole.log").write_text("an old one\n")
-    assert main([*TRAIN, *START, "-log", "whole.log"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-log", "whole.log"]) == 0
     shown = capsys.readouterr().err
     assert Path("whole.log").read_text() == shown
-    assert main([*TRAIN, "-snapshot", "det_iter_150.solverstate", "-log", "whole.log"]) == 0
+    assert (
+        main([*TRAIN_DETECTION, "-snapshot", "det_iter_150.solverstate", "-log", "whole.log"]) == 0
+    )
     assert Path("whole.log").read_text() == shown + capsys.readouterr().err
 
 
 def test_the_log_says_why_a_training_failed(detection: Path) -> None:
     net = Path("det_train.prototxt")
     net.write_text(net.read_text().replace("shapes/train_lmdb", "missing_lmdb"))
-    assert main([*TRAIN, "-log", "whole.log"]) == 1
+    assert main([*TRAIN_DETECTION, "-log", "whole.log"]) == 1
     last = Path("whole.log").read_text().splitlines()[-1]
     assert last.startswith("caffe: ")
     assert "missing_lmdb" in last
@@ -203,7 +207,7 @@ def test_the_log_says_why_a_training_failed(detection: Path) -> None:
 def test_a_log_that_cannot_be_written_is_one_error(
     detection: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*TRAIN, "-log", "nowhere/whole.log"]) == 1
+    assert main([*TRAIN_DETECTION, "-log", "nowhere/whole.log"]) == 1
     error = capsys.readouterr().err
     assert error == (
         "caffe: Could not write the log to nowhere/whole.log: No such file or directory\n"
@@ -216,7 +220,7 @@ def test_a_full_disk_does_not_end_the_training(
     detection: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
-    assert main([*TRAIN, *START, "-log", "/dev/full"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-log", "/dev/full"]) == 0
     assert capsys.readouterr().err.count("Could not write the log to /dev/full: No space") == 1
     assert Path("det_iter_300.solverstate").exists()
 
@@ -229,7 +233,7 @@ def test_a_training_that_is_refused_leaves_the_log_alone(detection: Path) -> Non
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     Path("whole.log").write_text("the other's\n")
-    assert main([*TRAIN, "-log", "whole.log"]) == 1
+    assert main([*TRAIN_DETECTION, "-log", "whole.log"]) == 1
     holder.communicate("end\n", timeout=60)
     assert Path("whole.log").read_text() == "the other's\n"
 
@@ -248,7 +252,7 @@ def test_the_log_ends_well_at_a_signal(detection: Path, processes: int) -> None:
     settings.write_text(settings.read_text().replace("max_iter: 300", "max_iter: 10000000"))
     several = ["-cpu_processes", str(processes)] if processes > 1 else []
     process = subprocess.Popen(
-        [*CAFFE, *TRAIN, "-log", "whole.log", *several],
+        [*CAFFE, *TRAIN_DETECTION, "-log", "whole.log", *several],
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,

@@ -18,9 +18,9 @@ import pytest
 from caffe_ssd.cli import train
 from caffe_ssd.cli.main import main
 from caffe_ssd.desk.console import run_command
+from tests.cli.conftest import TRAIN_DETECTION
 from tests.cli.test_runs import PREFIX, run
 
-TRAIN = ("train", "-solver", "det_solver.prototxt", "-workers", "0")
 START = ("-weights", "snapshots/det_init.caffemodel")
 LOG = Path("det_train.log")
 
@@ -34,7 +34,7 @@ def settings(old: str, new: str) -> None:
 
 def digest(capsys: pytest.CaptureFixture[str], *flags: str) -> list[str]:
     capsys.readouterr()
-    assert main([*TRAIN, "-digest", "on", *flags]) == 0
+    assert main([*TRAIN_DETECTION, "-digest", "on", *flags]) == 0
     return [line.rstrip() for line in capsys.readouterr().err.splitlines()]
 
 
@@ -66,7 +66,7 @@ def test_the_digest(detection: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_file_has_the_whole_log(detection: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plain = run(*TRAIN, *START)
+    plain = run(*TRAIN_DETECTION, *START)
     for path in Path().glob("det_*results.jsonl"):
         path.unlink()
     digest(capsys, *START)
@@ -127,7 +127,7 @@ def test_classes_without_names(detection: Path, capsys: pytest.CaptureFixture[st
 
 def test_two_processes_make_one_digest(detection: Path, capfd: pytest.CaptureFixture[str]) -> None:
     settings("max_iter: 300", "max_iter: 110")
-    assert main([*TRAIN, *START, "-digest", "on", "-cpu_processes", "2"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-digest", "on", "-cpu_processes", "2"]) == 0
     text = capfd.readouterr().err
     assert text.count("caffe train: det_solver.prototxt on the CPU, one of 2 processes") == 1
     assert text.count("iterations 0 to 110 of 16 pictures") == 1
@@ -149,7 +149,9 @@ def test_another_command_may_train(detection: Path, capsys: pytest.CaptureFixtur
     def fit(arguments: Sequence[str]) -> int:
         logger = logging.getLogger("caffe_ssd")
         handlers = list(logger.handlers)
-        status = train.run([*TRAIN[1:], *START, "-digest", "on", "-log", "fit.log", "-keep_best"])
+        status = train.run(
+            [*TRAIN_DETECTION[1:], *START, "-digest", "on", "-log", "fit.log", "-keep_best"]
+        )
         assert logger.handlers == handlers
         logger.info("trained")
         return status
@@ -165,7 +167,7 @@ def test_another_command_may_train(detection: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_real_terminal(detection: Path) -> None:
     settings("max_iter: 300", "max_iter: 10000000")
-    with closing(Screen([*TRAIN, *START])) as screen:
+    with closing(Screen([*TRAIN_DETECTION, *START])) as screen:
         before = screen.settings
         screen.wait_for("saved det_iter_150.caffemodel")
         assert screen.settings != before  # ^C is not written into the bar

@@ -17,7 +17,7 @@ from caffe_ssd.proto.caffe_pb2 import NetState
 from caffe_ssd.proto.text import read_net, read_solver
 from caffe_ssd.scoring.whole_set import end_with_set, passes_over_set
 from caffe_ssd.solver import Solver
-from tests.cli.conftest import recorded_run
+from tests.cli.conftest import TRAIN_DETECTION, recorded_run
 
 PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ ([\w.]+:\d+)\] ")
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]\d+)?")
@@ -171,7 +171,7 @@ def test_detection_training_repeats_the_recorded_map(detection: Path) -> None:
         Path("det_solver.prototxt").read_text().replace("max_iter: 300", "max_iter: 100")
     )
     weights = "snapshots/det_init.caffemodel"
-    lines = run("train", "-solver", "det_solver.prototxt", "-weights", weights)
+    lines = run(*TRAIN_DETECTION, "-weights", weights)
     start = "Starting Optimization"
     mine, theirs = texts(lines, start), texts(read(detection / "train.log"), start)
     cut = next(i for i, line in enumerate(theirs) if "loss = 1.41719" in line)

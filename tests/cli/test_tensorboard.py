@@ -10,8 +10,8 @@ import pytest
 
 from caffe_ssd.cli.main import main
 from caffe_ssd.solver.results_file import read_results
+from tests.cli.conftest import TRAIN_DETECTION
 
-TRAIN = ("train", "-solver", "det_solver.prototxt", "-workers", "0")
 START = ("-weights", "snapshots/det_init.caffemodel")
 
 
@@ -28,7 +28,7 @@ def scalars(events: Any, tag: str) -> dict[int, float]:
 
 def test_events_are_what_was_displayed(detection: Path) -> None:
     pytest.importorskip("tensorboard")
-    assert main([*TRAIN, *START, "-tensorboard", "board"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-tensorboard", "board"]) == 0
     events = read_events("board")
     results = read_results("det_results.jsonl")
     shown = {e["iteration"]: e["loss"] for e in results if e["kind"] == "train"}
@@ -51,9 +51,9 @@ def test_events_are_what_was_displayed(detection: Path) -> None:
 
 def test_it_changes_no_number(detection: Path) -> None:
     pytest.importorskip("tensorboard")
-    assert main([*TRAIN, *START]) == 0
+    assert main([*TRAIN_DETECTION, *START]) == 0
     plain = Path("det_iter_300.caffemodel").read_bytes()
-    assert main([*TRAIN, *START, "-tensorboard", "board"]) == 0
+    assert main([*TRAIN_DETECTION, *START, "-tensorboard", "board"]) == 0
     assert Path("det_iter_300.caffemodel").read_bytes() == plain
 
 
@@ -75,7 +75,7 @@ def test_without_the_package(
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", import_)
-    assert main([*TRAIN, "-tensorboard", "board"]) == 2
+    assert main([*TRAIN_DETECTION, "-tensorboard", "board"]) == 2
     assert "pip install 'ssd-caffe[tensorboard]'" in capsys.readouterr().err
 
 
@@ -84,5 +84,5 @@ def test_a_folder_that_cannot_be_written(
 ) -> None:
     pytest.importorskip("tensorboard")
     Path("board").write_text("a file")
-    assert main([*TRAIN, "-tensorboard", "board"]) == 1
+    assert main([*TRAIN_DETECTION, "-tensorboard", "board"]) == 1
     assert "-tensorboard board cannot be written to" in capsys.readouterr().err
