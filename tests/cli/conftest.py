@@ -15,12 +15,8 @@ from tests.support.golden import GOLDEN
 
 __all__ = ["house"]
 
-# The recorded detection training comes to a tie near iteration 20: the last digit of its initial
-# weights decides how it goes on, and so does the layout, which therefore is that of the recording.
-TRAIN_DETECTION = (
-    *("train", "-solver", "det_solver.prototxt"),
-    *("-workers", "0", "-channels_last=false"),
-)
+TRAIN_DETECTION = ("train", "-solver", "det_solver.prototxt", "-workers", "0")
+"""The recorded detection training."""
 
 
 @pytest.fixture(autouse=True)

@@ -88,6 +88,16 @@ def test_results_become_a_table_and_a_picture(
     assert "not of {'iterations': 7," in capsys.readouterr().err
 
 
+def test_the_page_says_what_was_measured() -> None:
+    lines = (ROOT / "examples/claims/measured.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert len(found) == 3 * len(CELLS)
+    assert all(len(each["losses"]) > 1 or each["diverged"] for each in found)
+    page = (ROOT / "docs/claims.md").read_text()
+    for line in CLAIMS["summary"](found).splitlines():
+        assert line in page
+
+
 @pytest.mark.slow
 def test_a_training_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "python")]))
