@@ -70,7 +70,8 @@ def test_as_two_processes_on_the_cpu(
         Path(name).mkdir()
         text = re.sub(r'snapshot_prefix: ".*"', f'snapshot_prefix: "{name}/net"', solver)
         Path(f"{name}.prototxt").write_text(text)
-    assert main([*TRAIN, "cpus.prototxt", "-cpu_processes", "2"]) == 0
+    on_cpus = ["-cpu_processes", "2", "-channels_last=false"]  # as GPUs compute
+    assert main([*TRAIN, "cpus.prototxt", *on_cpus]) == 0
     for name, flags in (("gpus", ()), ("graphs", ("-cuda_graph",))):
         found = run_two(guard, *TRAIN, f"{name}.prototxt", "-gpu", "0,1", *flags)
         for rank, each in enumerate(found):  # nothing is computed on the other's device
