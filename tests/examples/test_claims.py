@@ -89,7 +89,7 @@ def test_results_become_a_table_and_a_picture(
 
 
 def test_the_page_says_what_was_measured() -> None:
-    lines = (ROOT / "examples/claims/measured.jsonl").read_text().splitlines()
+    lines = (ROOT / "docs/claims.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines]
     assert len(found) == 3 * len(CELLS)
     assert all(len(each["losses"]) > 1 or each["diverged"] for each in found)
