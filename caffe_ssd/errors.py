@@ -112,3 +112,9 @@ def plural(count: int, noun: str) -> str:
     """A number with its noun, for what is said to people."""
     ending = "" if count == 1 else "es" if noun.endswith(("s", "x")) else "s"
     return f"{count:,} {noun}{ending}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, as far as it fits into a line of another one; its type if nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip()[:300] if lines else type(error).__name__

@@ -23,7 +23,7 @@ from caffe_ssd.engines.notes import Note, NoteFile
 from caffe_ssd.engines.onnx_runtimes import OnnxRuntimeEngine, OpenVinoEngine
 from caffe_ssd.engines.precision import PRECISIONS, Precision
 from caffe_ssd.engines.torch_engine import TorchEngine
-from caffe_ssd.errors import UsageError
+from caffe_ssd.errors import UsageError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -188,8 +188,7 @@ class _Trial:
             got = () if trusted else run(*self.inputs)
         except Exception as error:  # a library's own, of whatever kind
             self.failure = error
-            why = (str(error) or type(error).__name__).splitlines()[0]
-            logger.warning("Engine %s failed; not used: %s", engine.description, why)
+            logger.warning("Engine %s failed; not used: %s", engine.description, first_line(error))
             return None
         if self._judge is None or trusted or self._agrees(got):
             return run

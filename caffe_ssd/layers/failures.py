@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from caffe_ssd.errors import LayerError, ShapeError
+from caffe_ssd.errors import LayerError, ShapeError, first_line
 from caffe_ssd.layers.registry import Shape
 from caffe_ssd.proto.blobs import MAX_VALUES
 
@@ -73,7 +73,7 @@ def memory_fault(error: BaseException, shapes: Sequence[Sequence[int]]) -> Layer
     wanted = f"{match[1]} bytes" if match and match[1] else match[2] if match else "memory"
     return LayerError(
         f"{wanted} could not be had for bottoms of shape {_text(shapes)}; a smaller batch or "
-        f"picture needs less ({_first_line(error)})"
+        f"picture needs less ({first_line(error)})"
     )
 
 
@@ -90,14 +90,9 @@ def layer_fault(error: BaseException, shapes: Sequence[Sequence[int]], what: str
         return fault
     return LayerError(
         f"cannot {what} bottoms of shape {_text(shapes)}: "
-        f"{type(error).__name__}: {_first_line(error)}"
+        f"{type(error).__name__}: {first_line(error)}"
     )
 
 
 def _text(shapes: Sequence[Sequence[int]]) -> str:
     return ", ".join(str(list(shape)) for shape in shapes) if shapes else "none"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:300] if lines else type(error).__name__

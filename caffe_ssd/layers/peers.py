@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from caffe_ssd.errors import PeerError
+from caffe_ssd.errors import PeerError, first_line
 
 
 class Peers:
@@ -65,10 +65,9 @@ def answering() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo has no class of its own
-        reason = str(error).splitlines()[0]
         raise PeerError(
             f"rank {dist.get_rank()}: another process of this training has ended or does not "
-            f"answer ({reason}); resume from the newest snapshot"
+            f"answer ({first_line(error)}); resume from the newest snapshot"
         ) from error
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from caffe_ssd.errors import CaffeError, NetError
+from caffe_ssd.errors import CaffeError, NetError, first_line
 from caffe_ssd.layers.host_work import HostMade, HostStep, HostWork, placed
 from caffe_ssd.layers.registry import Layer
 from caffe_ssd.layers.run_context import Groups, RunContext
@@ -325,8 +325,7 @@ def _explained() -> Iterator[None]:
         first: BaseException = error
         while first.__context__ is not None and not isinstance(first, CaffeError):
             first = first.__context__
-        reason = next((line for line in str(first).splitlines() if line.strip()), "no reason given")
         raise NetError(
-            f"the training pass cannot be captured as a CUDA graph: {reason.strip()}; leave "
+            f"the training pass cannot be captured as a CUDA graph: {first_line(first)}; leave "
             "-cuda_graph out"
         ) from error

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from caffe_ssd.errors import NetError
+from caffe_ssd.errors import NetError, first_line
 from caffe_ssd.layers.run_context import RunContext
 from caffe_ssd.net.instruction import Instruction, with_last_uses
 from caffe_ssd.net.joined import JoinedLayers, joined
@@ -90,9 +90,8 @@ def _explained() -> Iterator[None]:
 
         if not isinstance(error, TorchDynamoException):
             raise
-        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise NetError(
-            f"the net cannot be compiled ({reason.strip()}); train it uncompiled"
+            f"the net cannot be compiled ({first_line(error)}); train it uncompiled"
         ) from error
 
 

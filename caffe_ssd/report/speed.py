@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from caffe_ssd.engines.accelerate import ENGINES
-from caffe_ssd.errors import CaffeError
+from caffe_ssd.errors import CaffeError, first_line
 from caffe_ssd.report.run_files import RunFiles
 from caffe_ssd.scoring.detector import Detector
 from caffe_ssd.scoring.engine_choice import AUTO, ON_CUDA, PLAIN
@@ -77,7 +77,7 @@ def measure(
             ms = _median_ms(detector, pictures, end)
             speeds.append(Speed(engine=engine, precision=precision, ms=ms))
         except CaffeError as error:
-            why = str(error).splitlines()[0]
+            why = first_line(error)
             speeds.append(Speed(engine=engine, precision=precision, ms=None, reason=why))
     return speeds
 

@@ -35,7 +35,7 @@ from caffe_ssd.engines.export.torch_detection import (
 )
 from caffe_ssd.engines.folding import multiply_out
 from caffe_ssd.engines.frozen_net import FrozenNet
-from caffe_ssd.errors import UsageError
+from caffe_ssd.errors import UsageError, first_line
 from caffe_ssd.files import atomic_write
 from caffe_ssd.layers.detection_output import DetectionOutput
 
@@ -130,9 +130,7 @@ def _program(net: FrozenNet, inputs: tuple[Tensor, ...], dims: dict[str, Any] | 
         try:
             return torch.export.export(net, inputs, dynamic_shapes=dims)
         except Exception as error:  # its errors have no common class
-            raise UsageError(
-                f"torch.export cannot follow this net: {str(error).strip().splitlines()[0]}"
-            ) from error
+            raise UsageError(f"torch.export cannot follow this net: {first_line(error)}") from error
 
 
 def _noise(x: Tensor, images: int | None = None) -> Tensor:
