@@ -190,6 +190,14 @@ def serve(name: str, setting: Setting) -> None:
         print(step(), flush=True)
 
 
+def ways(text: str) -> list[str]:
+    """The names of contenders in a list."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in CONTENDERS]:
+        raise argparse.ArgumentTypeError(f"there is no {unknown[0]!r}")
+    return names
+
+
 def applies(name: str, setting: Setting) -> bool:
     """Whether there is something to measure; compiling takes minutes, so it is asked for."""
     if name == "plain PyTorch":
@@ -217,7 +225,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=4, help="images of a pass (%(default)s)")
     parser.add_argument("--passes", type=int, default=1, help="of an iteration (%(default)s)")
     parser.add_argument("--size", type=int, default=300, help="of the images (%(default)s)")
-    parser.add_argument("--ways", nargs="+", choices=list(CONTENDERS), help="(all that apply)")
+    several = f"some of {', '.join(CONTENDERS)}, separated by ',' (all that apply)"
+    parser.add_argument("--ways", type=ways, help=several)
     parser.add_argument("--serve", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
