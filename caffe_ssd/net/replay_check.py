@@ -10,7 +10,7 @@ from torch import Tensor
 
 from caffe_ssd.errors import NetError
 from caffe_ssd.net.result import NetResult
-from caffe_ssd.net.runner import running_state
+from caffe_ssd.net.runner import running_state, state_kept
 
 if TYPE_CHECKING:
     from caffe_ssd.net.net import Net
@@ -51,15 +51,13 @@ class ReplayCheck:
         learning = [entry for entry in net.learnable if entry.blob.grad is not None]
         gradients = [entry.blob.grad for entry in learning if entry.blob.grad is not None]
         state = running_state(net.program)
-        sums, before = _copies(gradients), _copies(state)
+        sums = _copies(gradients)
         random = torch.cuda.get_rng_state(net.device)
         _set_to_zero(gradients)
-        loss = as_usual().loss
-        want_gradients, want_state = _copies(gradients), _copies(state)
+        with state_kept(state):
+            loss = as_usual().loss
+            want_gradients, want_state = _copies(gradients), _copies(state)
         _set_to_zero(gradients)
-        with torch.no_grad():
-            for x, old in zip(state, before, strict=True):
-                x.copy_(old)
         torch.cuda.set_rng_state(random, net.device)
         result = replayed()
         places = [f"the gradient of layer {e.layer!r}, blob {e.index}" for e in learning]
